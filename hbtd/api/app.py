@@ -34,7 +34,7 @@ _LONGEST_SHOWN = 512
 def make_resource(
     authorization: Authorization, routes: Iterable[Route], root_routes: Iterable[Route] = ()
 ) -> KleinResource:
-    """Return a resource that serves `routes` below each prefix, and `root_routes` without any.
+    """Return a resource that serves `routes` below each prefix, and `root_routes` without a prefix.
 
     `authorization` checks the sender of a request before a handler is called. All errors, of
     handlers and of the router, are answered with problem documents (RFC 7807).

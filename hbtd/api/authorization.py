@@ -98,7 +98,7 @@ class Authorization:
         return self._gate.operator(credentials)
 
     def permits(self, request: Request, role: Role) -> bool:
-        """Return whether `authorize` permits a request, which may have begun some time ago."""
+        """Return whether `authorize` would permit a request now, even if it began earlier."""
         try:
             self.authorize(request, role)
         except Refused:
@@ -121,7 +121,7 @@ class Authorization:
         )
 
     def asked(self, request: Request) -> str:
-        """Return a text for log lines that says who asks for which change, and from where."""
+        """Return a text for log lines that says who requests which change, and from where."""
         credentials = self._credentials(request)
         return (
             f"{self._gate.describe(credentials)} from {credentials.peer.host}:"

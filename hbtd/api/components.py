@@ -1,4 +1,4 @@
-"""Handlers for asking about components, and for forgetting many at once."""
+"""Handlers of queries about components, and the handler that forgets many at once."""
 
 from collections.abc import Coroutine, Sequence
 from functools import partial
@@ -89,7 +89,7 @@ class Components:
         )
 
     def list_page(self, request: Request) -> _Later:
-        """Return a page of the components that the parameters select, in natural order.
+        """Return a page of the components that the query parameters select, in natural order.
 
         Raise `Problem` 400 if a parameter is wrong.
         """
@@ -128,11 +128,12 @@ class Components:
         return rows_reply("Components", pages, {"Next": after, "Unknown": folded})
 
     async def one(self, request: Request, name: str) -> Reply:
-        """Return all that is known of one component, and why it is in its state.
+        """Return all that hbtd knows of a component, and why it is in its state.
 
         `name` is an xname, or a NID or host name that the component has sent. Raise `Problem` 400
-        if there are parameters, or if several components have sent the name, 404 if there is no
-        such component, and 503 if the log can't be read, or if there is no memory for the search.
+        if there are query parameters, or if several components have sent the name, 404 if there is
+        no such component, and 503 if the log can't be read, or if there is no memory for the
+        search.
         """
         read_parameters(request, ())
         limited = _limited(request)
@@ -164,7 +165,7 @@ class Components:
         return ascii_reply(await self._summary.summarise(_limited(request).turn))
 
     def tree(self, request: Request) -> _Later:
-        """Return a page of the parts of the machine in which something is silent.
+        """Return a page of the parts of the machine that have a silent component.
 
         The reply also says how many components are in which state. Raise `Problem` 400 if a
         parameter is wrong.
@@ -188,11 +189,11 @@ class Components:
     def forget(self, request: Request) -> _Later:
         """Forget the components that the nodesets in the body name.
 
-        A host name or NID that several components have sent stands for none of them here: nodes
-        choose what they send, and the operator means one component. The reply lists such names.
+        A host name or NID that several components have sent is not accepted here, and is listed in
+        the reply: nodes choose what they send, and the operator means one component.
 
-        Raise `Problem` 400 if the body is no object with a list of nodesets, or if one of them is
-        wrong; nothing is forgotten then.
+        Raise `Problem` 400, and forget nothing, if the body is not an object with a list of
+        nodesets, or if one of them is invalid.
         """
         try:
             body = read_json(request)

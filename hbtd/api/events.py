@@ -36,7 +36,7 @@ def encode_event(entry: LogEntry) -> bytes:
 def encode_missed(after: int, to: int) -> bytes:
     """Return an encoded event that says that log entries may be missing.
 
-    These are the entries with numbers from `after + 1` to `to`.
+    The entries are those with numbers from `after + 1` to `to`.
     """
     return b'id: %d\nevent: missed\ndata: {"After":%d,"UpTo":%d}\n\n' % (to, after, to)
 
@@ -51,8 +51,8 @@ class Events:
 
         `may_read` returns whether the sender of a request may still read events.
 
-        The readers at one IP address may have half of the places that readers at other addresses
-        leave free. If they leave only one place, one reader may have it.
+        Of the places that readers at other addresses leave free, the readers at one IP address may
+        have half, but always one if there is one.
         """
         self._of_host: Counter[str | None] = Counter()
         self._tracker = tracker
@@ -67,7 +67,7 @@ class Events:
     def stream(self, request: Request) -> Coroutine[Deferred[Any], Any, Reply]:
         """Return a reply that sends an event for each transition until the client disconnects.
 
-        It ends earlier if hbtd stops, or the client may no longer read.
+        The reply ends earlier if hbtd stops, or if the client may no longer read events.
 
         Raise `Problem` 400 if a parameter is wrong, and 503 if there are too many readers.
         """

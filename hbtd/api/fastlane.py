@@ -142,7 +142,7 @@ class _Head:
 
 
 class Sender:
-    """What the fast lane remembers about a connection."""
+    """The state of a connection in the fast lane."""
 
     __slots__ = ("fresh", "head", "host", "may_beat", "raw")
 
@@ -150,9 +150,9 @@ class Sender:
         self.host = host
         """The client's IP address; `None` on a Unix socket."""
         self.fresh = True
-        """Whether no heartbeat has been taken from the connection."""
+        """Whether no heartbeat has been taken from the connection yet."""
         self.may_beat = may_beat
-        """The check of permission to send a heartbeat; `None` if every client may send them."""
+        """The function that decides whether a heartbeat is permitted; `None` if all are."""
         # The last head with credentials: a node sends the same one with every heartbeat.
         self.raw = b""
         self.head: _Head | None = None

@@ -62,7 +62,7 @@ def read_named(heartbeat: object) -> tuple[str, str] | None:
 def find_fault(heartbeat: object, names: Sequence[str]) -> str:
     """Return what is wrong with a decoded body, from which the fields `names` could not be read.
 
-    Of several faults, return the one that comes first in docs/protocol.md.
+    Of several faults, return the first in the order of docs/protocol.md.
     """
     if not isinstance(heartbeat, dict):
         return "Invalid JSON data type"

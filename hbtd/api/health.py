@@ -32,13 +32,13 @@ class HealthSources(NamedTuple):
     bus: Callable[[], str]
     hsm: Callable[[], str]
     overload: Callable[[], str | None] = lambda: None
-    """Returns a text about an overload of hbtd itself, `None` if there is none."""
+    """Returns a text about an overload of hbtd itself, `None` if it is not overloaded."""
     reasons: Callable[[], Mapping[str, str]] = dict
-    """Returns texts, by field of the answer, that say why and since when parts do not work."""
+    """Returns, by field of the answer, texts that say why and since when a part does not work."""
     before_metrics: Callable[[Turn], Coroutine[Deferred[Any], Any, None]] | None = None
-    """Counts, in turns, what the metrics are about, before they are read."""
+    """Counts what the metrics show, before they are read; awaits its argument in between."""
     components: Callable[[], int] = lambda: 0
-    """Returns how many components there are to count."""
+    """Returns the number of components that `before_metrics` has to count."""
 
 
 class Health:
@@ -82,7 +82,7 @@ class Health:
     def health(self, request: Request) -> Reply:
         """Return texts about the state of the store, Kafka and HSM, for operators to read.
 
-        If one of them does not work, a further text says why, and since when. During an overload of
+        For each that does not work, a further text says why, and since when. During an overload of
         hbtd itself, there is a text about that, too.
         """
         texts = {
@@ -97,7 +97,7 @@ class Health:
     async def metrics(self, request: Request) -> Reply:
         """Return the metrics in Prometheus' text format, or in OpenMetrics if `Accept` says so.
 
-        Raise `Problem` 503 if there is no memory for what they are counted with.
+        Raise `Problem` 503 if there is not enough memory to count them.
         """
         if self._sources.before_metrics is not None:
             assert isinstance(request, LimitedRequest)

@@ -1,4 +1,4 @@
-"""Handlers that take heartbeats, and that forget components."""
+"""Handlers that take heartbeats, and the handler that forgets a component."""
 
 from collections.abc import Sequence
 
@@ -19,16 +19,16 @@ from hbtd.tracker.forgotten import ForgottenLately
 from hbtd.tracker.tracker import TrackerFull
 
 FOUND = "Hbtd-Found"
-"""The header that says whether a component that was to be forgotten was tracked."""
+"""The response header that says whether the component to be forgotten was tracked."""
 
 
 class Heartbeats:
     """The handlers of `/heartbeat`.
 
     The handlers raise `Problem` if the body or the component's name is invalid, and `Refused` if
-    the caller may not make the request. A heartbeat of a component that is not tracked is refused,
-    too, if the maximum number of components is reached; and so is a request to forget a component
-    that is tracked again, after it was forgotten within the last `Errtime`.
+    the caller may not make the request. `Refused` is also raised for a heartbeat of a component
+    that is not tracked if the maximum number of components is reached, and for a request to forget
+    a component that is tracked again after it was forgotten within the last `Errtime`.
     """
 
     def __init__(self, monitor: Monitor) -> None:

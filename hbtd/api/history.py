@@ -1,4 +1,4 @@
-"""Handlers for the past: past transitions, and the states of components at a moment."""
+"""Handlers for past transitions, and for the states of components at a past moment."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import inf

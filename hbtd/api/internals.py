@@ -1,4 +1,4 @@
-"""The handler of `/internals`: what hbtd knows about its own parts."""
+"""The handler of `/internals`: the state of hbtd's own parts."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from hbtd.server.replies import Reply
 from hbtd.server.site import LimitedRequest
 
 Describe = Callable[[Callable[[], Deferred[None]]], Coroutine[Deferred[Any], Any, dict[str, Any]]]
-"""Returns the description; is called with a function that returns the turns of the request."""
+"""A function that returns the description; its argument is awaited between portions of the work."""
 
 
 class InternalsHandler:
@@ -25,6 +25,6 @@ class InternalsHandler:
         return (Route("GET", "/internals", Role.OPERATOR, self.internals),)
 
     async def internals(self, request: LimitedRequest) -> Reply:
-        """Return the present state of hbtd's parts; raise `Problem` 400 if there are parameters."""
+        """Return the state of hbtd's parts; raise `Problem` 400 if there are query parameters."""
         read_parameters(request, ())
         return ascii_reply(await self._describe(request.turn))

@@ -1,4 +1,4 @@
-"""The handler for the page that shows the machine, and for the files that this page needs."""
+"""The handler of the web page that shows the machine, and of the files that the page needs."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -43,7 +43,7 @@ _HEADERS: Final = (
 class MachinePage:
     """The handlers of `/` and `/ui/`: one static page, which everybody may read.
 
-    The page requests its data from the API, with the credentials of the user who views it.
+    The page requests its data from the API, with the credentials of its user.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class MachinePage:
     def to_folder(self, request: Request) -> Reply:
         """Redirect `/ui` to `/ui/`: the links in the page are relative to `/ui/`.
 
-        What asks for the wallboard is kept.
+        The query parameter that selects the wallboard is kept.
         """
         _, mark, query = request.uri.partition(b"?")
         place = "ui/" + quote_from_bytes(mark + query, safe=_OF_QUERIES)

@@ -1,4 +1,4 @@
-"""Whether a request is addressed to this host, as its `Host` header says."""
+"""Decides by its `Host` header whether a request is addressed to this host."""
 
 import re
 from pathlib import Path
@@ -13,8 +13,8 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::[0-9]*)?")
 def read_own_names(hostname: str, path: Path = _HOSTS) -> frozenset[str]:
     """Return, in lower case, `hostname` and the names that share a line with it in a hosts file.
 
-    `path` is the hosts file. The fully qualified name of this host is usually in it. DNS is not
-    asked, since it would delay the start, and others may control its answers.
+    `path` is the hosts file, which usually has the fully qualified name of this host. DNS is not
+    used, because it would delay the start, and others may control its answers.
     """
     own = hostname.lower()
     try:

@@ -32,7 +32,7 @@ class Parameters:
         """Make the requested changes of parameters; return all parameters.
 
         A `Warning` header names probable mistakes, such as unknown names. Raise `Problem` 400, and
-        change nothing, if the body is no JSON object or if one of the changes can't be made.
+        change nothing, if the body is not a JSON object or if one of the changes can't be made.
         """
         try:
             changes = read_json(request)

@@ -1,4 +1,4 @@
-"""The handler for a picture of the machine: the names and states of all components at once."""
+"""The handler of `/picture`: the names and states of all components in one answer."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -48,7 +48,7 @@ class Picture:
         """Return the names of all tracked components in natural order, and the state of each.
 
         The states are letters in the order of the names; see `states`. Raise `Problem` 400 if there
-        are parameters, and 503 if there is no memory for the answer.
+        are query parameters, and 503 if there is no memory for the answer.
         """
         assert isinstance(request, LimitedRequest)
         read_parameters(request, ())
@@ -57,7 +57,7 @@ class Picture:
     async def make(self, request: LimitedRequest) -> Reply:
         """Return the reply of `picture`.
 
-        It is made in portions, between which other requests have their turns.
+        The reply is made in portions, between which other requests have their turns.
         """
         hold(request, _SIZE_OF_EACH * self._count())
         # Read before the states: events from here on lead to states that are at least as new.
@@ -75,10 +75,9 @@ class Picture:
 
     @staticmethod
     def states(silence: Silence) -> str:
-        """Return a letter for each component: `h` for healthy, `w` for warned, and `d` for dead.
+        """Return the state of each component as a letter: `h` healthy, `w` warned, `d` dead.
 
-        `silence` says which of the components are silent. The letters are one text, in the order in
-        which `silence.layout.order` names the components.
+        The letters are in one text, in the order of `silence.layout.order`.
         """
         # As numbers of which each byte is a flag: a hundred thousand are added in a moment.
         flags = int.from_bytes(silence.warned, "big") + 2 * int.from_bytes(silence.dead, "big")

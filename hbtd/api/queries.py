@@ -1,4 +1,4 @@
-"""What handlers of queries share: their parameters, names of components, and answers in ASCII."""
+"""Common parts of query handlers: parameters, names of components, and answers in ASCII."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -24,10 +24,10 @@ MOST_NAMES = 100_000
 """The most names in one query; with more, hbtd would be busy for too long."""
 
 ROW_SIZE = 1024
-"""The bytes that a row of an answer takes while it is made, roughly."""
+"""The bytes of memory that a row of an answer takes while the answer is made, approximately."""
 
 MOST_ROWS = 1000
-"""The most rows of a page, and how many it has if the client does not say."""
+"""The most rows of a page; also the default."""
 
 _PORTION = 2000
 _NAME_SIZE = 350
@@ -44,10 +44,10 @@ _WHOLE_MACHINE = ("s0", "all")
 
 
 class Named(NamedTuple):
-    """The components that names in a query stand for."""
+    """The components that the names in a query stand for."""
 
     found: dict[str, list[str]]
-    """The xnames that each name stands for; they are tracked, or could be."""
+    """The xnames that each name stands for; not all of these components are tracked."""
     unknown: list[str]
     """The names that stand for no component."""
 
@@ -56,7 +56,7 @@ class Named(NamedTuple):
         return list(dict.fromkeys(chain.from_iterable(self.found.values())))
 
     def certain(self) -> list[str]:
-        """Return the xnames of the names that stand for one component only, without duplicates."""
+        """Return the xnames of the names that stand for a single component, without duplicates."""
         return list(dict.fromkeys(x[0] for x in self.found.values() if len(x) == 1))
 
     def ambiguous(self) -> list[str]:
@@ -96,13 +96,13 @@ def read_parameters(request: Request, known: Collection[str]) -> dict[str, str]:
 def bad(parameter: str, why: str) -> Problem:
     """Return the `Problem` 400 for a query parameter, such as "Parameter limit is no number".
 
-    `why` is what follows the name of the parameter in the message.
+    `why` is the part of the message after the name of the parameter.
     """
     return Problem(400, f"Parameter {printable(parameter)} {why}")
 
 
 def printable(text: str, most: int = 60) -> str:
-    """Return a text for an error message: in printable characters, and cut off if it is long."""
+    """Return a text for an error message: unprintable characters escaped, and cut after `most`."""
     cut = text[:most] + "..." * (len(text) > most)
     return cut.encode("unicode_escape").decode("ascii")
 
@@ -119,9 +119,9 @@ def read_limit(parameters: Mapping[str, str]) -> int:
 
 
 def read_states(parameters: Mapping[str, str]) -> frozenset[Phase] | None:
-    """Return the states that the parameter `state` names; `None` without this parameter.
+    """Return the states in the parameter `state`; `None` without this parameter.
 
-    Its words are separated by commas. Raise `Problem` 400 if there is an unknown word.
+    The parameter is words separated by commas. Raise `Problem` 400 if a word is unknown.
     """
     if "state" not in parameters:
         return None
@@ -133,10 +133,10 @@ def read_states(parameters: Mapping[str, str]) -> frozenset[Phase] | None:
 
 
 def read_under(parameters: Mapping[str, str]) -> str:
-    """Return the parameter `under`: the xname of the part of the machine that is asked about.
+    """Return the parameter `under`: the xname of the part of the machine that is queried.
 
     Return an empty text for the whole machine: if there is no such parameter, or if it is `s0` or
-    `all`. Raise `Problem` 400 if the parameter is no xname.
+    `all`. Raise `Problem` 400 if the parameter is not an xname.
     """
     text = parameters.get("under")
     if text is None:
@@ -152,8 +152,8 @@ async def read_names(
 ) -> Named:
     """Return the components in nodesets of xnames, NIDs and host names.
 
-    Raise `Problem` 400 if a text is no nodeset, or if there are too many names; `what` is what the
-    message calls the nodesets. Raise `Problem` 503 if there is no memory for so many names.
+    Raise `Problem` 400 if a text is not a nodeset, or if there are too many names; its message
+    calls the nodesets `what`. Raise `Problem` 503 if there is no memory for so many names.
     """
     left, read = MOST_NAMES, 0
     expanded: dict[str, None] = {}
@@ -180,9 +180,9 @@ async def read_names(
 def hold(request: LimitedRequest, count: int) -> None:
     """Reserve `count` bytes for an answer that is being made; raise `Problem` 503 if that fails.
 
-    They are reserved until the request has ended, from the memory that large request bodies share:
-    the requests from one address get at most half of what other addresses leave free. So nobody
-    can have thousands of answers made at the same time.
+    The bytes are reserved until the request has ended, from the memory that large request bodies
+    share: the requests from one address get at most half of what other addresses leave free. So no
+    client can have thousands of answers made at the same time.
     """
     if not request.hold(count):
         raise request.no_room()
@@ -217,7 +217,7 @@ def ascii_reply(value: object) -> Reply:
 
 
 def rows_reply(name: str, pages: Collection[bytes], after: Mapping[str, object]) -> Reply:
-    """Return a reply with a JSON object: the rows under `name`, then the fields in `after`.
+    """Return a reply with a JSON object: the rows under the key `name`, then the fields of `after`.
 
     `pages` are encoded JSON lists of rows, which are joined to one list.
     """

@@ -1,4 +1,4 @@
-"""The handlers of `/reconcile`: HSM's table is compared with what is known."""
+"""The handlers of `/reconcile`, which compare HSM's table with the tracker."""
 
 from collections.abc import Callable, Sequence
 
@@ -34,19 +34,19 @@ class Reconciliation:
         )
 
     async def show(self, request: LimitedRequest) -> Reply:
-        """Return what the last comparison has found, and what is going on.
+        """Return the result of the last comparison, and the state of the present one.
 
-        Raise `Problem` 400 if there are parameters.
+        Raise `Problem` 400 if there are query parameters.
         """
         read_parameters(request, ())
         return ascii_reply(await describe(self._reconciler, request.turn))
 
     def begin(self, request: Request) -> Reply:
-        """Begin a comparison, and return 202 with its number, before it has found anything.
+        """Begin a comparison; return 202 with its number at once, without waiting for its result.
 
-        The body, if there is one, is an object; with a true `DryRun` HSM is told nothing. Raise
-        `Problem` 400 if the body is something else, 503 if another replica leads, and 409 if a
-        comparison is requested that has yet to begin.
+        The body may be empty or an object; if its `DryRun` is true, HSM is told nothing. Raise
+        `Problem` 400 for any other body, 503 if another replica leads, and 409 if an earlier
+        request is still waiting for its comparison to begin.
         """
         dry_run = _dry_run(request)
         reconciler = self._reconciler
@@ -66,7 +66,9 @@ class Reconciliation:
     def _failed(self, failure: Failure) -> None:
         # Why it failed is in the log already, and in what GET returns.
         if failure.check(ReconcileImpossible) is None:
-            self._log.failure("Comparing HSM's table failed because of a bug in hbtd.", failure)
+            self._log.failure(
+                "Comparing HSM's table on request failed because of a bug in hbtd.", failure
+            )
 
 
 def _dry_run(request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""Routes: what each module of handlers passes to `hbtd.api.app`, which serves them."""
+"""The type of routes, and the roles of their callers."""
 
 from collections.abc import Callable, Coroutine
 from enum import Enum
@@ -46,5 +46,5 @@ class Route(NamedTuple):
 
     @property
     def changes(self) -> bool:
-        """Whether a request to this route is for a change, so that hbtd logs who makes it."""
+        """Whether requests to this route change something, so that hbtd logs who makes them."""
         return self.method != "GET" and self.role in (Role.OPERATOR, Role.NODE_OR_OPERATOR)

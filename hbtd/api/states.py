@@ -1,4 +1,4 @@
-"""Handlers for asking which components are heartbeating."""
+"""Handlers that say which components are heartbeating."""
 
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -40,8 +40,8 @@ class States:
         """Return for each component that the body names, in order, whether it is heartbeating.
 
         Names are returned exactly as they were sent, because HSM's discovery compares strings.
-        Raise `Problem` 400 if the body is no object or its `XNames` no list of strings, and 413 if
-        there are too many names.
+        Raise `Problem` 400 if the body is not an object or its `XNames` not a list of strings, and
+        413 if there are too many names.
         """
         try:
             names = _names(read_json(request))

@@ -1,4 +1,4 @@
-"""The core of hbtd: builds the parts that hear, judge, store, and tell HSM and Kafka."""
+"""Builds the core of hbtd: the parts that take heartbeats, judge, store, and tell HSM and Kafka."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -76,7 +76,7 @@ class Core:
         self.agents: list[RenewedAgent] = []
         """The HTTP clients of etcd and HSM."""
         self.credentials: list[ClientCredentials] = []
-        """What etcd, HSM and Kafka are shown; the files are read again when they change."""
+        """The credentials for etcd, HSM and Kafka; their files are read again when they change."""
         self.params = LiveParams(params)
         self.name = f"{host.name()}:{params.port}"
         """The name of this replica: its host and port."""

@@ -15,7 +15,7 @@ WRONG_OPTION = 2
 """The exit status if the options can't be used, so that a retry would fail, too."""
 
 CAN_PASS = os.EX_TEMPFAIL
-"""The exit status, 75, if hbtd can't start now, but may be able to later with the same options."""
+"""The exit status, 75, if hbtd can't start now, but may later be able to with the same options."""
 
 UNEXPECTED = 1
 """The exit status if hbtd can't start for an unexpected reason."""
@@ -25,7 +25,7 @@ class StartupError(Exception):
     """The reason why hbtd can't start, as a message of one line."""
 
     def __init__(self, message: str, *, passing: bool = False) -> None:
-        """Make the error; `passing` says whether hbtd may start later with the same options."""
+        """Make the error; `passing` says whether a retry with the same options may succeed."""
         super().__init__(message)
         self.status = CAN_PASS if passing else WRONG_OPTION
         """The exit status of the process."""
@@ -63,10 +63,10 @@ def naming(option: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def naming_files(files: Mapping[str, str]) -> Iterator[None]:
-    """Return a context manager that makes a `StartupError` of what makes a file unusable.
+    """Return a context manager that turns an unusable file into a `StartupError`.
 
-    That is a `TLSUnusable` or a `SecretUnusable` in its block. `files` maps options to the files
-    that they name; the message names the options whose files the exception is about.
+    A `TLSUnusable` or a `SecretUnusable` in its block is replaced. `files` maps options to the
+    files that they name; the message names the options of the file at fault.
     """
     try:
         yield

@@ -1,6 +1,6 @@
-"""`hbtd --health`: asks an hbtd on this host whether it lives, where its options say it listens.
+"""`hbtd --health`: asks the hbtd on this host that was started with these options if it is alive.
 
-A container's health check runs every few seconds, so nothing but the standard library is used.
+A container's health check runs every few seconds, so only the standard library is used.
 """
 
 import http.client
@@ -35,8 +35,8 @@ class _Where(NamedTuple):
 def why_not_alive(params: Params) -> str:
     """Return why the hbtd with these parameters is not alive, in one line; `""` if it is.
 
-    Blocks for some seconds at most. Whether the certificate can be trusted is not looked at: the
-    question is whether anybody answers there, and it contains no secret.
+    The function blocks for some seconds at most. The server's certificate is not verified: the
+    request only asks whether hbtd answers, and contains no secret.
     """
     try:
         where = _where(params)

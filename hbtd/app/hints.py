@@ -1,4 +1,4 @@
-"""Hints on what to do about a file that can't be used, which end the line of an error."""
+"""Hints on what to do about an unusable file, for the end of an error message."""
 
 import errno
 import os
@@ -26,11 +26,11 @@ def file_hint(error: BaseException) -> str:
 
 
 def clock_hint(text: str, now: float) -> str:
-    """Return what this host's clock says, to be appended to the text of an error.
+    """Return the time of this host's clock, as text to be appended to an error's text.
 
-    `now` is the present time, in seconds since the epoch. The result is empty unless the text says
-    that a certificate is not valid yet. The time is not a part of the text itself because errors
-    with equal texts are logged only once.
+    `now` is the present time, in seconds since the epoch. The result is empty unless the error's
+    text says that a certificate is not valid yet. The time is not a part of that text because
+    errors with equal texts are logged only once.
     """
     if _NOT_YET_VALID not in text:
         return ""

@@ -1,4 +1,4 @@
-"""Builds the self-checks, and the metrics of hbtd's own parts."""
+"""Builds the self-checks, and the metrics about hbtd's own parts."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -44,8 +44,8 @@ def make_self_checks(
 ) -> SelfChecks:
     """Return the service that runs all self-checks.
 
-    `elapsed` returns the seconds of the monotonic clock that `observed` reads, and `connections`
-    the connections of clients.
+    `elapsed` returns the seconds of the monotonic clock that `observed` is based on, and
+    `connections` returns the factory of the clients' connections.
     """
     turn = pause(clock)
 
@@ -68,7 +68,7 @@ def make_self_checks(
 
 
 class InsideMetrics(Collector):
-    """The metrics of how long it takes to tell HSM, of the reactor's lag, and of self-checks."""
+    """The metrics of the time to tell HSM, of the reactor's lag, and of self-checks."""
 
     def __init__(self, telling: TimeToTell, lag: ReactorLag, self_checks: SelfChecks) -> None:
         self._telling = telling

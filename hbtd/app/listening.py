@@ -1,4 +1,4 @@
-"""The ports: where hbtd listens, with which certificate, and how it stops listening."""
+"""The ports on which hbtd listens: their endpoints, their certificate, and how they are closed."""
 
 import errno
 import os
@@ -248,7 +248,7 @@ class Listening:
 
 
 def cannot_listen(failure: Failure) -> StartupError:
-    """Return the error that says why an endpoint could not be bound."""
+    """Return the error that says why hbtd can't listen on an endpoint."""
     return StartupError(f"can't listen: {_reason(failure)}", passing=_can_pass(failure.value))
 
 

@@ -142,7 +142,7 @@ class TableMetrics(Collector):
         self._reconciler = reconciler
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics."""
+        """Return the metrics with their present values."""
         reconciler = self._reconciler
         last = reconciler.last
         found = GaugeMetricFamily(
@@ -214,7 +214,8 @@ class CertificateMetrics(Collector):
         """Make the collector.
 
         `presented` returns pairs of the value of the label `certificate`, such as `served`, and the
-        certificate itself. `next_update` returns when the first revocation list has to be renewed.
+        certificate itself. `next_update` returns by when the first revocation list must be renewed,
+        or `None` if there is no list.
         """
         self._presented = presented
         self._next_update = next_update

@@ -1,4 +1,4 @@
-"""hbtd as a process: where its log goes, which signals it handles, and its exit status."""
+"""Runs hbtd as a process: its log, its signals, and its exit status."""
 
 import atexit
 import faulthandler
@@ -68,7 +68,7 @@ def make_service(
 
 
 def run_check(options: HbtdOptions, environ: Mapping[str, str], out: TextIO) -> int:
-    """Write to `out` whether hbtd could start with parsed options; return the exit status.
+    """Write to `out` whether hbtd could start with `options`; return the exit status.
 
     `environ` says which sockets systemd has passed.
     """

@@ -1,4 +1,4 @@
-"""Queries about components: how the parts that answer them are connected."""
+"""Builds the handlers of queries about components from the parts that answer them."""
 
 from collections.abc import Callable, Sequence
 

@@ -108,7 +108,7 @@ class HbtdService(Service):
             background,
         )
         self.core = core
-        """What hears, judges, stores and tells; its most used parts are attributes here, too."""
+        """The parts that take heartbeats, judge, store, and tell HSM and Kafka; see `Core`."""
         self.params, self.store, self.tracker = core.params, core.store, core.tracker
         self.monitor, self.notifier, self.publisher = core.monitor, core.notifier, core.publisher
         self.replica = core.replica
@@ -125,7 +125,7 @@ class HbtdService(Service):
             lambda request: authorization.permits(request, Role.READER),
             host,
         )
-        """What hbtd shows: routes, queries, metrics, and the checks of itself."""
+        """The parts that answer requests: routes, queries, metrics and self-checks; see `Views`."""
         self.routes = self.views.routes
         self._site = self._make_site(authorization)
         self._connections = ConnectionFactory(
@@ -294,8 +294,8 @@ class HbtdService(Service):
     def stopService(self) -> Deferred[None]:
         """Stop the parts, the last one first; return a Deferred that fires when all have stopped.
 
-        In this order: the port is closed, and requests in progress are answered; judgements are
-        committed; they are sent to HSM and published on Kafka; this replica gives up the lead.
+        In this order: the ports are closed, and requests in progress are answered; judgements are
+        committed; they are sent to HSM and published on Kafka; this replica resigns as the leader.
         Committing takes at most `sm_timeout` seconds, and so does sending.
         """
         super().stopService()

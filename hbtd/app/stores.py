@@ -1,4 +1,4 @@
-"""The choice of the store, by `kv_url`."""
+"""Makes the store that `kv_url` names."""
 
 import os
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def make_store(
 
 
 def describe_store(kv_url: str) -> str:
-    """Return where the store at a valid `kv_url` keeps records, as the end of a sentence."""
+    """Return where the store named by a valid `kv_url` keeps records, as the end of a sentence."""
     if kv_url == "mem:":
         return "only in memory, which a restart forgets"
     if kv_url.startswith("sqlite:"):

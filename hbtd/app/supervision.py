@@ -1,4 +1,4 @@
-"""The messages of hbtd to systemd: that it serves, what it is doing, and that it does not hang."""
+"""hbtd's messages to systemd: that it serves, what it is doing, and that it does not hang."""
 
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
@@ -51,10 +51,10 @@ class Supervision:
         send: Callable[[str], None] | None = None,
         watchdog: float | None = None,
     ) -> None:
-        """Prepare to send messages with `send`, which may raise `OSError`; for `None`, send none.
+        """Prepare to send messages with `send`, which may raise `OSError`; with `None`, send none.
 
         systemd restarts hbtd after `watchdog` seconds without the watchdog's message; if `watchdog`
-        is `None`, it does not.
+        is `None`, it never does.
         """
         self._clock = clock
         self._send = send

@@ -1,4 +1,4 @@
-"""Why parts of hbtd do not work, and since when: texts for the answer to `GET /health`."""
+"""Collects why parts of hbtd do not work, and since when, for the answer to `GET /health`."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone

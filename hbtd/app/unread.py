@@ -1,4 +1,4 @@
-"""Which components may have sent heartbeats that no replica has read yet."""
+"""Finds the components that may have sent heartbeats which no replica has read yet."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -21,8 +21,8 @@ from hbtd.tracker.tracker import Tracker
 class UnreadHeartbeats:
     """Finds the components that may have sent heartbeats which have yet to be read or stored.
 
-    The monitor puts off the judgement that one of these components is silent. This replica's sign
-    of life tells the other replicas what `waiting` returns.
+    The monitor postpones the judgement that one of these components is silent. This replica's sign
+    of life tells the other replicas the result of `waiting`.
     """
 
     _log = Logger()
@@ -39,9 +39,9 @@ class UnreadHeartbeats:
         usable: Callable[[], bool],
         elsewhere: Callable[[], Mapping[int, Waiting]],
     ) -> None:
-        """Make an object whose methods read the given parts each time that they are called.
+        """Make an object whose methods query the given parts whenever they are called.
 
-        `scheduler` and `overload` say from which addresses connections wait here; `tracker` says
+        `scheduler` and `overload` know from which addresses connections wait here; `tracker` knows
         from which address each component was last heard, and `checkpointer` which heartbeats are
         not stored yet. `usable` returns whether the store can be used; `elsewhere` returns whose
         heartbeats wait at the other replicas, by the number of the replica.
@@ -85,7 +85,7 @@ class UnreadHeartbeats:
         - Those whose heartbeats were read here but are late to be stored: other replicas don't know
           of these heartbeats.
 
-        Components that are unheard only because another replica has named them are left out:
+        Components that may be unheard only because another replica has named them are left out:
         otherwise replicas would repeat each other's names for ever.
         """
         params = self._params.current

@@ -1,4 +1,4 @@
-"""What hbtd shows: its routes, and the queries, metrics and checks behind them."""
+"""Builds the routes of the API, and the queries, metrics and self-checks behind them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -63,7 +63,7 @@ class Views:
 
         `connections` returns the factory of the clients' connections, which is made later than this
         object. `log_dropped` returns how many lines of the log were dropped. `may_read` returns
-        whether the sender of a request may still read. `host` has the clocks.
+        whether the sender of a request may still read events. `host` has the clocks.
         """
         self._reactor = reactor
         self._host = host
@@ -73,9 +73,9 @@ class Views:
         self._log_dropped = log_dropped
         self._may_read = may_read
         self.troubles = self._make_troubles()
-        """Why parts do not work, and since when."""
+        """The service that knows why parts do not work, and since when."""
         self.lag = ReactorLag(reactor)
-        """By how much the reactor is late."""
+        """The service that measures the lag of the reactor."""
         self.self_checks = make_self_checks(
             reactor,
             host.elapsed,
@@ -87,13 +87,13 @@ class Views:
             core.store,
             connections,
         )
-        """The checks of what always holds, unless hbtd has a bug."""
+        """The service that runs the self-checks."""
         self.internals = self._make_internals()
-        """What hbtd knows about its own parts."""
+        """Describes hbtd's own parts, for `GET /internals`."""
         machine = Machine(core.tracker)
         counts = MachineCounts(machine)
         self.registry = self._make_registry(counts)
-        """The metrics."""
+        """The registry of all metrics."""
         self.routes = self._make_routes(machine, counts)
         """All routes of the API, with the callers who may use them, and the handlers."""
 
@@ -157,7 +157,7 @@ class Views:
         )
 
     def in_words(self, url: str) -> str:
-        """Return one line for `systemctl status`.
+        """Return a line about hbtd's state, for `systemctl status`.
 
         It says that hbtd serves at `url`, how many components are in which state, and which
         neighbours or parts of hbtd do not work.

@@ -1,4 +1,4 @@
-"""The files of certificates, keys and tokens that options name."""
+"""Checks of the files of certificates, keys and tokens that options name."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The host: its clock, its limit of open files, and the user who runs the check."""
+"""Checks of the host: its clock, its limit of open files, and the user who runs the check."""
 
 import ctypes
 import os

@@ -1,7 +1,7 @@
-"""The neighbours: whether HSM, etcd, Kafka and the issuer of keys can be reached.
+"""Checks that HSM, etcd, Kafka and the issuer of JWTs can be reached.
 
-hbtd starts without them, so one that can't be reached is a warning. The requests are made with the
-clients and the credentials that hbtd itself uses, and change nothing.
+hbtd starts without them, so a failure to reach one is only a warning. The requests are made with
+hbtd's own clients and credentials, and change nothing.
 """
 
 import random
@@ -39,7 +39,7 @@ _KEY = b"hbtd/check"
 
 
 class Neighbours:
-    """Checks that the neighbours answer; all of them are asked at the same time."""
+    """Checks that the neighbours answer; requests to all of them are sent at the same time."""
 
     def __init__(self, params: Params, reactor: Any, findings: Findings) -> None:
         self._params = params

@@ -1,4 +1,4 @@
-"""Who holds a file's lock or a port: whether it is the hbtd that a restart would replace."""
+"""Finds the process that holds a file's lock or a port, and whether it is hbtd's unit."""
 
 import os
 import re
@@ -20,8 +20,8 @@ class Owners:
     def unit_of(self, pid: int) -> str:
         """Return the name of hbtd's systemd unit to which a process belongs; '' if there is none.
 
-        Such a process ends when its unit is restarted, and so frees its locks and ports for the
-        next hbtd.
+        A process of a unit ends when the unit is restarted, and so frees its locks and ports for
+        the next hbtd.
         """
         with suppress(OSError):
             found = _UNIT.search((self._proc / str(pid) / "cgroup").read_text("utf-8", "replace"))

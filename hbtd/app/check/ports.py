@@ -1,4 +1,4 @@
-"""The ports and sockets of hbtd: whether it could listen on them, without listening there."""
+"""Checks whether hbtd could listen on its ports and sockets, without listening there."""
 
 import errno
 import os
@@ -39,7 +39,7 @@ class ProbingReactor:
         self._owners = owners
         self._make_socket = make_socket
         self.found: list[str] = []
-        """What could be bound, in words."""
+        """Descriptions, for operators, of the addresses and sockets that could be bound."""
 
     def listenTCP(
         self, port: int, factory: object, backlog: int = 50, interface: str = ""
@@ -74,10 +74,7 @@ class ProbingReactor:
         return self
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: object) -> object:
-        """Note in `found`, the list of what can be used, that this process was passed a socket.
-
-        The socket itself is left alone.
-        """
+        """Add a socket that was passed to this process to `found`; leave the socket alone."""
         self.found.append("a socket that was passed to this process")
         return self
 

@@ -1,4 +1,4 @@
-"""Runs all checks of `hbtd --check`, in the order in which hbtd needs what they check."""
+"""Runs all checks of `hbtd --check`, in the order in which hbtd needs their subjects."""
 
 from collections.abc import Sequence
 from typing import Any, TextIO

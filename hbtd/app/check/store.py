@@ -1,4 +1,4 @@
-"""The store: whether the file of `sqlite:` could be opened and written."""
+"""Checks whether the file of the store `sqlite:` could be opened and written."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ _LITTLE = 256 * 1024 * 1024
 
 
 def check_store(params: Params, findings: Findings, owners: Owners) -> None:
-    """Report whether the store's file could be opened; etcd is checked as a neighbour."""
+    """Report whether the store's file could be opened; do nothing for other stores."""
     where = describe_store(params.kv_url)
     if not params.kv_url.startswith("sqlite:"):
         if params.kv_url == "mem:":
