@@ -1,6 +1,5 @@
-"""Queries: what hbtd answers to people who ask about components, their past, and hbtd itself.
+"""Answers queries of people about components, their past, and hbtd itself.
 
-The modules read what the tracker, the notifier and the log of transitions know, and change nothing.
-Whatever may take more than a few milliseconds is done in portions, between which others have their
-turns.
+The modules read the tracker, the notifier and the log of transitions, and change nothing. Work that
+may take more than a few milliseconds is done in portions, between which other work has its turns.
 """

@@ -25,9 +25,9 @@ class SilentGroup(NamedTuple):
     xname: str
     type: str
     start: int
-    """The position of its first component in the order of the layout."""
+    """The position of the part's first component in the order of the layout."""
     end: int
-    """The position after its last component."""
+    """The position after the part's last component."""
     warned: int
     dead: int
 
@@ -57,8 +57,8 @@ async def find_silent_groups(silence: Silence, turn: Turn) -> list[SilentGroup]:
     """Return the largest groups that are mostly silent, those with most silent components first.
 
     No group contains another. If nearly all silent components of a group are in one part of it,
-    that part is returned instead: a chassis rather than the cabinet in which little else is silent.
-    `turn` is awaited between portions of the work.
+    that part is returned instead: a chassis rather than its cabinet, if little else in the cabinet
+    is silent. `turn` is awaited between portions of the work.
     """
     found: list[SilentGroup] = []
     waiting = [_group(silence, -1, 0)]

@@ -1,4 +1,4 @@
-"""What hbtd knows about single components, and why each of them is in its state."""
+"""Describes single components, explains why each is in its state, and selects components."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -30,18 +30,18 @@ _WHOLE_MACHINE = frozenset({"s0", "all"})
 
 
 class Selection(NamedTuple):
-    """Conditions that select components: those that meet all of them."""
+    """Conditions that select the components which meet all of them."""
 
     states: frozenset[Phase] | None = None
-    """The states that they may be in; `None` for any."""
+    """The states of the components; `None` for any."""
     types: frozenset[str] | None = None
-    """The types that they may have, such as `Node`; `None` for any."""
+    """The types of the components, such as `Node`; `None` for any."""
     under: str = ""
-    """The xname of what they are in, or are themselves; empty for the whole machine."""
+    """The xname of a part of the machine that has the components; empty for the whole machine."""
     names: Collection[str] | None = None
-    """Their xnames, each once; `None` for any."""
+    """The xnames of the components, without duplicates; `None` for any."""
     after: str = ""
-    """The xname that they follow in natural order; empty for all."""
+    """The xname after which the components come in natural order; empty for all."""
 
 
 _MAPPED = "::ffff:"
@@ -63,7 +63,7 @@ class Facts:
     ) -> None:
         """Make the object; `wall` returns Unix seconds.
 
-        `standing` returns, for an xname, what HSM was told of that component.
+        `standing` returns whether HSM was told of a component's latest transition, by xname.
         """
         self._tracker = tracker
         self._observed = observed
@@ -71,21 +71,21 @@ class Facts:
         self._standing = standing
 
     def age(self, component: Component) -> float | None:
-        """Return how many seconds ago a component was heard last; `None` if that is not known.
+        """Return how many real seconds ago a component was last heard; `None` if that is not known.
 
-        These are real seconds: they include those that don't count as its silence.
+        They include seconds that don't count as its silence.
         """
         if not isfinite(component.last_heard):
             return None
         return max(self._observed.seconds_ago(component.last_heard), 0.0)
 
     def last_heartbeat(self, component: Component) -> float:
-        """Return when a component was heard last: the Unix time, 0 if that is not known."""
+        """Return the Unix time at which a component was last heard, 0 if that is not known."""
         age = self.age(component)
         return 0.0 if age is None else self._wall() - age
 
     def describe(self, xname: str) -> dict[str, object] | None:
-        """Return what is known of a component, as the API shows it; `None` if it is not tracked."""
+        """Return the API's JSON object about a component; `None` if it is not tracked."""
         component = self._tracker.component(xname)
         if component is None:
             return None
@@ -112,8 +112,8 @@ async def select(
 ) -> tuple[list[str], str | None]:
     """Return the first `most` of the selected components, in natural order.
 
-    Also return the xname after which the next ones follow, `None` if there are no more. `turn` is
-    awaited between portions of the work.
+    Also return the xname after which to continue, `None` if there are no more. `turn` is awaited
+    between portions of the work.
     """
     candidates = await _candidates(tracker, machine, selection, turn)
     start = bisect_right(candidates, natural_key(selection.after), key=natural_key)
@@ -176,7 +176,7 @@ class Explainer:
     async def explain(self, xname: str, most: int) -> dict[str, object] | None:
         """Return a description of a component, the reason for its state, and its last transitions.
 
-        The transitions are at most `most`. Return `None` if the component is not tracked and the
+        There are at most `most` transitions. Return `None` if the component is not tracked and the
         log has nothing about it.
         """
         entries = await self._recent(xname, most)

@@ -1,7 +1,7 @@
 """The event hub: passes new entries of the log on to any number of readers, as events.
 
-An event is made once, as bytes, and shared by all readers. The hub keeps the latest ones in a
-bounded ring; a reader only has a place in it, so that one which is slow costs no memory. Events are
+An event is made once, as bytes, and shared by all readers. The hub keeps the latest events in a
+bounded ring; a reader has only a position in it, so that a slow reader costs no memory. Events are
 written in short turns, so that heartbeats are taken in between, however many readers there are.
 """
 
@@ -22,11 +22,11 @@ from hbtd.store.past import TRIMMED, LogEntry, Selection
 KEEP_ALIVE: Final = 15.0
 """Seconds between two comments that keep idle connections open.
 
-As often it is checked whether readers may still read.
+In the same interval hbtd checks whether readers may still read events.
 """
 
 MOST_BEHIND: Final = 10_000
-"""The most events in the ring, and the most that a reader who comes back is sent (`join`)."""
+"""The most events in the ring, and the most earlier events that a new reader is sent (`join`)."""
 
 _IN_BLOCK: Final = 64
 _TURN: Final = 0.002
@@ -39,7 +39,7 @@ _RETRY: Final = 1.0
 
 
 class Block(NamedTuple):
-    """Some successive events as bytes, with their numbers and the components they are about."""
+    """Some successive events as bytes, with their numbers and components."""
 
     numbers: Sequence[int]
     names: Sequence[str]
@@ -70,9 +70,9 @@ class EventHub:
     ) -> None:
         """Make a hub without events.
 
-        `encode` returns the event of an entry. `missed` returns the event which says that entries
-        after a number, up to another, may be missing. The hub keeps about `most_kept` events in
-        memory, the latest ones.
+        `encode` returns the event for an entry. `missed(after, to)` returns an event which says
+        that the entries with numbers above `after`, up to `to`, may be missing. The hub keeps about
+        `most_kept` events in memory, the latest ones.
         """
         self._clock = clock
         self._store = store
@@ -102,7 +102,7 @@ class EventHub:
     # What the follower of the log tells
 
     def begin(self, number: int) -> None:
-        """Note the number of the log's last entry; serve the readers that have joined before."""
+        """Note the number of the log's last entry; serve the readers that have joined already."""
         self._start = self._last = number
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
@@ -143,8 +143,8 @@ class EventHub:
         """Add a reader, which is sent all events about selected components from now on.
 
         `write` sends bytes to the client, and `drop` ends its connection at once. `may_read`
-        returns whether the client may still read events. It is called every `KEEP_ALIVE` seconds,
-        and once it has returned false, the reader's stream is ended.
+        returns whether the client may still read events. It is called every `KEEP_ALIVE` seconds;
+        once it has returned false, the reader's stream is ended.
 
         With a number `after`, the reader is first sent the events of all entries after that number.
         If some of these are no longer in the log, an event that says which may be missing is sent

@@ -1,4 +1,4 @@
-"""The readers of events, as the event hub sees them."""
+"""The readers of events, as the event hub handles them."""
 
 from collections.abc import Callable, Container
 from typing import Protocol
@@ -47,14 +47,14 @@ class Reader:
         self.place: int | None = None
         """The index of the next block for this reader; `None` while it is sent earlier events."""
         self.done = 0
-        """Up to which number it was sent events, once it has a place."""
+        """The number up to which the reader was sent events, once it has a `place`."""
         self.paused = False
         self.queued = False
-        """Whether it is in the queue of those to be written to."""
+        """Whether the reader is in the hub's queue of readers to be written to."""
         self.idle = False
-        """Whether a sign of life is due, unless there is something else to write."""
+        """Whether a comment is to be sent if there are no events, to keep the connection open."""
         self.ended: Deferred[bytes] = Deferred(lambda _: hub.leave(self))
-        """Fires with `b""` when the hub ends; cancel it when the client has gone."""
+        """Fires with `b""` when the hub ends; to be cancelled when the client disconnects."""
         self._hub = hub
         self._resumed: Deferred[None] | None = None
 
@@ -68,13 +68,13 @@ class Reader:
         self.paused = True
 
     def resumeProducing(self) -> None:
-        """Write again, after a call of `pauseProducing`: the client can take more."""
+        """Resume writing after `pauseProducing`, because the client can take more."""
         self.paused = False
         self.release()
         self._hub.wake(self)
 
     def stopProducing(self) -> None:
-        """Write nothing more; the connection is lost."""
+        """Write nothing more: the connection is lost."""
         self.paused = True
         self._hub.leave(self)
 

@@ -1,4 +1,4 @@
-"""Internals: what hbtd knows about its own parts, for operators who want to see inside."""
+"""Internals: a description of hbtd's own parts, for operators who want to see inside."""
 
 import platform
 import re
@@ -31,10 +31,10 @@ from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
 MOST_ADDRESSES = 50
-"""The most addresses whose connections are listed: those with the most."""
+"""The most client addresses that are listed: those with the most connections."""
 
 MOST_SET_ASIDE = 100
-"""The most components that are listed as set aside; `Number` counts all."""
+"""The most components that are listed as set aside; the field `Number` counts all."""
 
 _PORTION = 2000
 """The most connections, or addresses, that are counted before others have their turns."""
@@ -42,7 +42,7 @@ _PORTION = 2000
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
 Turn = Callable[[], Deferred[None]]
-"""Returns a Deferred that fires when others have had their turns."""
+"""A function that returns a Deferred, which fires when other work has had its turn."""
 
 
 class Parts(NamedTuple):
@@ -55,9 +55,9 @@ class Parts(NamedTuple):
     name: str
     """The name of this replica: its host and port."""
     leader: Callable[[], str | None]
-    """Returns the name of the replica that judges, `None` if it is not known here."""
+    """Returns the name of the leader, `None` if it is not known here."""
     store_kind: str
-    """Where records are kept, in words without secrets."""
+    """The kind of store, in words without secrets."""
     params: LiveParams
     observed: ObservedClock
     tracker: Tracker
@@ -67,7 +67,7 @@ class Parts(NamedTuple):
     publisher: Publisher
     store: IStore
     entries: Callable[[], int] | None
-    """Counts the entries of the log, if the store does."""
+    """Returns the number of entries in the log; `None` if the store does not count them."""
     uncommitted: Uncommitted
     checkpointer: Checkpointer
     connections: Callable[[], ConnectionFactory]
@@ -86,7 +86,7 @@ class Internals:
         self._began, self._began_at = parts.seconds(), parts.wall()
 
     async def describe(self, turn: Turn) -> dict[str, Any]:
-        """Return the description; wait for `turn` after each portion of the work."""
+        """Return the description as a JSON object; await `turn` after each portion of the work."""
         parts = self._parts
         uptime = parts.seconds() - self._began
         return {
@@ -249,7 +249,8 @@ async def describe_connections(connections: ConnectionFactory, turn: Turn) -> di
 def described(durations: Distribution) -> dict[str, Any]:
     """Return the number, mean and longest of some durations, as the API shows them.
 
-    Also return, for each bound of `durations`, how many do not exceed it. All are in seconds.
+    Also return, for each bound of `durations`, how many durations do not exceed it. All are in
+    seconds.
     """
     count = durations.count
     within: Iterable[tuple[float, int]] = zip(

@@ -1,4 +1,4 @@
-"""The tracked components in the order of their names, and the parts of the machine they are in."""
+"""All tracked components in natural order, and the parts of the machine that they are in."""
 
 from array import array
 from bisect import bisect_left, bisect_right
@@ -14,11 +14,10 @@ from hbtd.formats.nodesets import natural_key
 from hbtd.tracker.tracker import Tracker
 
 Turn = Callable[[], Deferred[None]]
-"""A function whose result is awaited between two portions of work, so that others have a turn."""
+"""A function whose result is awaited between portions of work, so that other work has a turn."""
 
 LEVELS: Final = ("Cabinet", "Chassis", "ComputeModule")
-"""The types of parts of the machine, each of which is in one of the type before: the last are
-slots, those of routers included."""
+"""The types of parts of the machine, outermost first; slots include those of routers."""
 
 _PLACE: Final = compile_pattern("(x[0-9]+)(?:(c[0-9]+)([rs][0-9]+)?)?")
 _HEAD: Final = compile_pattern("[^0-9]*[0-9]*")
@@ -32,13 +31,13 @@ _FEW: Final = 500
 
 
 class Layout(NamedTuple):
-    """Tracked components in natural order, and where in this order each part of the machine is.
+    """Tracked components in natural order, and the positions of each part of the machine in it.
 
     A layout does not change: when components begin or cease to be tracked, a new one is made.
     """
 
     order: list[str]
-    """The xnames."""
+    """The xnames of the components."""
     starts: "tuple[array[int], ...]"
     """For each of `LEVELS`, the positions of the first components of its parts."""
     ends: "tuple[array[int], ...]"
@@ -74,7 +73,7 @@ class Silence(NamedTuple):
 
 
 def part_of(xname: str, level: int) -> str:
-    """Return the xname of the part of the machine that a component is in, or is.
+    """Return the xname of the part of the machine that has the component, or is the component.
 
     `level` is the index in `LEVELS` of the type of the part. The result is empty if the component
     is in no such part.

@@ -1,4 +1,4 @@
-"""Which component a name stands for: an xname, a NID or a host name."""
+"""Finds the components that a name stands for: an xname, a NID or a host name."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from itertools import islice
@@ -27,16 +27,16 @@ async def resolve(
 
     A name is, in this order: the xname of a tracked component, in any spelling; the xname of a
     cabinet or of something in a cabinet, tracked or not; the host name that a component has sent,
-    in upper or lower case, and the NID that a component has sent, as a number (`1234`) or the way
-    that schedulers write it (`nid001234`); or another valid xname, although no such component is
+    in upper or lower case, or the NID that a component has sent, as a number (`1234`) or as
+    schedulers write it (`nid001234`); or another valid xname, although no such component is
     tracked.
 
     Components choose what they send. A host name or NID that several have sent stands for all of
     these: none of them can hide behind another.
 
     If any name is not of the first two kinds, all tracked components are searched; `turn` is
-    awaited between portions of that. Before, `reserve` is called with the number of bytes that the
-    search takes; it may raise an exception.
+    awaited between portions of the search. Before that, `reserve` is called with the number of
+    bytes that the search takes; it may raise an exception.
     """
     found: dict[str, list[str]] = {}
     wanted: dict[str, str | None] = {}
@@ -106,7 +106,7 @@ async def _search(
 
 
 def nid_of(name: str) -> int | None:
-    """Return the NID that a name stands for: `1234`, `nid1234` or `nid001234`; else `None`."""
+    """Return the NID that a name stands for: `1234`, `nid1234` or `nid001234`; otherwise `None`."""
     digits = name.strip().lower().removeprefix("nid")
     if digits.isdecimal() and digits.isascii() and len(digits) < 20:
         return int(digits)

@@ -1,4 +1,4 @@
-"""What the comparison of HSM's table has found, as the API shows it."""
+"""Describes the comparison of HSM's table, as the API shows it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from hbtd.hsm.reconciler import Reconciler, Report
 from hbtd.queries.machine import Turn
 
 MOST_NAMED = 1000
-"""The most components of each kind that are named; `Number` counts all."""
+"""The most components of each kind that are listed; the field `Number` counts all."""
 
 
 async def describe(reconciler: Reconciler, turn: Turn) -> dict[str, Any]:
-    """Return the present state of the comparison, and what the last one has found.
+    """Return the present state of the comparison, and the result of the last one.
 
     `turn` is awaited between portions of the work.
     """

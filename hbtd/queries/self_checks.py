@@ -1,7 +1,7 @@
 """Self-checks: statements that hold unless hbtd has a bug, checked once a minute.
 
-Each check is a small object or function that returns what is wrong, in one sentence. The rules
-change nothing, and long ones work in portions.
+Each check is a small object or function that returns what is wrong, in one sentence. Checks change
+nothing, and long ones work in portions.
 """
 
 from collections import Counter
@@ -33,14 +33,14 @@ _GRACE = 60.0
 """Seconds that the sweeps may need, beyond what the parameters say, to judge everybody."""
 
 Check = Callable[[], Coroutine[Deferred[Any], Any, str | None]]
-"""Returns what is wrong, in a sentence for operators; `None` if nothing is."""
+"""A function that returns what is wrong, in a sentence for operators; `None` if nothing is."""
 
 Turn = Callable[[], Deferred[None]]
-"""Returns a Deferred that fires when the reactor has done other work."""
+"""A function that returns a Deferred, which fires when the reactor has done other work."""
 
 
 class Heard(Protocol):
-    """The interface of the observed clock, as far as the checks use it."""
+    """The part of the observed clock's interface that the checks use."""
 
     ticked_at: float
 
@@ -110,8 +110,8 @@ def clock_check(
 ) -> Check:
     """Return the check that the observed clock is updated regularly.
 
-    If it were not, no silence would be noticed. `observed.ticked_at` is when it was updated last,
-    in seconds of `monotonic`; `running` returns whether it is to be updated.
+    If it were not, no silence would be noticed. `observed.ticked_at` is the time of its last
+    update, in seconds of `monotonic`; `running` returns whether it should be updated now.
     """
 
     async def check() -> str | None:
@@ -152,10 +152,10 @@ def overdue_check(
 ) -> Check:
     """Return the check that no living component has been silent for much longer than `errtime`.
 
-    The limit is three times the sum of `errtime` and `interval`, plus a minute: a component may be
-    judged as much as `errtime` later if hbtd was overloaded, and some sweeps may pass before all
-    overdue components are judged. `judging` returns whether this replica judges; if it does not,
-    nothing is checked. `turn` is awaited between portions of the work.
+    The limit is three times the sum of `errtime` and `interval`, plus a minute, in seconds: a
+    component may be judged as much as `errtime` later if hbtd was overloaded, and some sweeps may
+    pass before all overdue components are judged. `judging` returns whether this replica judges; if
+    it does not, nothing is checked. `turn` is awaited between portions of the work.
     """
 
     async def check() -> str | None:
@@ -191,7 +191,7 @@ class JournalCheck:
         self._first: Judgement | None = None
 
     async def __call__(self) -> str | None:
-        """Return what is wrong if the first uncommitted judgement is the same as in the run before.
+        """Return what is wrong if the first uncommitted judgement is the same as in the last run.
 
         Return `None` otherwise, or if the store can't be used.
         """

@@ -1,4 +1,4 @@
-"""The summary: how many components are in which state, and where many are silent."""
+"""The summary: how many components are in which state, and which parts are mostly silent."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
@@ -35,10 +35,10 @@ class HSMQueue(NamedTuple):
     """Whether HSM is told, whether it is ready, and how many judgements wait or are set aside."""
 
     told: bool
-    """Whether HSM is told at all: it is not with `nosm`."""
+    """Whether updates are sent to HSM at all: not while `nosm` is set."""
     ready: bool
     waiting: int
-    """The number of judgements that wait for HSM, those included that are not stored yet."""
+    """The number of judgements that wait to be sent to HSM, including those not committed yet."""
     set_aside: int
     """The number of components that are set aside because their updates fail."""
 
@@ -59,7 +59,8 @@ class Summary:
     ) -> None:
         """Make the object; `leading` returns whether this replica, named `replica`, leads.
 
-        `leader` returns the name of the replica that leads, `None` if it is not known.
+        `leader` returns the name of the leader, `None` if it is not known. `wall` returns the Unix
+        time in seconds, and `hsm` the state of updates to HSM.
         """
         self._tracker = tracker
         self._machine = machine
@@ -198,7 +199,7 @@ class MachineCounts:
         """The numbers of components by cabinet and state, as of the last `update`.
 
         At most 256 cabinets have their own numbers, those with the most silent components first;
-        the others, and what is in no cabinet, are counted together as `other`.
+        the others, and components outside of cabinets, are counted together as `other`.
         """
         self.silent_groups: dict[str, int] = {}
         """The numbers of wholly silent parts of the machine by type, as of the last `update`."""

@@ -1,4 +1,4 @@
-"""The parts of the machine in which something is silent, as a tree with counts."""
+"""The parts of the machine with silent components, as a tree with counts."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -38,12 +38,12 @@ def show_counts(total: int, warned: int, dead: int) -> dict[str, int]:
 async def silent_parts(
     machine: Machine, under: str, after: str, most: int, turn: Turn
 ) -> tuple[dict[str, int], list[Part], str | None]:
-    """Return the first `most` cabinets, chassis and slots in which something is silent.
+    """Return the first `most` cabinets, chassis and slots that have silent components.
 
     They are in natural order, each before its own parts, and begin after the xname `after`. With an
-    xname `under`, they are that part of the machine and the parts in it. Also return the numbers of
-    components by state, in that part or in the whole machine, and the xname after which the next
-    parts follow, `None` if there are no more. `turn` is awaited between portions of the work.
+    xname `under`, only that part of the machine and the parts in it are returned. Also return the
+    numbers of components by state, in that part or in the whole machine, and the xname after which
+    to continue, `None` if there are no more. `turn` is awaited between portions of the work.
     """
     silence = await machine.silence(turn)
     order = silence.layout.order

@@ -1,4 +1,4 @@
-"""Components, the queues of the living ones, and which of them are overdue."""
+"""Tracked components, the queues of the living, and the search for overdue ones."""
 
 import sys
 from collections import OrderedDict
@@ -9,10 +9,10 @@ from operator import le
 from typing import Final, NamedTuple
 
 NOT_HEARD: Final = -1.0
-"""The mean period of a component whose next heartbeat does not end a period."""
+"""The value of `Component.mean` until the next heartbeat, which does not end a period."""
 
 NO_PERIOD: Final = 0.0
-"""The mean period of a component whose next heartbeat ends the first period."""
+"""The value of `Component.mean` until the next heartbeat, which ends the first period."""
 
 _TENTHS: Final = tuple(i / 10 for i in range(3601))
 
@@ -23,7 +23,7 @@ def identity_of(hostname: str, nid: str) -> str:
 
 
 class Component:
-    """What is known of a tracked component: its last heartbeat, latest transition, and period."""
+    """The data of a tracked component: its last heartbeat, latest transition, and period."""
 
     __slots__ = (
         "deviation",
@@ -50,34 +50,37 @@ class Component:
         fresh: bool = False,
     ) -> None:
         self.xname = xname
-        """The name, in normal form."""
+        """The component's name, in normal form."""
         self.last_heard = last_heard
-        """The observed time of the heartbeat, in seconds; `-inf` if it is not known."""
+        """The observed time of the last heartbeat, in seconds; `-inf` if it is not known."""
         self.timestamp = timestamp
-        """The timestamp in the heartbeat, verbatim."""
+        """The timestamp in the last heartbeat, verbatim."""
         self.status = status
-        """The status in the heartbeat, verbatim."""
+        """The status in the last heartbeat, verbatim."""
         self.source = source
-        """The IP address that sent the heartbeat, or the replica that took it, if known."""
+        """The IP address that sent the last heartbeat, or the replica that took it, if known."""
         self.fresh = fresh
-        """Whether the heartbeat was the first on its connection."""
+        """Whether the last heartbeat was the first on its connection."""
         self.identity = ""
         """The host name and the NID in the last heartbeat that had them; see `identity_of`."""
         self.since = 0.0
-        """When the component's latest transition was judged: the Unix time; 0 if not known yet."""
+        """The Unix time at which the latest transition was judged; 0 if not known yet."""
         self.told = 0.0
-        """When HSM has acknowledged that transition: the Unix time; 0 if not, or not known."""
+        """The Unix time at which HSM acknowledged the latest transition; 0 if not, or not known."""
         self.mean = NOT_HEARD
-        """The mean period of the heartbeats in observed seconds, the latest ones weighing most.
+        """The mean period of the heartbeats, in observed seconds, weighted towards the latest ones.
 
-        Not all periods are taken: see `Tracker.beat_again`.
-        It is 0 or less if it is not known: the component has sent only one heartbeat since it, or
+        Not all periods are taken: see `Tracker.beat_again`. It is 0 or less (`NO_PERIOD`,
+        `NOT_HEARD`) while it is not known: the component has sent only one heartbeat since it, or
         hbtd, started.
         """
         self.deviation = 0.0
-        """The mean deviation from that period, weighed in the same way."""
+        """The mean deviation from `mean`, in observed seconds, weighted in the same way."""
         self.longest = 0.0
-        """The longest period since the component, or hbtd, started, rounded up to tenths."""
+        """The longest period, in observed seconds, since the component or hbtd started.
+
+        It is rounded up to tenths.
+        """
 
     @property
     def hostname(self) -> str:
@@ -98,7 +101,7 @@ class Component:
         self.since = self.told = 0.0
 
     def note_period(self, period: float) -> None:
-        """Note a heartbeat that came `period` observed seconds after the one before.
+        """Note a heartbeat that came `period` observed seconds after the previous one.
 
         In the first call for a component, and in the first one after `forget_periods`, `period` is
         ignored: the next period is counted from this heartbeat.
@@ -123,7 +126,7 @@ class Component:
         self.longest = _TENTHS[tenths] if tenths < len(_TENTHS) else period
 
     def forget_periods(self) -> None:
-        """Discard all data on periods; the time since the last heartbeat won't count as one."""
+        """Discard all data on periods; the next period is counted from the next heartbeat."""
         self.mean, self.deviation, self.longest = NOT_HEARD, 0.0, 0.0
 
 
@@ -131,13 +134,13 @@ class Unheard(NamedTuple):
     """A set of components: those that may have sent heartbeats which have not been read yet."""
 
     sources: Set[str | None] = frozenset()
-    """IP addresses and replicas: all components that were last heard from one of these."""
+    """IP addresses and replicas: the set has all components last heard from one of these."""
     fresh: bool = False
-    """Whether also all components whose last heartbeat was the first on its connection."""
+    """Whether the set has all components whose last heartbeat was the first on its connection."""
     components: Set[str] = frozenset()
-    """Further components, by xname, wherever they were last heard."""
+    """The xnames of further components in the set, whatever they were last heard from."""
     everybody: bool = False
-    """Whether all components."""
+    """Whether the set has all components."""
 
     def includes(self, xname: str, component: Component) -> bool:
         """Return whether a component is in this set; `xname` is its name."""
@@ -171,7 +174,7 @@ def find_overdue(
 
     Each is a tuple of the xname, the component, and the seconds of its silence at the time `at`.
     The silence of a component in `unheard` counts as `patience` seconds shorter. All times and
-    seconds are observed ones.
+    durations are in observed seconds.
     """
     overdue: list[tuple[str, Component, float]] = []
     for xname, component in queue.items():
@@ -189,10 +192,10 @@ def find_overdue(
 def find_unheard(
     queue: OrderedDict[str, Component], at: float, silent: float, unheard: Unheard, most: int
 ) -> list[str] | None:
-    """Return components that are in a queue and in `unheard`, and silent for at least `silent`.
+    """Return the components in both `queue` and `unheard` that are silent for at least `silent`.
 
     The result is a list of their xnames, or `None` if there are more than `most`. `silent` is in
-    seconds, and `at` is the present observed time.
+    observed seconds, and `at` is the present observed time.
     """
     found: list[str] = []
     for xname, component in queue.items():

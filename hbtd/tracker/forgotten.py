@@ -1,4 +1,4 @@
-"""Which components were forgotten lately, so that none is forgotten again and again."""
+"""Remembers which components were forgotten lately, to limit how often each can be."""
 
 from collections import OrderedDict
 
@@ -16,8 +16,8 @@ class Forgotten:
     """The components that were forgotten lately, and the times at which they were.
 
     The methods are given the present time, `at`, and how long a component counts as forgotten
-    lately, `period`, both in seconds. `at` must not decrease from one call to the next. `period` is
-    more than 0, and may differ from call to call.
+    lately, `period`, both in seconds of the same clock. `at` must not decrease from one call to the
+    next. `period` is more than 0, and may differ from call to call.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The latest gaps: stretches of time that the observed clock has not counted, and why."""
+"""The latest gaps: times that the observed clock has not counted, and why."""
 
 from bisect import bisect_right
 from collections import deque
@@ -15,25 +15,25 @@ class GapKind(Enum):
     """The kinds of gaps: why the observed clock did not count some time."""
 
     STALL = "stall"
-    """hbtd itself could not hear: it did not run, or was busy with something else."""
+    """hbtd could not hear components: it did not run, or was busy with something else."""
     STANDSTILL = "standstill"
-    """Components had time to connect and beat again after hbtd could not hear them."""
+    """After a deaf time, components were given time to connect and to send a heartbeat."""
     DEAFEN = "deafen"
-    """Heartbeats that other replicas take did not arrive here."""
+    """Heartbeats that other replicas took did not arrive here."""
 
 
 class Gap(NamedTuple):
-    """A stretch of time that the observed clock has not counted."""
+    """A time that the observed clock has not counted."""
 
     at: float
-    """When it began: the Unix time in seconds."""
+    """The Unix time, in seconds, at which the gap began."""
     seconds: float
-    """How much was not counted."""
+    """The length of the gap, in seconds."""
     kind: GapKind
     cause: str
-    """What caused it, in a few words for operators; empty if that is not known."""
+    """The cause of the gap, in a few words for operators; empty if not known."""
     observed: float
-    """The observed time, in seconds, at which the clock stood still."""
+    """The value of the observed clock during the gap, in seconds."""
 
 
 class Gaps:
@@ -47,10 +47,10 @@ class Gaps:
         self._open = False
 
     def note(self, at: float, seconds: float, kind: GapKind, cause: str, observed: float) -> None:
-        """Note that `seconds` up to the Unix time `at` were not counted.
+        """Note that the `seconds` before the Unix time `at` were not counted.
 
-        `cause` says why, in words, and `observed` is the observed time at which the clock stood
-        still.
+        `cause` says why, in words, and `observed` is the value of the observed clock during the
+        gap.
         """
         if self._open and self._gaps[-1].kind is kind:
             last = self._gaps[-1]

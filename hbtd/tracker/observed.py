@@ -15,9 +15,9 @@ _LATE = 0.5
 """Seconds between two ticks, beyond which hbtd counts as having been deaf."""
 
 LONG_STALL = 10.0
-"""Seconds between two ticks, beyond which other replicas may have judged meanwhile.
+"""Seconds between two ticks after which other replicas may have judged this one's components.
 
-With a shorter `patience()`, that many seconds are enough.
+If `patience()` is shorter, it is the limit instead.
 """
 
 _READ_LATE = 2.0
@@ -72,7 +72,7 @@ class ObservedClock:
         self.ticked_at = monotonic()
         """The time of the last tick, in seconds of `monotonic`."""
         self.caught_up_at = -inf
-        """When hbtd has read, after the last long stall, what was sent to it during the stall.
+        """When hbtd had read all that was sent to it during the last long stall.
 
         This is a time of `monotonic`. What hbtd reads between the stall and that time may be as old
         as the stall: the sender may be dead.
@@ -140,9 +140,9 @@ class ObservedClock:
 
     @property
     def stalled(self) -> bool:
-        """Whether hbtd has just run again after a long stall, and `tick` was not called since.
+        """Whether a long stall has just ended and `tick` was not called since.
 
-        What waited in the sockets may be read before the first tick after a stall.
+        Data that waited in the sockets may be read before the first tick after a stall.
         """
         return self._monotonic() - self.ticked_at >= min(self._patience(), LONG_STALL)
 
@@ -181,9 +181,9 @@ class ObservedClock:
         return self._gaps.all()
 
     def seconds_ago(self, observed: float) -> float:
-        """Return how many real seconds ago this clock showed an observed time.
+        """Return how many real seconds ago this clock had the value `observed`.
 
-        If the clock stood still at that time, the end of the gap counts. Gaps before the last
+        If the clock stood still at that value, the end of the gap counts. Gaps before the last
         hundred are not known, and the result is too small by their length.
         """
         now = self.now()
@@ -191,10 +191,10 @@ class ObservedClock:
         return now - observed + max(uncounted, 0.0) + self._gaps.since(observed)
 
     def shown(self, seconds_ago: float) -> float:
-        """Return the observed time that this clock showed `seconds_ago` real seconds ago.
+        """Return the value that this clock had `seconds_ago` real seconds ago.
 
         The result is negative if the clock had not been made then. Gaps before the last hundred are
-        not known, and not taken into account.
+        not known, and are ignored.
         """
         now = self.now()
         uncounted = self._monotonic() - self.ticked_at - (now - self._observed)

@@ -1,4 +1,4 @@
-"""The population: all tracked components, and what is known of each."""
+"""The population: all tracked components, with the data of each."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,10 +10,10 @@ from hbtd.tracker.transitions import Phase
 
 
 class Population:
-    """The tracked components: the healthy, the warned and the dead, and what is known of each.
+    """The tracked components: the healthy, the warned and the dead.
 
-    The healthy and the warned are in queues, in the order of their last heartbeats. The methods
-    of this class answer queries, or make changes that don't move a component from one queue to
+    The healthy and the warned are in queues, in the order of their last heartbeats. The methods of
+    this class answer queries, or make changes that don't move a component from one queue to
     another; `Tracker` adds the changes that do.
     """
 
@@ -27,7 +27,7 @@ class Population:
         """A number that grows whenever a component begins or ceases to be tracked."""
 
     def component(self, xname: str) -> Component | None:
-        """Return what is known of a component, also of a dead one; `None` if it is not tracked."""
+        """Return the data of a tracked component, living or dead; `None` if it is not tracked."""
         return self._healthy.get(xname) or self._warned.get(xname) or self._dead.get(xname)
 
     def phase(self, xname: str) -> Phase:
@@ -98,12 +98,12 @@ class Population:
         return bytes(warned), bytes(map(self._dead.__contains__, xnames))
 
     def silent(self, xnames: Sequence[str]) -> list[Component]:
-        """Return what is known of those of `xnames` that are warned about or dead."""
+        """Return the data of those of `xnames` that are warned about or dead."""
         found = [*map(self._warned.get, xnames), *map(self._dead.get, xnames)]
         return [component for component in found if component is not None]
 
     def note_judged(self, xname: str, phase: Phase, at: float, heard: float | None) -> None:
-        """Note the Unix time `at` at which, by the log of transitions, a component entered a phase.
+        """Note that a component entered `phase` at the Unix time `at`, by the log of transitions.
 
         `heard` is the observed time of the component's last heartbeat before that, if known; it is
         used only for a component that died before this process started. If the component is not in
@@ -119,9 +119,9 @@ class Population:
             component.last_heard = heard
 
     def note_told(self, xname: str, phase: Phase, at: float) -> None:
-        """Note that HSM has acknowledged, at the Unix time `at`, that a component is in a phase.
+        """Note that HSM acknowledged at the Unix time `at` that a component is in `phase`.
 
-        If the component is not in that phase any more, or not tracked, nothing changes.
+        If the component is no longer in that phase, or not tracked, nothing changes.
         """
         component = self.component(xname)
         if component is not None and self.phase(xname) is phase:
@@ -166,13 +166,12 @@ class Population:
         self._renamed.update(each.component for each in identities if each.component in self)
 
     def share_texts(self) -> Callable[[str, str], tuple[str, str]]:
-        """Return a function that saves memory: it swaps texts for equal ones that are kept anyway.
+        """Return a function that replaces texts by equal ones in memory, to save memory.
 
         The function is given the xname and the timestamp of a judgement that is read from the store
-        at a start, of which there may be a million. It returns the same two texts: where the living
-        component of that xname has an equal one, that very object, otherwise the argument itself.
-        The function may be used until a component changes, and takes some memory from its first
-        call on.
+        at a start, of which there may be a million. It returns two equal texts: those of the living
+        component of that xname where they are equal, otherwise the arguments. The function may be
+        used until a component changes, and takes some memory from its first call on.
         """
         names: dict[str, str] = {}
         healthy = self._healthy
@@ -191,7 +190,7 @@ class Population:
     def sort_queues(self) -> None:
         """Put the healthy and the warned components back in the order of their last heartbeats.
 
-        This is for afterwards, when records were applied in another order.
+        Call this after records were applied in another order.
         """
         sort_queue(self._healthy)
         sort_queue(self._warned)

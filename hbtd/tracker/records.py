@@ -7,7 +7,7 @@ class Record(NamedTuple):
     """The stored data of a component: its last heartbeat, and whether it has been warned about."""
 
     component: str
-    """The xname."""
+    """The component's xname."""
     age: float
     """The age of the heartbeat, in observed seconds."""
     timestamp: str
@@ -19,10 +19,10 @@ class Record(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """What a component calls itself besides its xname, as it was last sent."""
+    """The host name and NID of a component, as it sent them last."""
 
     component: str
-    """The xname."""
+    """The component's xname."""
     hostname: str
     """The host name, verbatim."""
     nid: str

@@ -27,7 +27,7 @@ _LOOK_EVERY = 15.0
 
 
 class TrackerFull(Exception):
-    """A heartbeat of a new component can't be taken: no more components may be tracked."""
+    """A heartbeat of a new component is refused: the limit of tracked components is reached."""
 
 
 _HEARD = Unheard()
@@ -86,8 +86,8 @@ class Tracker(Population):
         heartbeat on its connection. Raise `TrackerFull` if the component is not tracked, and the
         limit of tracked components is reached.
 
-        While heartbeats are read late (see `tick`), one from a warned or dead component changes
-        nothing.
+        While heartbeats are read late (see `tick`), a heartbeat of a warned or dead component
+        changes nothing.
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid):
             return None
@@ -239,9 +239,9 @@ class Tracker(Population):
         return None if warned is None else healthy + warned
 
     def heartbeating(self, xname: str, at: float, errtime: float) -> bool:
-        """Return whether a component lives and was heard less than `errtime` seconds before `at`.
+        """Return whether a component is living and was heard in the last `errtime` seconds.
 
-        `at` is the present observed time.
+        `at` is the present observed time; `errtime` is in observed seconds.
         """
         component = self._healthy.get(xname) or self._warned.get(xname)
         return component is not None and at - component.last_heard < errtime
@@ -285,9 +285,9 @@ class Tracker(Population):
         its last timestamp and status, or stays dead or untracked. Return the judgement if the
         component has started or restarted.
 
-        A replica's heartbeats come in order. So `sent` is the newest also if the observed clock
-        has stood here, and the heartbeat therefore seems to be older than the last one from the
-        same replica, or than the start of this one.
+        A replica's heartbeats arrive in order. So `sent` is the newest even if the heartbeat seems
+        to be older than the last one from the same replica, or than the start of this one, because
+        the observed clock stood still here.
         """
         component = self._healthy.get(xname) or self._warned.get(xname)
         if component is None:
@@ -303,9 +303,9 @@ class Tracker(Population):
     def apply_sent(self, record: Record, source: str | None) -> bool:
         """Set the timestamp and the status of a component to those in `record`.
 
-        They are those of a heartbeat that `apply_heard` has applied without them. `source`
-        identifies the replica that took it; if the component was heard from another source since,
-        nothing changes. Return whether the component lives.
+        They belong to a heartbeat that `apply_heard` has applied without them. `source` identifies
+        the replica that took it; if the component was heard from another source since, nothing
+        changes. Return whether the component is living.
         """
         xname = record.component
         component = self._healthy.get(xname) or self._warned.get(xname)
@@ -320,10 +320,10 @@ class Tracker(Population):
         component.status = self._shared(status[:_LONGEST_TEXT])
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
-        """Mark a component as warned about, as another replica did, which has stored `record`.
+        """Mark a component as warned about, as another replica has judged, which stored `record`.
 
-        The timestamp and the status of its last heartbeat become those in `record`, since nothing
-        may be published later that names an earlier heartbeat. If the component is dead or not
+        The timestamp and the status of its last heartbeat become those in `record`, because
+        messages published later must not name an earlier heartbeat. If the component is dead or not
         tracked, it is restored from `record`; for the other arguments see `restore`.
         """
         component = self._healthy.pop(record.component, None)
@@ -341,8 +341,8 @@ class Tracker(Population):
     def apply_gap(self, record: Record, at: float) -> None:
         """Mark a component as warned about, and count its silence from the observed time `at`.
 
-        An original hbtd has stored this warning, as `record`, after a time in which nobody could
-        hear components: the silence in that time proves nothing.
+        An original hbtd has stored this warning, as `record`, after a time in which no hbtd could
+        hear components: their silence in that time proves nothing.
         """
         xname = record.component
         self._changed.pop(xname, None)
@@ -352,7 +352,7 @@ class Tracker(Population):
             component.enter_phase()
 
     def apply_death(self, xname: str) -> None:
-        """Mark a component as dead, as another replica has judged."""
+        """Mark a component as dead, because another replica has judged that it died."""
         if xname not in self._dead:
             component = self._pop(xname)
             self.population += component is None
@@ -400,7 +400,7 @@ class Tracker(Population):
         self._renamed &= kept.keys()
 
     def tick(self, at: float, *, reads_late: bool = False) -> None:
-        """Set the time with which later heartbeats are noted as changes (see `changed_since`).
+        """Set the time at which later heartbeats are noted as changes (see `changed_since`).
 
         `at` is a value of `ObservedClock.ticked_at`, not an observed time. `reads_late` says that
         the heartbeats taken until the next call may have been sent long ago, and waited to be read
@@ -410,7 +410,7 @@ class Tracker(Population):
         self._ticked_at, self._reads_late = at, reads_late
 
     def changed_at(self, xname: str) -> float | None:
-        """Return the time of a component's change; `None` without one. See `changed_since`."""
+        """Return the time of a component's change (see `changed_since`); `None` if it has none."""
         return self._changed.get(xname)
 
     def changed_since(self, since: float) -> dict[str, float]:
@@ -451,9 +451,9 @@ class Tracker(Population):
             self._changed.setdefault(xname, at)
 
     def mark_changed(self, at: float, others: Container[str]) -> None:
-        """Note a change at the time `at` for every living component that is not among `others`.
+        """Note a change at the time `at` for every living component that is not in `others`.
 
-        So all but these are stored again. `at` is a value of `ObservedClock.ticked_at`.
+        So all of these are stored again. `at` is a value of `ObservedClock.ticked_at`.
         """
         self._changed.update((xname, at) for xname in self.living() if xname not in others)
 

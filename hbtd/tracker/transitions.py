@@ -9,13 +9,13 @@ class Phase(Enum):
     """The state of a component between two transitions."""
 
     UNKNOWN = "unknown"
-    """Not tracked."""
+    """The component is not tracked."""
     HEALTHY = "healthy"
-    """Heard within `warntime`."""
+    """The component is living, and not warned about."""
     WARNED = "warned"
-    """Warned about, and neither heard nor dead since."""
+    """The component was warned about, and has neither been heard nor died since."""
     DEAD = "dead"
-    """Declared dead, and not heard since."""
+    """The component has died, and has not been heard since."""
 
     @property
     def living(self) -> bool:
@@ -79,21 +79,21 @@ class Judgement:
     """
 
     component: str
-    """The xname."""
+    """The component's xname."""
     transition: Transition
     timestamp: str
     """The timestamp in the component's last heartbeat, verbatim."""
     before: Phase = field(default=Phase.UNKNOWN, compare=False)
     """The phase of the component before the transition."""
     why: str = field(default="", compare=False)
-    """Why it was judged, in a few words for operators."""
+    """The reason for the judgement, in a few words for operators."""
     at: float = field(default=0.0, compare=False)
-    """When it was judged: the Unix time in seconds, 0 if not known."""
+    """The Unix time of the judgement, in seconds; 0 if not known."""
     silent: float | None = field(default=None, compare=False)
-    """For how many seconds the component was silent then, if that is why; `None` otherwise."""
+    """The component's silence in observed seconds, if it caused the judgement; otherwise `None`."""
 
     def made_at(self, at: float) -> "Judgement":
-        """Return this judgement with the Unix time `at`, or unchanged if it already has a time."""
+        """Return the judgement with the Unix time `at`, or unchanged if it has a time already."""
         if self.at:
             return self
         # Half the time of `dataclasses.replace`: a mass death makes thousands of these.
