@@ -1,4 +1,4 @@
-"""`python -m hbtd`, which is the command `hbtd`."""
+"""Runs `hbtd` as `python -m hbtd`."""
 
 from hbtd.cli import main
 

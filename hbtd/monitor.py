@@ -31,7 +31,7 @@ class Monitor:
     """Takes heartbeats, sweeps for silent components, and passes judgements on to HSM and Kafka.
 
     Judgements go to the journal first, and to the notifier and the publisher once they are
-    committed. Among replicas, only the leader judges; a follower tracks what the others write.
+    committed. Among replicas, only the leader judges; a follower only tracks components.
     """
 
     _log = Logger()
@@ -52,8 +52,8 @@ class Monitor:
         """Make a monitor that has not been started.
 
         `journal` commits its judgements, and passes them on to `notifier` and `publisher`;
-        `checkpointer` stores the records that heartbeats change. `unheard` returns which components
-        are judged later, because heartbeats that they have sent may wait to be read.
+        `checkpointer` stores the records that heartbeats change. `unheard` returns the components
+        that are judged later, because heartbeats that they have sent may wait to be read.
         """
         self._clock = clock
         self._observed = observed
@@ -71,9 +71,9 @@ class Monitor:
             clock, params.current.interval, self._sweep, "the sweep", now=False
         )
         self.now = observed.now
-        """Returns the observed time."""
+        """A function that returns the observed time, in seconds."""
         self.beat_again = tracker.beat_again
-        """Takes the heartbeat of a component if it is healthy: nearly all heartbeats are such.
+        """Takes the heartbeat of a component if it is healthy, as nearly all are.
 
         It is `Tracker.beat_again` itself, because each call costs time.
         """
@@ -82,7 +82,7 @@ class Monitor:
         self.leading = False
         """Whether this replica is the one that judges."""
         self.judged = Counter(dict.fromkeys(Transition, 0))
-        """The number of judgements of each transition since the start."""
+        """The number of judgements since the start, by transition."""
         self.sweep_seconds = 0.0
         """The duration of the last sweep in seconds, including other work in between."""
         params.on_change(self._params_changed)
@@ -116,7 +116,7 @@ class Monitor:
     async def stop(self) -> None:
         """Stop sweeping; commit and pass on the remaining judgements, and store changed records.
 
-        What is not done within `sm_timeout` seconds is given up.
+        Anything that is not done within `sm_timeout` seconds is given up.
         """
         self.running = False
         self.stop_observing()
@@ -166,7 +166,7 @@ class Monitor:
         return before
 
     def forgotten(self) -> Deferred[None]:
-        """Return a Deferred that fires when the store has forgotten what it was told to forget."""
+        """Return a Deferred that fires when the store has carried out the calls of `forget`."""
         return self._checkpointer.forgotten()
 
     def forget(self, xname: str) -> None:
@@ -183,8 +183,8 @@ class Monitor:
     def stop_tracking(self, xname: str) -> bool:
         """Stop tracking a component, on request; return whether it was tracked.
 
-        This is called for requests to this replica and for those to other replicas. All of them
-        count towards the limit of `forget_on_request`.
+        The request was made to this replica or another; both count towards the limit of
+        `forget_on_request`.
         """
         tracked = self._tracker.forget(xname)
         if tracked:
@@ -220,14 +220,14 @@ class Monitor:
         return max(self._observed.now() - component.last_heard, 0.0)
 
     def judged_later(self, xname: str, component: Component) -> bool:
-        """Return whether the judgement that a component is silent has to be put off.
+        """Return whether the judgement that a component is silent has to be postponed.
 
-        That is so while a replica may have heartbeats of the component that it has yet to read.
+        It has to be while a replica may have unread heartbeats of the component.
         """
         return self._unheard().includes(xname, component)
 
     def store_ready(self) -> bool:
-        """Return whether the store can be used, or could be used a few seconds ago.
+        """Return whether the store can be used now, or could be in the last five seconds.
 
         See `Journal.ready`.
         """
@@ -270,8 +270,8 @@ class Monitor:
         """Judge that healthy components have started or restarted; do nothing on a follower.
 
         `started` are components that started while this replica was a follower: it requested the
-        leader to judge that, and has to do so itself now that it leads. `warned` are components
-        that an original hbtd, which stores no judgements, may have warned HSM about.
+        leader to judge them, and must do so itself now that it leads. `warned` are components that
+        an original hbtd, which stores no judgements, may have told HSM are warned about.
         """
         if self.leading:
             self.commit(self._returns([], started, warned))

@@ -1,1 +1,1 @@
-"""Options and parameters: what can be set, to what, and from where."""
+"""Options and parameters: their definitions, their values, and the sources of these."""

@@ -1,4 +1,4 @@
-"""What hbtd logs about access at every start: the rules, and what is allowed but risky."""
+"""Texts about access for the log at each start: the rules, and warnings of risky settings."""
 
 from hbtd.config.access_rules import NodeRules, OperatorRules
 from hbtd.config.params import Params

@@ -46,9 +46,9 @@ class HbtdOptions(Options):
     """The options of hbtd, as Twisted parses them.
 
     `parseOptions` sets the attributes `params`, to the parameters, and `warnings`, to sentences for
-    the log about how they were given. If an option can't be used, it raises `UsageError`, with a
-    message of one line. With `--check`, it raises no `UsageError`; it adds a message about each
-    option that can't be used to the list `faults`, and sets `params` from all other options.
+    the log about how the options were given. If an option can't be used, it raises `UsageError`,
+    with a message of one line. With `--check`, it raises no `UsageError`; it adds a message about
+    each option that can't be used to the list `faults`, and sets `params` from all other options.
     """
 
     synopsis = "Usage: hbtd [options]"
@@ -67,12 +67,12 @@ class HbtdOptions(Options):
         self.params = Params()
         self.warnings: list[str] = []
         self.check = False
-        """Whether hbtd is only to check whether it could start."""
+        """Whether `--check` is given: hbtd only checks whether it could start."""
         self.health = False
-        """Whether only the hbtd that runs with these options is to be asked whether it lives."""
+        """Whether `--health` is given: hbtd only asks if the hbtd with these options is alive."""
         self.faults: list[str] = []
         self.parsed = False
-        """Whether the arguments could be told apart, so that `params` has what was given."""
+        """Whether the command line could be split into options, which `params` then has."""
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the text of `--help`, `width` columns wide.

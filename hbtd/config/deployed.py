@@ -7,7 +7,7 @@ from pathlib import Path
 import hbtd
 
 PACKAGED = "/opt/hbtd/"
-"""The environment that the files name."""
+"""The directory of the Python environment that the files of `deploy/` name."""
 
 _INSTALLED = "share/hbtd/"
 
@@ -15,10 +15,8 @@ _INSTALLED = "share/hbtd/"
 def deployed_files() -> dict[str, Path]:
     """Return the paths of the files of `deploy/`, by file name; no two have the same name.
 
-    Those of the Helm chart, which no host needs, are left out.
-
-    They are the installed files or, if hbtd runs in a checkout without being installed, those in
-    the checkout.
+    The files of the Helm chart, which no host needs, are left out. The paths are those of the
+    installed files or, if hbtd runs in a checkout without being installed, those in the checkout.
     """
     try:
         listed = distribution("hbtd").files or []
@@ -36,7 +34,7 @@ def deployed_text(name: str) -> str:
     """Return the text of a file of `deploy/`, with its paths changed to this Python environment.
 
     In the file, the paths begin with `/opt/hbtd/`, where packages install hbtd. If there is no such
-    file, raise `LookupError` with the names of the files that there are.
+    file, raise `LookupError` with the names of the existing files.
     """
     files = deployed_files()
     if name not in files:

@@ -1,4 +1,4 @@
-"""The environment variables that set parameters, and those that only look like them."""
+"""The environment variables that set parameters, and warnings about unknown ones."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from hbtd.config.value_types import SWITCH
 _PREFIX = "HBTD_"
 
 ORIGINAL_ENV = "HBTD_ORIGINAL_ENV"
-"""The variable that says whether those of the original hbtd's image count, too; it is no option."""
+"""The variable that says whether those of the original hbtd's image are used; not an option."""
 
 ORIGINAL_NAMES = {
     name: name.upper()
@@ -20,7 +20,7 @@ ORIGINAL_NAMES = {
         *("use_telemetry", "telemetry_host"),
     )
 }
-"""The variables from which the original hbtd's image takes its options, by the options' names."""
+"""The variables by which the original hbtd's image sets options, by the options' names."""
 
 _SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://[^/]+:[0-9]+")
 """Values that Kubernetes gives to variables such as `HBTD_PORT`, beside a Service named `hbtd`."""
@@ -36,8 +36,8 @@ def find(environ: Mapping[str, str], parameter: Parameter) -> tuple[str, str] | 
     """Return the variable that sets a parameter, and its value; `None` if there is none.
 
     An empty variable counts as unset, except one for `kv_url`, whose empty value has a meaning. The
-    variables of the original's image count if `original_env` says so; `HBTD_...` precedes them.
-    Raise `ValueError` as `original_env` does.
+    variables of the original's image are used if `original_env` says so; `HBTD_...` takes
+    precedence. Raise `ValueError` as `original_env` does.
     """
     names = [parameter.environment]
     if original_env(environ) and parameter.name in ORIGINAL_NAMES:
@@ -50,9 +50,10 @@ def find(environ: Mapping[str, str], parameter: Parameter) -> tuple[str, str] | 
 
 
 def original_env(environ: Mapping[str, str]) -> bool:
-    """Return whether the variables of the original's image count; without `HBTD_ORIGINAL_ENV`, no.
+    """Return whether the variables of the original's image are used: by default they are not.
 
-    Raise `ValueError`, with a message for whoever starts hbtd, if its value can't be used.
+    `HBTD_ORIGINAL_ENV` decides. Raise `ValueError`, with a message for operators, if its value is
+    invalid.
     """
     text = environ.get(ORIGINAL_ENV)
     if not text:

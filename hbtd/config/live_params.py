@@ -1,4 +1,4 @@
-"""The parameters while hbtd runs: how they change, and which listeners are called then."""
+"""The parameters while hbtd runs: how they are changed, and who is told of changes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +22,7 @@ _LONGEST_NAME = 40
 
 
 class ParamsRefused(Exception):
-    """A refused change of parameters; the message states every reason."""
+    """A change of parameters was refused; the message states every reason."""
 
 
 def patched(params: Params, changes: Mapping[str, object]) -> Params:
@@ -142,9 +142,9 @@ class LiveParams:
     def patch(self, changes: Mapping[str, object]) -> Params:
         """Make the changes of a `PATCH /params`, call the listeners, and return the parameters.
 
-        If a change can't be made, raise `ParamsRefused` as `patched` does, and change nothing. If
-        a listener raises an exception, undo the changes, and raise the exception again. The caller
-        logs who has asked for the changes.
+        If a change can't be made, raise `ParamsRefused` as `patched` does, and change nothing. If a
+        listener raises an exception, undo the changes, and raise the exception again. The caller
+        logs who has requested the changes.
         """
         self._replace(patched(self._current, changes))
         return self._current
@@ -152,7 +152,7 @@ class LiveParams:
     def adopt(self, values: Mapping[str, object]) -> None:
         """Change parameters to another replica's `values`; call the listeners, and log the changes.
 
-        See `adopted` for which values are ignored.
+        Invalid values are ignored, see `adopted`.
         """
         old = self._current
         self._replace(adopted(old, values))

@@ -1,4 +1,4 @@
-"""Generates what docs/options.md and the manual page docs/hbtd.8 say about the options.
+"""Generates the sections about options in docs/options.md and the manual page docs/hbtd.8.
 
 `make docs`, or `python -m hbtd.config.option_docs FILE...`, replaces the generated part of each
 file, between its two marker lines; the rest of a file is written by hand.

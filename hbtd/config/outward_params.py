@@ -1,4 +1,4 @@
-"""The parameters about hbtd's own credentials, by which it proves to others who it is."""
+"""The parameters about hbtd's own credentials, by which it authenticates itself to others."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from hbtd.config.value_types import SWITCH, TELEMETRY_SASL, TEXT
 
 @dataclass(frozen=True)
 class OutwardParams:
-    """The files of hbtd's own credentials; `Params` has these fields, too."""
+    """The base class of `Params`: the parameters about hbtd's own credentials."""
 
     sm_cert: str = param(
         Group.HSM,

@@ -1,4 +1,4 @@
-"""What defines a parameter: its name, type, default, group and texts."""
+"""The definition of a parameter: its name, type, default, group and texts."""
 
 from dataclasses import field
 from enum import Enum
@@ -34,7 +34,7 @@ class Parameter(NamedTuple):
     fixed: bool
     """Whether the parameter can't be changed while hbtd runs."""
     flag: bool
-    """Whether the option may stand without a value; it then has the value `yes`."""
+    """Whether the option may be given without a value, which then is `yes`."""
 
     @property
     def wire(self) -> str:
@@ -48,7 +48,7 @@ class Parameter(NamedTuple):
 
     @property
     def shown_default(self) -> str:
-        """The default as documents show it."""
+        """The default value as the documents show it."""
         if isinstance(self.default, bool):
             return "yes" if self.default else "no"
         return str(self.default) or "none"

@@ -1,4 +1,4 @@
-"""Types of parameters: how their values are parsed, rendered and refused.
+"""Types of parameters: how their values are parsed, shown, and described if they are invalid.
 
 `hbtd.config.params` says which parameter has which type.
 """
@@ -24,11 +24,11 @@ _LONGEST_HISTORY = 36500 * 86400
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
 SWITCH_WORDS = _TRUE | _FALSE
-"""The words for yes and no as values of options, in lower case; any case is accepted."""
+"""The words for yes and no as values of options, in lower case; upper case is accepted, too."""
 
 
 class ValueType(NamedTuple):
-    """How the values of a parameter are parsed, rendered and refused."""
+    """A type of parameter: how its values are parsed and shown, and how wrong ones are refused."""
 
     parse: Callable[[str], Any]
     """A function from a text to the value; it raises `ValueError` if the text can't be used."""
@@ -37,7 +37,7 @@ class ValueType(NamedTuple):
     render: Callable[[Any], str] = str
     """A function from a value to the text that `GET /params` shows."""
     refusal: str = "with illegal value"
-    """The words between name and value in the message by which `PATCH /params` refuses a value."""
+    """The words between name and value in the error of `PATCH /params` about a wrong value."""
 
 
 class TelemetryAddress(NamedTuple):
@@ -49,7 +49,7 @@ class TelemetryAddress(NamedTuple):
 
 
 def parse_telemetry_host(text: str) -> TelemetryAddress:
-    """Parse `host:port:topic`; raise `ValueError` if a part is missing or can't be used."""
+    """Parse `host:port:topic`; raise `ValueError` if a part is missing or invalid."""
     host, port, topic = text.split(":")
     number = parse_integer(port, bits=16, signed=False)
     if not _VISIBLE.fullmatch(host) or not _TOPIC.fullmatch(topic) or not number:
@@ -161,7 +161,7 @@ def _kv_compact(text: str) -> str:
 def parse_history(text: str) -> int:
     """Parse a duration, such as `30d`; return it in seconds.
 
-    Raise `ValueError` if the text is no duration.
+    Raise `ValueError` if the text is not a duration.
     """
     if text == "0":
         return 0

@@ -1,4 +1,4 @@
-"""Numbers of things, in the words of a log line."""
+"""Numbers with their nouns, for log lines."""
 
 
 def counted(count: int, one: str, many: str = "") -> str:

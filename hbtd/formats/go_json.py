@@ -31,13 +31,13 @@ _BRACKETS: Final = (("[", "\ud801"), ("]", "\ud802"), ("{", "\ud803"), ("}", "\u
 def decode_object(body: bytes) -> object:
     """Return a decoded JSON object, for callers that use only its keys and strings.
 
-    Accept what Go accepts but orjson refuses: numbers of any size, 10,000 levels of nesting, and,
+    Accept what Go accepts but orjson rejects: numbers of any size, 10,000 levels of nesting, and,
     in strings, bytes that are not UTF-8 and lone surrogates, each of which becomes U+FFFD. In the
     result, all numbers, and values that are nested more than `_LEVELS` deep, are `True`. Raise
-    `ValueError` if the body is no JSON object.
+    `ValueError` if the body is not a JSON object.
 
-    The time that this takes is proportional to the size of the body, whatever is in it: up to
-    about 0.1 µs for each byte.
+    The time is proportional to the size of the body, whatever the body contains: up to about 0.1 µs
+    for each byte.
     """
     if not _OBJECT.match(body):
         raise ValueError("no object")

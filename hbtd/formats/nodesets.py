@@ -1,11 +1,10 @@
 """Nodesets: many names in one short text, such as `x1000c[0-7]s0b0n[0-1],x1001c0s0b0n0`.
 
-The syntax is ClusterShell's, so that what is written here can be pasted into `clush` and
-`nodeset`, and what these print can be asked for. Of a list in brackets, each number stands for one
-name: `[0-7]`, `[0,2,4]`, `[0-6/2]`, `[001-064]`. Sets are joined by `,` or white space, and from
-left to right `!` takes names out, `&` keeps common names, and `^` keeps names that are in one of
-both sets only. Node groups (`@group`) and wildcards are refused, because they would be looked up
-elsewhere.
+The syntax is ClusterShell's, so that nodesets can be exchanged with `clush` and `nodeset`. Of a
+list in brackets, each number stands for one name: `[0-7]`, `[0,2,4]`, `[0-6/2]`, `[001-064]`. Sets
+are joined by `,` or white space; from left to right, `!` subtracts a set, `&` keeps the common
+names, and `^` keeps the names that are in only one of two sets. Node groups (`@group`) and
+wildcards are refused, because their meaning depends on the configuration of a host.
 """
 
 import re
@@ -35,14 +34,14 @@ _LONGEST_SHOWN: Final = 60
 
 
 class NodesetError(ValueError):
-    """A text that is no nodeset, or one with too many names; the message says what is wrong."""
+    """A text is not a nodeset, or has too many names; the message says what is wrong."""
 
 
 def natural_key(name: str) -> str:
     """Return a key that sorts names in natural order: `x1000c0s2` before `x1000c0s10`.
 
     In this order a cabinet is directly followed by all that is in it: the key of `x1c0` begins with
-    that of `x1`. The key of `x10` does not, since it has another number.
+    the key of `x1`. The key of `x10` does not, since it has another number.
     """
     return _LONG_NUMBER.sub(_number_key, name)
 
@@ -68,11 +67,10 @@ def within(xname: str, group: str) -> bool:
 
 
 def fold(names: Iterable[str]) -> str:
-    """Return names as one nodeset, sorted; without names, return an empty text.
+    """Return names as one sorted nodeset; without names, return an empty text.
 
-    The nodeset is short, but not always the shortest possible, which would take long to find.
-
-    Names may have only characters that `expand` accepts.
+    The nodeset is short, but not always the shortest possible, which would take long to find. Names
+    may have only characters that `expand` accepts.
     """
     # Names with the same text between their numbers are points in a space of numbers. Along one
     # axis after another, the last one first, those that differ on this axis only become one.
@@ -152,10 +150,10 @@ def _padding(number: str) -> int:
 
 
 def expand(text: str, most: int) -> Iterator[str]:
-    """Return an iterator over the names in a nodeset, which makes each name when it is asked for.
+    """Return an iterator over the names in a nodeset, which makes each name when it is requested.
 
-    Names may come repeatedly. Raise `NodesetError`, before any name is made, if the text is no
-    nodeset, or one of more than `most` names; repeated names count each time.
+    Names may be repeated. Raise `NodesetError`, before any name is made, if the text is not a
+    nodeset, or has more than `most` names; repeated names count each time.
     """
     if len(text) > _LONGEST:
         raise NodesetError(f"{_shown(text)} has more than {_LONGEST:,} characters")
@@ -319,7 +317,7 @@ def _shown(text: str, quote: str = "'") -> str:
 
 
 def count_names(names: Collection[str]) -> str:
-    """Return names for a log line: a single name alone, several as "2 components: x1c[0-1]"."""
+    """Return names for a log line: a single name as it is, several as "2 components: x1c[0-1]"."""
     folded = fold(names)
     return folded if len(names) == 1 else f"{len(names)} components: {folded}"
 

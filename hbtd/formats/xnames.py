@@ -235,13 +235,16 @@ def normalise(name: str) -> str:
 
 
 def component_type(xname: str) -> str | None:
-    """Return the type of a name in normal form, such as `Node`, or `None` if it is no xname."""
+    """Return the type of a name in normal form, such as `Node`, or `None` if it is not an xname."""
     match = _VALID.fullmatch(xname) if len(xname) <= _LONGEST else None
     return match.lastgroup if match else None
 
 
 def type_of_valid(xname: str) -> str:
-    """Return the type of a valid xname in normal form: quickly, from its letters alone."""
+    """Return the type of a valid xname in normal form; faster than `component_type`.
+
+    The type is found from the letters of the name alone.
+    """
     letters = xname.translate(_WITHOUT_DIGITS)
     return _TYPES_BY_LETTERS.get(letters) or component_type(xname) or ""
 

@@ -70,9 +70,9 @@ class History:
         self._noted.append((now, revision))
 
     def outdated(self, now: float) -> int | None:
-        """Return the last revision noted about `HISTORY` seconds ago or before; `None` if none was.
+        """Return the latest revision noted `HISTORY` seconds or more before `now`, if any.
 
-        Drop it, and all earlier ones, from the notes.
+        Forget that revision and all earlier ones.
         """
         found: int | None = None
         while self._noted and now - self._noted[0][0] >= HISTORY - _EARLY:

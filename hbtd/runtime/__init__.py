@@ -1,1 +1,1 @@
-"""What all other packages run on: the reactor, periodic tasks, logs, and watched files."""
+"""The base of the other packages: the reactor, periodic tasks, logs, and watched files."""

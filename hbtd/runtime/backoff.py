@@ -1,4 +1,4 @@
-"""Pauses between retries, which grow and are in part random."""
+"""Pauses between retries, which grow and are partly random."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ class Backoff:
     """The growing pauses between attempts that fail, computed by Twisted's `backoffPolicy`.
 
     Pauses grow from `first` to `longest` seconds, and up to half of `first` is added to each at
-    random, so that replicas which have lost etcd at the same moment don't retry in step.
+    random, so that replicas that lost etcd at the same moment don't retry at the same moments.
     """
 
     def __init__(self, first: float, longest: float, jitter: Callable[[], float]) -> None:

@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class DeadlineExceeded(Exception):
-    """The failure of work that was not done in time; the message states the limit in seconds."""
+    """Work was not done in time; the message states the limit in seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"not done within {seconds:g} s")
@@ -23,11 +23,11 @@ def bounded(
 ) -> Deferred[_T]:
     """Run a coroutine for at most `seconds` of `clock`; return a Deferred of its result.
 
-    The Deferred fails with `DeadlineExceeded` when time is up, with `CancelledError` when the
+    The Deferred fails with `DeadlineExceeded` when the time is over, with `CancelledError` when the
     Deferred is cancelled, and otherwise with the exception that the coroutine raises. In the first
     two cases the coroutine is cancelled, and its result or exception is ignored, because HTTP
-    libraries wrap the `CancelledError` in exceptions of their own. A coroutine that continues after
-    it was cancelled is not waited for.
+    libraries wrap the `CancelledError` in exceptions of their own. The Deferred does not wait for a
+    coroutine that continues after it was cancelled.
     """
     given_up: Exception | None = None
 

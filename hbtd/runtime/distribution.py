@@ -17,7 +17,7 @@ class Distribution:
         One more bucket, the last, has no upper limit.
         """
         self.bounds: Sequence[float] = tuple(sorted(bounds))
-        """The upper limits of all buckets but the last one, which has none."""
+        """The upper limits, in seconds, of all buckets but the last one, which has none."""
         self._counts = [0] * (len(self.bounds) + 1)
         self.total = 0.0
         """The sum of all durations, in seconds."""
@@ -25,7 +25,7 @@ class Distribution:
         """The longest duration, in seconds."""
 
     def add(self, seconds: float) -> None:
-        """Count a duration; a negative one, as from a clock that was set back, counts as 0."""
+        """Count a duration in seconds; a negative one, after a clock was set back, counts as 0."""
         seconds = max(seconds, 0.0)
         self._counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds

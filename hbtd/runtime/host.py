@@ -1,4 +1,4 @@
-"""What hbtd uses of its host besides the reactor: clocks, random numbers, and the name."""
+"""The parts of the host that hbtd uses besides the reactor: clocks, random numbers, its name."""
 
 import random
 import socket
@@ -21,7 +21,7 @@ class Host(NamedTuple):
     wall: Callable[[], float] = time.time
     """Returns Unix seconds."""
     processor: Callable[[], float] = time.thread_time
-    """Returns the seconds for which the processor has worked for this thread."""
+    """Returns the seconds of processor time that this thread has used."""
     random: Callable[[], float] = random.random
     """Returns a random number from 0 to 1."""
     name: Callable[[], str] = socket.gethostname

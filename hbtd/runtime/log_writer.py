@@ -50,7 +50,7 @@ class LogWriter:
         self._dropped = 0  # since the thread last took the queue
         self._failed = 0  # lines that the system did not take, and that no notice has told of
         self.dropped_count = 0
-        """The number of lines that were dropped, or that the system did not take."""
+        """The number of lines that were dropped, or that could not be written."""
 
     def write(self, line: str) -> None:
         """Queue a line, which must end in a line feed, or drop it if the queue is full."""

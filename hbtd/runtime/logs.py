@@ -38,7 +38,7 @@ _PRIORITIES = {
 
 
 LineFormat = Callable[[LogEvent], str]
-"""A function from an event to its line in the log, or to several lines."""
+"""A function that returns the line, or lines, of the log for an event."""
 
 
 def line_format(log_format: str, environ: Mapping[str, str]) -> LineFormat:
@@ -125,7 +125,8 @@ def journal_line(event: LogEvent) -> str:
 def json_line(event: LogEvent) -> str:
     """Return an event as a line with a JSON object.
 
-    The object's fields are `time`, `level`, `origin`, `message` and, if there is one, `traceback`.
+    The object's fields are `time`, `level`, `origin`, `message` and, if there is a traceback,
+    `traceback`.
     """
     line = {
         "time": _time(event),

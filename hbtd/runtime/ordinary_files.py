@@ -1,7 +1,7 @@
-"""Reading of files that users name, which can be anything that a path can lead to.
+"""Reading of regular files whose paths users give, which may lead to anything else.
 
-A pipe without a writer would be waited for without end, with the whole process, and a device such
-as `/dev/zero`, or an image that was named by mistake, would fill the memory.
+Opening a pipe without a writer would block the process for ever, and a device such as `/dev/zero`,
+or a large image given by mistake, would fill the memory.
 """
 
 import errno
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class OrdinaryFile(NamedTuple):
-    """The content of a regular file, and its mode, as `os.fstat` returns it."""
+    """The content of a regular file, and its mode, as in the result of `os.fstat`."""
 
     content: bytes
     mode: int

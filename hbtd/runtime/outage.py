@@ -7,16 +7,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
 
 
 class Outage:
-    """The state of a service or store that may fail: whether it is out of use, and why.
+    """The state of a service or store that may fail: whether it is in an outage, and why.
 
     `began` is called at the first failure, and `ended` at the first success after it, however many
     failures there are in between. So the log has one line for the beginning and one for the end.
 
-    If the cause changes meanwhile, `changed` is called with the new one: without that, "connection
-    refused" would be all that is said of a server that has come back with a wrong certificate. A
-    cause is not reported twice in succession, nor twice within ten minutes. The shortest time
-    between two reports is five seconds at first, and doubles with each report, up to ten minutes;
-    so causes that alternate, or that all differ, don't fill the log.
+    If the cause changes meanwhile, `changed` is called with the new one; otherwise the log might
+    say only "connection refused" of a server that has come back with a wrong certificate. A cause
+    is not reported twice in succession, nor twice within ten minutes. The shortest time between two
+    reports is five seconds at first, and doubles with each report, up to ten minutes; so causes
+    that alternate, or that all differ, don't fill the log.
     """
 
     def __init__(

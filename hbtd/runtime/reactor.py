@@ -24,7 +24,7 @@ class MonotonicReactor(EPollReactor):
     seconds = staticmethod(time.monotonic)
 
     iterations = 0
-    """The number of iterations begun."""
+    """The number of iterations that have begun."""
 
     def runUntilCurrent(self) -> None:
         """Begin an iteration: count it, and make the delayed calls that are due."""
@@ -68,7 +68,7 @@ class MonotonicReactor(EPollReactor):
 def elapsed_seconds() -> float:
     """Return the seconds of a monotonic clock that also runs while the host is suspended.
 
-    Such a clock is needed for what expires on other hosts, such as a lease in etcd.
+    Such a clock is needed for the expiry of things on other hosts, such as leases in etcd.
     """
     return time.clock_gettime(_CLOCK)
 

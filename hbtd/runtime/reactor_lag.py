@@ -1,4 +1,4 @@
-"""The lag of the reactor: how much later than due its calls are made."""
+"""The lag of the reactor: how much later than due its delayed calls are made."""
 
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -12,7 +12,7 @@ _BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 
 
 
 class ReactorLag(Service):
-    """Measures, ten times a second, how much later than due the reactor makes a call.
+    """Measures, ten times a second, how much later than due the reactor makes a delayed call.
 
     While the lag lasts, hbtd answers nobody: some part works for too long without a pause, or the
     host gives hbtd no processor time. (A `PeriodicService` can't be used for this: its work does
@@ -20,11 +20,11 @@ class ReactorLag(Service):
     """
 
     def __init__(self, clock: IReactorTime) -> None:
-        """Make a measurement that is not started."""
+        """Make a service that is not started."""
         self._clock = clock
         self._call: IDelayedCall | None = None
         self.lags = Distribution(_BOUNDS)
-        """The lags so far, in seconds."""
+        """The distribution of the measured lags, in seconds."""
 
     def startService(self) -> None:
         """Begin to measure."""

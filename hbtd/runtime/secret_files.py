@@ -1,4 +1,4 @@
-"""Files with secrets: who may read them."""
+"""Checks who may read files with secrets."""
 
 from twisted.logger import Logger
 
@@ -8,8 +8,8 @@ _log = Logger()
 def warn_of_readers(path: str, mode: int) -> None:
     """Log a warning if every user of this host may read or write a file of secrets.
 
-    `mode` is the file's mode, as `os.fstat` returns it. Call this once the file's content has been
-    found usable: a file that can't be used is read again every few seconds.
+    `mode` is the file's mode, as in the result of `os.fstat`. Call this only after the file's
+    content was found usable: a file that can't be used is read again every few seconds.
     """
     if mode & 0o007:
         _log.warn(

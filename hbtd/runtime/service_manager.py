@@ -1,7 +1,7 @@
-"""The protocols of systemd: what it passes to a service, and what a service sends to it.
+"""The protocols of systemd: sockets that it passes, its watchdog, and messages to it.
 
-They are those of sd_listen_fds(3), sd_watchdog_enabled(3) and sd_notify(3). What the environment
-says to another process, or what makes no sense, counts as not said.
+They are those of sd_listen_fds(3), sd_watchdog_enabled(3) and sd_notify(3). Environment variables
+that are meant for another process, or are invalid, count as unset.
 """
 
 import socket
@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from hbtd.runtime.unix_paths import why_too_long
 
 FIRST_SOCKET = 3
-"""The file descriptor of the first socket that is passed."""
+"""The file descriptor of the first socket that systemd passes."""
 
 _MOST_SOCKETS = 1024
 """More are not passed; a greater number is an error."""
 
 
 def passed_sockets(environ: Mapping[str, str], pid: int) -> range:
-    """Return the file descriptors of the sockets that were passed to the process `pid`.
+    """Return the file descriptors of the sockets that systemd has passed to the process `pid`.
 
-    The range is empty if the environment was inherited from another process to which they were
-    passed.
+    The range is empty if the sockets were passed to another process, from which this one has
+    inherited the environment.
     """
     count = _number(environ.get("LISTEN_FDS"))
     if count is None or count > _MOST_SOCKETS or _number(environ.get("LISTEN_PID")) != pid:
@@ -31,7 +31,7 @@ def passed_sockets(environ: Mapping[str, str], pid: int) -> range:
 def names_of_sockets(environ: Mapping[str, str], pid: int) -> str:
     """Return a value for LISTEN_FDNAMES: "unknown" for each socket passed to the process `pid`.
 
-    It is for use if systemd has not set this variable, without which Twisted does not use the
+    It is needed if systemd has not set this variable, without which Twisted does not use the
     sockets. systemd calls a socket without a name "unknown", too.
     """
     return ":".join("unknown" for _ in passed_sockets(environ, pid))
@@ -61,7 +61,7 @@ class NotifySocket:
     def __init__(self, address: str) -> None:
         """Prepare to send to an address as in NOTIFY_SOCKET: a path, or a name that begins with @.
 
-        Raise `ValueError` if it is neither, or too long.
+        Raise `ValueError` if the address has another form, or is too long.
         """
         if address[:1] not in ("/", "@") or len(address) < 2 or "\0" in address:
             raise ValueError(f"{address!r} is neither an absolute path nor a name after '@'")
@@ -72,7 +72,7 @@ class NotifySocket:
         self._socket: socket.socket | None = None
 
     def send(self, message: str) -> None:
-        """Send a message, or raise `OSError`; never wait."""
+        """Send a message, or raise `OSError`; never block."""
         if self._socket is None:
             made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             made.setblocking(False)

@@ -1,4 +1,4 @@
-"""Signals that arrive before hbtd can handle them."""
+"""Holds back signals that arrive before hbtd can handle them."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""The paths of Unix sockets, which are shorter than those of files."""
+"""The length of paths of Unix sockets, which is more limited than that of other paths."""
 
 import os
 
@@ -7,7 +7,7 @@ _LONGEST = 107
 
 
 def why_too_long(path: str | bytes) -> str:
-    """Return why a path is too long for a Unix socket, in words; empty if it isn't."""
+    """Return a phrase that says why a path is too long for a Unix socket; empty if it isn't."""
     length = len(os.fsencode(path))
     if length <= _LONGEST:
         return ""

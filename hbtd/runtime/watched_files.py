@@ -26,9 +26,9 @@ _Signature = list[tuple[int, ...] | None]
 class WatchedFiles(Generic[_T]):
     """The content of some files: all are loaded again when one of them has changed.
 
-    If the changed files can't be used, the content stays as it was, or becomes `instead`, if that
-    was given. The files are then loaded again at each check until they can be used, for that may
-    happen without a change: a certificate becomes valid, or an error in reading them passes.
+    If the changed files can't be used, the content stays as it was, or becomes `instead`, if given.
+    The files are then loaded again at each check until they can be used, for they may become usable
+    without a change: a certificate becomes valid, or an error in reading them was temporary.
 
     The files may be incomplete because they are being written, so an error is logged only if it is
     the same at the next check, and then once, until the files change or can be used again. An error
@@ -51,9 +51,9 @@ class WatchedFiles(Generic[_T]):
 
         `what` names the files in log lines, in the plural and at the beginning of a sentence;
         `describe` returns a phrase about the content, by which operators recognise it. `load`
-        returns the content, or raises `unusable` if the files can't be used. If it does so later,
-        when the files are loaded again, the content is `instead`, if given, until they can be used;
-        otherwise it stays as it was.
+        returns the content, or raises `unusable` if the files can't be used. If `load` does so
+        later, when the files are loaded again, the content is `instead`, if given, until the files
+        can be used; otherwise it stays as it was.
         """
         self._what = what
         self._paths = paths
@@ -92,7 +92,7 @@ class WatchedFiles(Generic[_T]):
         return f"{self._what} accepted, {changed} since the last look{self._details()}"
 
     def reload_if_changed(self) -> None:
-        """Load the files again if they have changed; leave it to `check` to log an error."""
+        """Load the files again if they have changed; an error is logged by the next `check`."""
         signature = self._signature()
         if signature != self._seen:
             self._reload(signature)

@@ -1,4 +1,4 @@
-"""Bodies of requests: received within limits, and decoded."""
+"""Request bodies: received within limits, and decoded."""
 
 from io import BytesIO
 from typing import Any
@@ -19,8 +19,8 @@ class CappedRequest(Request):
 
     A larger body is discarded as it arrives, so that its client can read the 413 instead of seeing
     its connection reset. A client that sends more than four times `most` gets the 413 before it has
-    finished, and its connection is closed. If there is no memory for a body, it is discarded, too,
-    and the answer is a 503.
+    finished, and its connection is closed. If there is no memory for a body, the body is discarded,
+    too, and the answer is a 503.
     """
 
     # twisted.web's own default claims text/html for answers without a body.
@@ -33,13 +33,13 @@ class CappedRequest(Request):
     """The largest size of the body, in bytes."""
 
     room: Room
-    """The budget of memory that this body shares with other large ones."""
+    """The budget of memory that this body shares with other large bodies."""
 
     source: str | None = None
     """The client's IP address; `None` if it is not known, as on a Unix socket."""
 
     received = 0
-    """Bytes of the body that have arrived, kept or not."""
+    """The number of bytes of the body that have arrived, kept or not."""
 
     crowded = False
     """Whether the body was discarded because `room` had too little memory left."""
@@ -119,16 +119,17 @@ class CappedRequest(Request):
         self.process()
 
     def getRequestHostname(self) -> bytes:
-        """Return `hbtd` as the host name: the router rejects some names, and none is needed."""
+        """Return `hbtd` as the host name: the router rejects some names, and needs none."""
         return b"hbtd"
 
 
 def read_json(request: Request, limit: int | None = None) -> Any:
     """Return the decoded JSON of a request's body.
 
-    Raise `Problem` 413 when it has more than `limit` bytes, if a limit is given, and `ValueError`
-    when it is not JSON. A body that orjson refuses is decoded as the original hbtd would do it, if
-    it has at most `MAX_HEARTBEAT_BODY` bytes: that takes up to a hundred times as long as orjson.
+    Raise `Problem` 413 if the body has more than `limit` bytes, if a limit is given, and
+    `ValueError` if it is not JSON. A body that orjson rejects is decoded as the original hbtd would
+    decode it, if it has at most `MAX_HEARTBEAT_BODY` bytes: that takes up to a hundred times as
+    long as orjson.
     """
     assert request.content is not None
     body = request.content.read(-1 if limit is None else limit + 1)

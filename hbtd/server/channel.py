@@ -1,6 +1,6 @@
-"""Channels: they read requests with twisted.web, and write the answers.
+"""Channels: twisted.web's HTTP protocol, made stricter, reads requests and writes answers.
 
-They refuse what twisted.web would read in another way than other servers do.
+Channels refuse requests that other servers would read differently from twisted.web.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ class StrictChannel(HTTPChannel):
     fresh = False
     """Whether no heartbeat was taken from the connection before."""
     ending = False
-    """Whether the connection is closed after the next answer, whatever the client asks for."""
+    """Whether the connection is closed after the next answer, even if the client wants it kept."""
     _head_size = 0
     _ending = False
     _head = b""
@@ -112,7 +112,7 @@ class StrictChannel(HTTPChannel):
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Keep the head of an answer until `write` or `write_head` is called.
 
-        So head and body are written at once: two writes would take one more system call, and one
+        Head and body are then written at once: two writes would take one more system call, and one
         more TCP segment or TLS record.
         """
         lines = [b"%b %b %b" % (version, code, reason)]
@@ -182,7 +182,7 @@ class Conversation(Protocol):
         """
 
     def client_behind(self) -> None:
-        """Note that the client has to read answers before more is written."""
+        """Note that the client must read answers before more is written."""
 
     def client_caught_up(self) -> None:
         """Note that the client has read its answers."""

@@ -1,9 +1,9 @@
 """The protocol of a client's connection, which moves between the fast and the ordinary lane.
 
-A connection begins in the fast lane. A request that this lane does not take is passed, unread, to
-an HTTP channel of twisted.web. The channel answers that one request and returns the bytes behind
-it, and the connection is back in the fast lane. So heartbeats are fast even on the connections of
-gateways, which send all kinds of requests on each.
+A connection begins in the fast lane. A request that the fast lane does not take is passed, unread,
+to an HTTP channel of twisted.web. The channel answers that request and returns the bytes behind it,
+and the connection is back in the fast lane. So heartbeats are fast even on the connections of
+gateways, each of which carries all kinds of requests.
 """
 
 from math import inf
@@ -40,11 +40,11 @@ class Owner(Interface):
     scheduler: Scheduler
     idle_closed: int
     now: float
-    """Seconds that have passed, counted in ticks; none are counted while the process is stopped."""
+    """Seconds, counted in ticks; none are counted while the process is stopped."""
 
     @property
     def proven_since(self) -> float:
-        """The time after which a heartbeat must have been taken to prove its connection.
+        """The time since which a connection must have had a heartbeat to count as proven.
 
         It is in seconds, on the same clock as `now`.
         """
@@ -79,7 +79,7 @@ class Connection(Protocol):
         *,
         tls: bool = False,
     ) -> None:
-        """Make a connection from the IP address `host`, `None` for one on a Unix socket.
+        """Make a connection from the IP address `host`; `None` stands for a Unix socket.
 
         With `tls`, the first state is `HANDSHAKE`, otherwise `NEW`.
         """
@@ -88,7 +88,7 @@ class Connection(Protocol):
         """The client's IP address, `None` on a Unix socket."""
         self.state = State.HANDSHAKE if tls else State.NEW
         self.retired = False
-        """Whether the next answer on the connection will be the last, because of its age."""
+        """Whether the connection is closed after its next answer, because of its age."""
         self.made = factory.now
         """The factory's time at which the connection was made."""
         # Whether a request has been answered with success.
@@ -245,15 +245,15 @@ class Connection(Protocol):
     def answer_last(self) -> None:
         """Arrange that the connection is closed after the next answer that the fast lane gives.
 
-        That answer tells the client so, by `Connection: close`.
+        That answer has the header `Connection: close`.
         """
         if self._lane is not None:
             self._lane = LastAnswers(self._lane)
 
     def close_if_quiet(self) -> bool:
-        """Close the connection unless a request is, or may be, under way; return whether it closes.
+        """Close the connection unless a request may be in progress; return whether it closes.
 
-        A request may be under way in two cases: data have arrived that have not been read; or the
+        A request may be in progress in two cases: data have arrived that have not been read; or the
         connection is only a second or two old and no request on it has succeeded so far.
         """
         if self.state >= State.CLOSING:
@@ -301,7 +301,7 @@ class Connection(Protocol):
             self._abort()
 
     def take_turn(self) -> None:
-        """Continue the handshake, or process the data, that had to wait for this turn."""
+        """Continue the handshake, or process the data, that waited for this turn."""
         if self.state is State.WAITING:
             self.transport.resumeProducing()
             self.transport.continueHandshake()
@@ -462,9 +462,9 @@ class Connection(Protocol):
             self._go(unread)
 
     def client_behind(self) -> None:
-        """Process no further request until the client has read what it was answered.
+        """Process no further request until the client has read its answers.
 
-        While an answer is being written the state is `BLOCKED` meanwhile, otherwise `STALLED`.
+        Meanwhile the state is `BLOCKED` if an answer is being written, otherwise `STALLED`.
         """
         if self.state is State.ANSWERING:
             self._enter(State.BLOCKED)
@@ -472,7 +472,7 @@ class Connection(Protocol):
             self._enter(State.STALLED)
 
     def client_caught_up(self) -> None:
-        """Go on after `client_behind`: the client has read enough of its answers.
+        """Resume after `client_behind`: the client has read enough of its answers.
 
         Data that arrived meanwhile wait for a turn.
         """

@@ -67,9 +67,9 @@ class ConnectionFactory(ServerFactory):
         self.idle_closed = 0
         """The number of connections that were closed because they were idle."""
         self.scheduler = scheduler or Scheduler(clock)
-        """Decides whose handshake or ordinary request is processed next."""
+        """The scheduler, which decides whose handshake or ordinary request is processed next."""
         self.now = 0.0
-        """Seconds in which there were connections, counted in ticks, while the process ran."""
+        """Seconds, counted in ticks, while there were connections and the process ran."""
         self._jitter = jitter
         # All open connections: those on which a heartbeat was taken lately, and the others.
         self._proven: dict[Connection, None] = {}
@@ -128,7 +128,7 @@ class ConnectionFactory(ServerFactory):
 
     @property
     def proven_since(self) -> float:
-        """The time after which a heartbeat must have been taken to prove its connection.
+        """The time since which a connection must have had a heartbeat to count as proven.
 
         It is in seconds, on the same clock as `now`.
         """
@@ -137,8 +137,8 @@ class ConnectionFactory(ServerFactory):
     def fit(self, most: int) -> bool:
         """Lower the limit of connections to `most`; return whether it was `most` or less already.
 
-        If the connections of one address are limited, lower that limit to three quarters of `most`,
-        so that there is room for other addresses.
+        If there is a limit of connections per address, lower it to three quarters of `most`, so
+        that there is room for other addresses.
         """
         limits = self.limits
         if most >= limits.connections:
@@ -172,7 +172,7 @@ class ConnectionFactory(ServerFactory):
             connection.answer_last()
 
     async def finish(self, seconds: float) -> None:
-        """Close each connection as soon as no request is under way on it.
+        """Close each connection as soon as no request is in progress on it.
 
         Return when all are closing, or after `seconds` seconds. In one iteration of the reactor, at
         most `_CLOSED_AT_ONCE` are closed: so requests that arrive meanwhile on other connections
@@ -202,7 +202,7 @@ class ConnectionFactory(ServerFactory):
         """Close the TLS connections whose clients have presented a certificate.
 
         Call this when the authorities of client certificates have changed. Connections in the
-        handshake are closed, too: the old authorities would decide about their certificates.
+        handshake are closed, too, because the old authorities would verify their certificates.
         """
         for connection in list(self):
             presented = getattr(connection.transport, "getPeerCertificate", lambda: None)()
@@ -210,10 +210,10 @@ class ConnectionFactory(ServerFactory):
                 connection.close()
 
     def close_certified(self, ended: Callable[[Any], bool]) -> None:
-        """Close the TLS connections for whose chain of client certificates `ended` is true.
+        """Close the TLS connections for whose chain of client certificates `ended` returns true.
 
-        Call this when certificates have been revoked. Connections in the handshake are closed, too:
-        the old revocation lists would decide about their certificates.
+        Call this when certificates have been revoked. Connections in the handshake are closed, too,
+        because their certificates would be checked against the old revocation lists.
         """
         for connection in list(self):
             chain: list[Any] = getattr(connection.transport, "verified_chain", list)()

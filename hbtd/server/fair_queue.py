@@ -1,4 +1,4 @@
-"""A queue that serves clients in turn, so that one with many requests gets no more than others."""
+"""A queue that serves clients in turn: one with many requests gets no more than the others."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def network_of(host: str | None) -> str | None:
     """Return the network that an IP address counts as: itself, or its /64 if it is an IPv6 address.
 
     An IPv4-mapped IPv6 address, which a dual-stack socket reports for an IPv4 client, counts as its
-    IPv4 address. `None`, and a text that is no IP address, is returned unchanged.
+    IPv4 address. `None`, and a text that is not an IP address, is returned unchanged.
     """
     if host is None or ":" not in host:
         return host
@@ -57,7 +57,7 @@ class FairQueue(Generic[T]):
         return self._length
 
     def append(self, host: str | None, item: T, now: float) -> None:
-        """Add an item of a client at the IP address `host`, `None` for one on a Unix socket.
+        """Add an item of a client at the IP address `host`; `None` stands for a Unix socket.
 
         `now` is the present time in seconds; all calls must take it from the same clock.
         """

@@ -29,9 +29,9 @@ class Lane(Protocol):
     """The interface of an object that takes simple requests, and leaves all others to the site."""
 
     def sender(self, transport: Any, host: str | None) -> Any:
-        """Return a new object in which the lane keeps what it remembers about one connection.
+        """Return a new object in which the lane keeps the state of a connection.
 
-        `transport` is that of the connection, and `host` the client's IP address, `None` on a Unix
+        `transport` is that of the connection, and `host` the client's IP address; `None` on a Unix
         socket.
         """
 

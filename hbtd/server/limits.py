@@ -1,4 +1,4 @@
-"""The limits of what clients may use (connections, memory, time), and reasons of refusals."""
+"""Limits of the connections, memory and time that clients use, and reasons of refusals."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -29,7 +29,7 @@ MEMORY = "memory"
 TLS = "tls"
 
 REASONS = (CONNECTIONS, PEER_CONNECTIONS, SLOW, UNREAD, LARGE_HEAD, LARGE_BODY, MEMORY, TLS)
-"""The reasons for which the server refuses, as labels of the metric `hbtd_refused`."""
+"""The reasons of the server's refusals, as label values of the metric `hbtd_refused`."""
 
 Note = Callable[[Any, str, str], None]
 """A function that counts and logs a refusal.
@@ -39,22 +39,22 @@ Its arguments are the client's `IAddress`, one of `REASONS`, and a sentence with
 
 
 class Limits(NamedTuple):
-    """The limits of what clients may use: connections, memory and time."""
+    """The limits of the connections, memory and time that clients use."""
 
     connections: int
-    """Connections that may be open at once."""
+    """The most connections that may be open at once."""
     connections_per_peer: int
     """The most connections from one IP address that may be open at once; 0: no limit."""
     header_bytes: int
-    """Largest head of a request, in bytes."""
+    """The largest head of a request, in bytes."""
     body_bytes: int
-    """Largest body of a request, in bytes."""
+    """The largest body of a request, in bytes."""
     request_timeout: float
-    """Seconds in which a request must arrive, and the first with success on a new connection."""
+    """Seconds in which a request must arrive, and a new connection must have a successful one."""
     idle_timeout: float
     """Seconds without a request after which a connection is closed."""
     connection_age: float = inf
-    """The greatest age of a connection, in seconds: it is closed after its next answer then."""
+    """The age of a connection, in seconds, after which it is closed with its next answer."""
 
     @property
     def unread_timeout(self) -> float:
@@ -83,8 +83,8 @@ def limits_of(params: Params) -> Limits:
 class Room:
     """A budget of memory, in bytes, that large bodies of requests and answers share.
 
-    An IP address gets at most half of what the other addresses have left, so that there is always
-    some for yet another address.
+    An IP address gets at most half of what other addresses have left, so that there is always some
+    memory for another address.
     """
 
     def __init__(self, size: int) -> None:
@@ -92,7 +92,7 @@ class Room:
         self._size = size
         self._of_host: Counter[str | None] = Counter()
         self.taken = 0
-        """Bytes that are reserved."""
+        """The number of bytes that are reserved."""
 
     def take(self, count: int, host: str | None) -> bool:
         """Reserve `count` bytes for an IP address; return whether there was room for them.

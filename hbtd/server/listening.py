@@ -37,7 +37,7 @@ from hbtd.server.tls_transport import TLSTransport, UnixTLSTransport
 from hbtd.server.transport import TCPTransport, UnixTransport
 
 BACKLOG = 4096
-"""Connections that may wait to be accepted: the most that Linux allows unless told otherwise.
+"""The most connections that may wait to be accepted: Linux's default limit.
 
 A client that finds the queue full tries again after one second, then two, then four.
 """
@@ -113,11 +113,11 @@ class DualStackEndpoint:
 
     @property
     def port(self) -> int:
-        """The number of the port, 0 for any free one."""
+        """The number of the port; 0 means any free port."""
         return self._port
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Return a Deferred that has fired already: with the port, or with `CannotListenError`."""
+        """Return a Deferred that has already fired with the port, or with `CannotListenError`."""
         return execute(self._listen, protocolFactory)
 
     def _listen(self, factory: IProtocolFactory) -> IListeningPort:
@@ -150,8 +150,8 @@ def _set_options(port: IListeningPort) -> None:
 def set_transport(port: IListeningPort, served: ServedCertificate | None) -> None:
     """Make a listening port use the transports of `hbtd.server` for its connections.
 
-    Call this before a client has connected. With `served`, a certificate, the transports speak TLS.
-    A port whose factory is no `ConnectionFactory`, such as one of `haproxy:`, keeps Twisted's
+    Call this before a client has connected. With `served`, a certificate, the transports use TLS. A
+    port whose factory is not a `ConnectionFactory`, such as that of `haproxy:`, keeps Twisted's
     transports; with `served`, raise `TransportUnusable` for such a port.
     """
     _set_options(port)

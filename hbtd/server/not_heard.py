@@ -1,4 +1,4 @@
-"""The memory of clients that may have had a heartbeat to send, but were not heard."""
+"""Remembers the addresses of clients that may have had a heartbeat to send, but were not heard."""
 
 from collections import OrderedDict
 
@@ -19,7 +19,7 @@ class NotHeard:
     """
 
     def __init__(self) -> None:
-        """Make a memory without any addresses."""
+        """Begin without addresses."""
         self._times: OrderedDict[str | None, OrderedDict[str | None, float]] = OrderedDict()
 
     def note(self, host: str | None, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Overload: more clients connect than hbtd can serve, so that they wait before they are heard."""
+"""Detects an overload: more clients connect than hbtd can serve, so that they have to wait."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ _TCP_INFO = Struct("=8x6I")
 
 
 class AcceptQueue(NamedTuple):
-    """How many connections wait to be accepted on a listening socket, and how many may wait."""
+    """The numbers of connections that wait, and may wait, to be accepted on a listening socket."""
 
     length: int
     """The number of connections that wait."""
@@ -35,12 +35,12 @@ class AcceptQueue(NamedTuple):
 
     @property
     def full(self) -> bool:
-        """Whether the queue has its greatest length."""
+        """Whether as many connections wait as may wait."""
         return self.length >= self.most
 
 
 def accept_queue(port: Any) -> AcceptQueue | None:
-    """Return the accept queue of a listening port; `None` if it is no TCP port."""
+    """Return the accept queue of a listening port; `None` if it is not a TCP port."""
     # One of a Unix socket is a kind of TCP port to Twisted.
     if not isinstance(port, tcp.Port) or isinstance(port, unix.Port) or not port.connected:
         return None
@@ -65,7 +65,7 @@ class Overload(PeriodicService):
         queues: Callable[[], Iterable[AcceptQueue]],
         scheduler: Scheduler,
     ) -> None:
-        """Make the check of accept queues, and of connections that wait for their turn.
+        """Make a service that checks accept queues, and connections that wait for their turn.
 
         `queues` returns the accept queues, `scheduler` gives the turns, and `wall_clock` returns
         the seconds since the epoch.

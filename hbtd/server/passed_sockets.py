@@ -16,7 +16,7 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 class NotListening(Exception):
-    """A file descriptor is no listening TCP or Unix stream socket; the message says why not."""
+    """A file descriptor is not a listening TCP or Unix stream socket; the message says why."""
 
 
 def check_passed(descriptor: int) -> None:
@@ -80,7 +80,7 @@ class PassedSocket:
         self._descriptor = descriptor
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Return a Deferred that has fired with the port, or failed with `CannotListenError`.
+        """Return a Deferred that has already fired with the port, or with `CannotListenError`.
 
         Call this only once, since it closes the file descriptor.
         """

@@ -1,7 +1,7 @@
-"""The PROXY protocol of HAProxy: a header in front of HTTP that names the proxy's client.
+"""The PROXY protocol of HAProxy: a header before HTTP that has the address of the proxy's client.
 
-Twisted implements the protocol, but fails on two things that the specification allows: a header
-that arrives in pieces, and `PROXY UNKNOWN` without addresses, from a proxy that does not know its
+Twisted implements the protocol, but not two things that the specification allows: a header that
+arrives in pieces, and `PROXY UNKNOWN` without addresses, from a proxy that does not know its
 client.
 """
 

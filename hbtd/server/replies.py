@@ -1,4 +1,4 @@
-"""Replies: what handlers return, and how replies are written to the client."""
+"""Replies: the results of handlers, and how they are written to the client."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Reply(NamedTuple):
     content_type: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     change: str = ""
-    """What the request has changed, for the log: what was, and what is. Empty to log nothing."""
+    """What the request changed, for the log: the old and the new value. Empty to log nothing."""
     stream: Callable[[Any], Deferred[bytes]] | None = None
     """For an answer without a known length, a function that begins to write it to the request.
 

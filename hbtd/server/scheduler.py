@@ -1,14 +1,14 @@
 """The scheduler, which bounds the work that clients cause in one iteration of the reactor.
 
 hbtd does not count silence while it can't receive heartbeats (docs/design.md), and it can't while
-an iteration of the reactor takes long. So no client may make one long: what takes more than the few
-microseconds of a heartbeat, a step of a TLS handshake or a request of the ordinary lane, needs a
-turn. There are 200 turns in an iteration, or as many as 20 ms allow. Connections that get none wait
-for a later iteration, and get their turns in the order of a `FairQueue`.
+an iteration of the reactor takes long. So no client may make an iteration long: what takes more
+than the few microseconds of a heartbeat, a step of a TLS handshake or a request of the ordinary
+lane, needs a turn. There are 200 turns in an iteration, or as many as 20 ms allow. Connections that
+get no turn wait for a later iteration, and get their turns in the order of a `FairQueue`.
 
-Connections on which a heartbeat was taken not long ago are *proven*. The first half of the turns in
-each iteration is theirs, if they need it. So they keep half of the time, whatever strangers do from
-however many addresses.
+Connections on which a heartbeat was taken in the last `Errtime` are *proven*. The first half of the
+turns in each iteration is theirs, if they need it. So they keep half of the time, however many
+other clients connect, from however many addresses.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class Waiting(Protocol):
         """Whether a heartbeat was taken on the connection in the last `Errtime`."""
 
     def give_up(self) -> None:
-        """Drop the connection if it is a TLS handshake that waits for the turn.
+        """Drop the connection if its TLS handshake waits for the turn.
 
         The scheduler calls this before `take_turn` if the connection has waited so long that its
         client is likely to hang up soon, so that the handshake would be in vain.
@@ -105,11 +105,11 @@ class Scheduler:
     """Gives the connections of a factory their turns: decides when work on each may begin."""
 
     def __init__(self, clock: Any, errtime: Callable[[], float] = lambda: inf) -> None:
-        """Make a scheduler with no connections yet.
+        """Make a scheduler without connections.
 
-        `clock` is a `MonotonicReactor`, or another `IReactorTime`. `errtime` returns a number of
-        seconds: for so long a connection is proven after a heartbeat on it, and for so long
-        `waiting_long` returns the address of a client that was refused or gave up waiting.
+        `clock` is a `MonotonicReactor`, or another `IReactorTime`. `errtime` returns the seconds
+        for which a connection is proven after a heartbeat on it, and for which `waiting_long`
+        returns the address of a client that was refused or gave up waiting.
         """
         self.errtime = errtime
         """Returns the seconds after a heartbeat for which its connection is proven."""
@@ -125,11 +125,11 @@ class Scheduler:
 
     @property
     def over(self) -> bool:
-        """Whether there are no more turns in this iteration."""
+        """Whether there are no more turns in this iteration of the reactor."""
         return self._used(1)
 
     def enter(self) -> bool:
-        """Take a turn in this iteration, if there is one left; return whether there was."""
+        """Take a turn in this iteration of the reactor; return whether there was one left."""
         if self._iteration != self._reactor.iterations:
             self._begin()
         if self.over:

@@ -1,8 +1,8 @@
 """The ordinary lane's HTTP server: the site and its requests, as twisted.web calls them.
 
 twisted.web reads and writes HTTP. The classes here refuse requests that other servers would read
-otherwise than twisted.web does, and limit what a client may use. The site does not know the API: it
-serves the resource that it is given.
+differently from twisted.web, and limit the resources that a client may use. The site does not know
+the API: it serves the resource that it is given.
 """
 
 import re
@@ -85,7 +85,7 @@ class LimitedRequest(CappedRequest):
         return problem
 
     def write(self, data: bytes) -> None:
-        """Write a piece of the body; write the head before the first piece."""
+        """Write a piece of the body; the head is written before the first piece."""
         super().write(data)
         self.channel.write_head()
 
@@ -97,7 +97,7 @@ class LimitedRequest(CappedRequest):
         self.transport = None  # a request is in a cycle with Klein's, which is collected later
 
     def connectionLost(self, reason: Failure) -> None:
-        """Give back reserved memory, because the connection is lost and no answer is needed."""
+        """Release the memory reserved for the request, because its connection is lost."""
         self._open_requests.discard(self)
         self.let_go()
         super().connectionLost(reason)
@@ -122,11 +122,11 @@ class LimitedSite(Site):
         self.limits = limits
         self.note = note
         self.room = Room(limits.large_bytes)
-        """Memory for bodies that are larger than a heartbeat's."""
+        """The budget of memory for bodies that are larger than a heartbeat's."""
         self.open_requests: set[Request] = set()
         """Requests in the ordinary lane that have begun to arrive and are not answered yet."""
         self.closing = False
         """Whether hbtd is stopping, so that each connection is closed after its next answer."""
 
     def log(self, request: http.Request) -> None:
-        """Do nothing: an access log would contain nearly nothing but heartbeats."""
+        """Do nothing: an access log would contain almost only heartbeats."""

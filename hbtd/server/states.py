@@ -20,9 +20,9 @@ class State(IntEnum):
     WAITING = 1
     """The TLS handshake waits for a turn (`hbtd.server.scheduler`)."""
     NEW = 2
-    """No request is in hand, and none has been answered with a status below 400 so far."""
+    """No request is in progress, and none has been answered with a status below 400 so far."""
     IDLE = 3
-    """No request is in hand, but one has been answered with a status below 400 before."""
+    """No request is in progress, but one has been answered with a status below 400 before."""
     ARRIVING = 4
     """A request has begun to arrive."""
     QUEUED = 5
@@ -34,7 +34,7 @@ class State(IntEnum):
     STALLED = 8
     """No further request is processed until the client has read the previous answers."""
     CLOSING = 9
-    """The last answer has been written; the client has to read it and to hang up."""
+    """The last answer has been written; the client has to read it and close the connection."""
     CLOSED = 10
     """The connection has ended."""
 

@@ -34,7 +34,7 @@ class Strangers(Generic[T]):
                 yield from self._groups[network]
 
     def add(self, host: str | None, connection: T) -> None:
-        """Add a connection from the IP address `host`, `None` for one on a Unix socket."""
+        """Add a connection from the IP address `host`; `None` stands for a Unix socket."""
         network = network_of(host)
         self._groups[network][connection] = None
         if host != network:

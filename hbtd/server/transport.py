@@ -3,11 +3,11 @@
 These transports serve only `ServerProtocol`, and make fewer calls than Twisted's between a readable
 socket and the protocol. They differ from Twisted's in two more ways:
 
-- An answer goes to the socket as it is written, if nothing waits before it. Twisted's wait until
-  the reactor finds, in its next round, that the socket takes it: two changes of what it watches,
-  and one more event.
-- A client that has closed its side still gets the answers to its requests; the connection of one
-  that has not is closed only after it has read the last answer (RFC 9112 9.6).
+- An answer goes to the socket as it is written, if nothing waits before it. Twisted's transports
+  wait until the reactor finds, in its next iteration, that the socket is writable: that takes two
+  changes of the set of watched sockets, and one more event.
+- A client that has closed its side still gets the answers to its requests; the connection of a
+  client that has not is closed only after it has read the last answer (RFC 9112 9.6).
 
 All else, such as buffers and back pressure, is inherited from Twisted's `tcp.Server` and
 `unix.Server`.
@@ -27,7 +27,7 @@ READ_SIZE = 8192
 """The most bytes per read; pyOpenSSL allocates a buffer of this size each time."""
 
 DISCARD = 65536
-"""The most bytes per read of data that are discarded, as the output has ended."""
+"""The most bytes per read of data that are discarded, because the output has ended."""
 
 
 class ServerProtocol(Protocol):
@@ -140,8 +140,8 @@ class WriteThrough(_Transport):
         """End the output of a connection that is being closed, if nothing is left to be sent.
 
         If something is left, do nothing: Twisted ends the output when it is sent. Without this
-        call the client would learn only after the reactor's next round that nobody reads any more,
-        and data that it sends meanwhile would be discarded.
+        call, the client would not notice the end until the reactor's next iteration, and data that
+        it sends meanwhile would be discarded.
         """
         unsent = self.dataBuffer or self._tempDataLen
         if self.disconnecting and not (self.disconnected or unsent):
@@ -152,7 +152,7 @@ class WriteThrough(_Transport):
     def abortNow(self) -> None:
         """Abort the connection, and close the socket before this call returns.
 
-        With `abortConnection` it would stay open until the reactor's next iteration.
+        `abortConnection` would close the socket only in the reactor's next iteration.
         """
         if not self.disconnected:
             self.connectionLost(Failure(ConnectionAborted()))
