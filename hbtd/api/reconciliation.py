@@ -67,7 +67,8 @@ class Reconciliation:
         # Why it failed is in the log already, and in what GET returns.
         if failure.check(ReconcileImpossible) is None:
             self._log.failure(
-                "Comparing HSM's table on request failed because of a bug in hbtd.", failure
+                "Comparing HSM's table on request failed because of a bug in hbtd.",
+                failure,
             )
 
 

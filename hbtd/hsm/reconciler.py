@@ -307,7 +307,8 @@ class Reconciler(Service):
     def _not_compared(self, failure: Failure) -> None:
         if failure.check(ReconcileImpossible) is None:
             self._log.failure(
-                "Comparing HSM's table failed because of a bug in hbtd; the next try is in sm_sync s.",
+                "Comparing HSM's table failed because of a bug in hbtd;"
+                " it is compared again after sm_sync seconds.",
                 failure,
             )
 
