@@ -73,7 +73,7 @@ class Key(NamedTuple):
     kid: str | None
     """The key ID (RFC 7517 4.5); `None` if the key has no ID."""
     public: Any
-    """The key, as PyJWT accepts it."""
+    """The public key, in the form that PyJWT accepts."""
     algorithms: Sequence[str]
     """The names of the algorithms that the key may be used with."""
 

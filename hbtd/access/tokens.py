@@ -31,7 +31,7 @@ class Token(NamedTuple):
     """An operator's bearer token."""
 
     name: str
-    """The token's name; if the file gives none, one such as `in line 3`."""
+    """The token's name; if the file gives none, a name such as `in line 3`."""
     secret: bytes
     """The secret text that the token's owner sends."""
     expires: float = inf

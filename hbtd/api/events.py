@@ -42,7 +42,7 @@ def encode_missed(after: int, to: int) -> bytes:
 
 
 class Events:
-    """The handler of `/events`."""
+    """The handler of `/events`, which sends transitions as Server-Sent Events."""
 
     def __init__(
         self, tracker: Tracker, hub: EventHub, most: int, may_read: Callable[[Request], bool]

@@ -40,7 +40,7 @@ _LONGEST_NUMBER = 16
 
 
 class History:
-    """The handler of `/history`."""
+    """The handler of `/history`: past transitions, and states of components at a past moment."""
 
     def __init__(self, tracker: Tracker, store: IStore, wall: Callable[[], float]) -> None:
         """Make the handler; `wall` returns the present Unix time in seconds."""

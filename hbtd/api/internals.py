@@ -15,7 +15,7 @@ Describe = Callable[[Callable[[], Deferred[None]]], Coroutine[Deferred[Any], Any
 
 
 class InternalsHandler:
-    """The handler of `/internals`."""
+    """The handler of `/internals`: the state of hbtd's own parts."""
 
     def __init__(self, describe: Describe) -> None:
         self._describe = describe

@@ -12,7 +12,7 @@ from hbtd.server.replies import Reply, json_reply
 
 
 class Parameters:
-    """The handlers of `/params`."""
+    """The handlers of `/params`, which show and change the operational parameters."""
 
     def __init__(self, params: LiveParams) -> None:
         self._params = params

@@ -21,7 +21,7 @@ _LETTERS = bytes.maketrans(b"\0\1\2\3", b"hwdd")
 
 
 class Picture:
-    """The handler of `/picture`."""
+    """The handler of `/picture`: the names and states of all components in one answer."""
 
     def __init__(
         self,

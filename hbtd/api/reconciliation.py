@@ -17,7 +17,7 @@ from hbtd.server.site import LimitedRequest
 
 
 class Reconciliation:
-    """The handlers of `/reconcile`."""
+    """The handlers of `/reconcile`, which compare HSM's table with the tracker."""
 
     _log = Logger()
 

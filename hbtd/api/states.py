@@ -24,7 +24,7 @@ _AT_ONCE = 2000
 
 
 class States:
-    """The handlers of `/hbstates` and `/hbstate`."""
+    """The handlers of `/hbstates` and `/hbstate`, which say which components are heartbeating."""
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor

@@ -78,10 +78,10 @@ class UnreadHeartbeats:
         The result has the addresses from which connections wait here, and two kinds of components:
 
         - Those whose last heartbeat this replica took, and which sent it from an address that now
-          has connections waiting, at this replica or another. Only this replica knows which these
-          are. Each is named from `SILENCE` seconds before it is due to be judged. So, when it is
-          due, the leader has the name, or has noticed that it does not hear this replica, and has
-          stopped its observed clock.
+          has connections waiting, at this replica or another. Only this replica knows which
+          components these are. Each is named from `SILENCE` seconds before the judgement on it is due.
+          So, when it is due, the leader has the name, or has noticed that it does not hear this replica,
+          and has stopped its observed clock.
         - Those whose heartbeats were read here but are late to be stored: other replicas don't know
           of these heartbeats.
 

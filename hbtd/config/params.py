@@ -53,7 +53,7 @@ _MOST_IN_FILE, _MOST_ELSEWHERE = 1_000_000, 100_000
 class Params(OutwardParams):
     """The values of all parameters, in the order in which `GET /params` shows them.
 
-    Those of the base class follow at the end.
+    The parameters of the base class come last.
     """
 
     debug: int = param(

@@ -182,7 +182,7 @@ class EtcdClient:
         return self._gateway.call("/kv/compaction", {"revision": str(revision)}, revision_of)
 
     def database_size(self) -> Deferred[DatabaseSize]:
-        """Return the size of the database of the member that answers."""
+        """Return the size of etcd's database, as the cluster member that answers reports it."""
         return Deferred.fromCoroutine(self._database_size())
 
     async def _database_size(self) -> DatabaseSize:

@@ -1,4 +1,4 @@
-"""Requests to etcd's JSON gateway, limited in time and size, to one of several endpoints."""
+"""Sends requests to etcd's JSON gateway, limited in time and size; switches failed endpoints."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar

@@ -38,7 +38,7 @@ class Fault(NamedTuple):
     place: int
     """The index in the chain of the certificate at fault, from 0."""
     why: str
-    """What is wrong with it, as the end of a sentence."""
+    """What is wrong with the certificate, as the end of a sentence."""
 
 
 def find_fault(chain: Sequence[Certificate], now: datetime) -> Fault | None:

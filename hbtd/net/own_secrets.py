@@ -18,7 +18,10 @@ _CONCEALED = "(a secret)"
 
 
 class SecretUnusable(Exception):
-    """A file with a secret can't be used; the message has its path and why, not the secret."""
+    """A file with a secret can't be used; the message names the file and says why.
+
+    The secret is not in the message.
+    """
 
 
 class BearerToken(NamedTuple):

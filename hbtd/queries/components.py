@@ -73,7 +73,7 @@ class Facts:
     def age(self, component: Component) -> float | None:
         """Return how many real seconds ago a component was last heard; `None` if that is not known.
 
-        They include seconds that don't count as its silence.
+        Time that the observed clock has not counted is included.
         """
         if not isfinite(component.last_heard):
             return None

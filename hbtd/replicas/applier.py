@@ -1,4 +1,4 @@
-"""Applies to this replica what other replicas write to etcd."""
+"""Applies the changes that other replicas write to etcd to this replica."""
 
 from collections.abc import Callable, Iterable, Sequence
 from sys import intern

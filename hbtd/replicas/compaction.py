@@ -121,7 +121,7 @@ class Compaction(Service):
         self._working.startService()
 
     def stopService(self) -> Deferred[None]:
-        """Stop; the Deferred fires when a compaction under way is done."""
+        """Stop; the Deferred fires when a compaction in progress is done."""
         super().stopService()
         return self._working.stopService()
 

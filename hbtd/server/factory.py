@@ -202,7 +202,8 @@ class ConnectionFactory(ServerFactory):
         """Close the TLS connections whose clients have presented a certificate.
 
         Call this when the authorities of client certificates have changed. Connections in the
-        handshake are closed, too, because the old authorities would verify their certificates.
+        handshake are closed, too, because their certificates would be verified with the old
+        authorities.
         """
         for connection in list(self):
             presented = getattr(connection.transport, "getPeerCertificate", lambda: None)()

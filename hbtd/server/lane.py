@@ -1,4 +1,4 @@
-"""The interface of a fast lane, which answers requests of one kind faster than a site does."""
+"""The interface of a fast lane, which answers simple requests faster than a twisted.web site."""
 
 from enum import Enum
 from typing import Any, Protocol

@@ -63,7 +63,7 @@ class Limits(NamedTuple):
 
     @property
     def large_bytes(self) -> int:
-        """Bytes of memory for all large bodies together, those of requests and those of answers."""
+        """The most bytes of memory for all large bodies of requests and answers together."""
         return _LARGE_AT_ONCE * self.body_bytes
 
 

@@ -38,7 +38,7 @@ class LimitedRequest(CappedRequest):
 
     @property
     def fault(self) -> str | None:
-        """A sentence that says what is wrong with the request's head; `None` if it is valid."""
+        """What is wrong with the request's head, as a sentence; `None` if the head is valid."""
         hosts = len(self.requestHeaders.getRawHeaders(b"host") or ())
         # RFC 9112 3.2: only HTTP/1.0 may leave it out, and nobody may name two.
         if hosts > 1 or (not hosts and self.clientproto != b"HTTP/1.0"):

@@ -78,7 +78,7 @@ class Selection:
 
 @dataclass
 class HSMTable:
-    """The rows of the table, by xname in normal form."""
+    """A table of component states, as a Hardware State Manager keeps it; rows by xname."""
 
     rows: dict[str, ComponentState] = field(default_factory=dict)
 

@@ -233,7 +233,7 @@ class FleetOptions(_Options):
     def __init__(self) -> None:
         super().__init__()
         self.events: list[Event] = []
-        """The events, in the order of the command line."""
+        """The changes of nodes that options request, in the order of the command line."""
 
     def opt_kill(self, value: str) -> None:
         """Power off nodes: SHARE@SECOND, a tenth after 30 s is 0.1@30, or NODESET@SECOND."""

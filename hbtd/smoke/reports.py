@@ -54,7 +54,7 @@ class JUnitReport:
         self._results.append(result)
 
     def end(self, gave_up: str) -> None:
-        """Write the document, with `gave_up`, unless that is empty, as an error.
+        """Write the document; report `gave_up` as an error in it, unless it is empty.
 
         The error is in a test case of its own, which stands for the checks that were not run.
         """

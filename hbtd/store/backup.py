@@ -42,7 +42,7 @@ MEANINGS = (
     (2, "the command line can't be used"),
     (_LATE, "it was not ready in time; another attempt may succeed"),
 )
-"""Each exit status with its meaning."""
+"""Each exit status of `hbtd-backup` with its meaning."""
 
 
 class BackupFailed(Exception):

@@ -135,7 +135,7 @@ class Checkpointer:
             self._unfinished = True
 
     def end(self) -> None:
-        """Begin no more checkpoints; one that is under way ends at its next pause."""
+        """Begin no more checkpoints; a checkpoint in progress ends at its next pause."""
         self._checkpoints.stopService()
         self._identities.end()
 

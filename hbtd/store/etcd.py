@@ -379,8 +379,8 @@ class EtcdStore:
     ) -> Deferred[StatesThen]:
         """Return the states that the selected components had at the Unix time `at`.
 
-        These are the states of the first `most` components, by name, after the name `after`.
-        All of the log is read for this.
+        These are the states of the first `most` components, by name, after the name `after`. To
+        find them, all of the log is read.
         """
         return self._noting(self._asking(self._past.states_at(at, selection, after, most)))
 

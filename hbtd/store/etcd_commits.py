@@ -47,7 +47,7 @@ class Numbering:
         return numbers
 
     def committed(self) -> None:
-        """Note that the last commit has succeeded."""
+        """Note that the last commit has succeeded, so that its numbers are not used again."""
         self._unsure = []
 
 

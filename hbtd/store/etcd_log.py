@@ -126,7 +126,7 @@ class EtcdLog:
     async def restore_cursors(self) -> None:
         """Write back the cursors in `EtcdMirror.lost_cursors`, except those written meanwhile.
 
-        A reader without a cursor would begin at the present, and miss what is in the log.
+        A reader without a cursor would begin at the end of the log, and miss earlier entries.
         """
 
         async def work() -> None:

@@ -103,7 +103,7 @@ class EtcdPast:
     async def states_at(self, at: float, selection: Selection, after: str, most: int) -> StatesThen:
         """Return the states of the selected components at the time `at`; see `IStore.states_at`.
 
-        All of the log is read for this.
+        To find them, all of the log is read.
         """
         number = self._mirror.last_number
         if at < inf:

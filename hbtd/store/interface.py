@@ -126,8 +126,8 @@ class IStore(Interface):
     def records(after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
         """Return stored records, with the ages of their heartbeats in seconds.
 
-        They are those of the first `most` components after the name `after`, in the order of the
-        components' names. So all records can be read page by page.
+        The records are those of the first `most` components after the name `after`, in the order of
+        the components' names, so that all records can be read page by page.
 
         The ages are as of now if the store uses the wall clock, otherwise as of the last write to
         the store. The Deferred fails with `StoreUnusable` if the records can't be read.
@@ -149,15 +149,15 @@ class IStore(Interface):
     def identities(after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
         """Return the stored host names and NIDs of living and dead components.
 
-        They are those of the first `most` components after the name `after`, in the order of the
+        The result is for the first `most` components after the name `after`, in the order of the
         components' names. The Deferred fails with `StoreUnusable` if they can't be read.
         """
 
     def identify(identities: Sequence[Identity]) -> Deferred[None]:
         """Store host names and NIDs, which replace those of the same components.
 
-        They remain until the component is forgotten. The Deferred fails with `StoreUnusable` if any
-        could not be stored.
+        The store keeps them until the component is forgotten. The Deferred fails with
+        `StoreUnusable` if any could not be stored.
         """
 
     def forget(xname: str) -> Deferred[None]:

@@ -72,9 +72,9 @@ class StateThen(NamedTuple):
     phase: Phase
     """The component's phase at that moment."""
     since: float
-    """The Unix time of the judgement by which it entered the phase; 0 if not known."""
+    """The Unix time of the judgement by which the component entered the phase; 0 if not known."""
     silent: float | None
-    """The seconds for which it had been silent at that judgement; `None` if not known."""
+    """The seconds of the component's silence at that judgement; `None` if not known."""
 
 
 class StatesThen(NamedTuple):

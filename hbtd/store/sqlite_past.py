@@ -32,7 +32,7 @@ class Place(NamedTuple):
     high: int
     """The number below which entries are left to examine."""
     ids: frozenset[int] | None
-    """The selected components, as the file numbers them; `None` for all."""
+    """The numbers that the file has for the selected components; `None` for all components."""
 
 
 def begin(cursor: Any, span: Span, selection: Selection) -> Place:

@@ -7,7 +7,7 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Uncommitted:
-    """A queue of judgements to be committed; the first ones are *in hand* during their commit.
+    """A queue of judgements to be committed; the first ones are *in hand* while they are committed.
 
     `add`, `take` and `finish` need time only for the judgements that they add or return, however
     long the queue is.
@@ -42,12 +42,12 @@ class Uncommitted:
 
     @property
     def waiting(self) -> bool:
-        """Whether the queue has judgements that are not in hand."""
+        """Whether the queue has judgements whose commit has not begun."""
         return bool(self._waiting)
 
     @property
     def in_hand(self) -> Sequence[Judgement]:
-        """The judgements that are being committed."""
+        """The judgements that are being committed: those that `take` returned last."""
         return self._in_hand
 
     @property
@@ -71,10 +71,11 @@ class Uncommitted:
                 self._heard[xname] = self._heard.get(xname, 0) + 1
 
     def take(self, most: int) -> Sequence[Judgement]:
-        """Put up to `most` judgements, the first of the queue, in hand; return those in hand.
+        """Begin to commit judgements, the first of the queue; return all that are being committed.
 
-        A judgement is dropped if it has the same transition as the previous judgement on its
-        component, and that was committed since the queue was last empty. Such repetitions occur
+        Those returned are at most `most`, and include the result of an earlier call until `finish`
+        is called. A judgement is dropped if it has the same transition as the previous judgement on
+        its component, and that was committed since the queue was last empty. Such repetitions occur
         when a replica becomes the leader while its own request to the leader is pending.
         """
         while self._waiting and len(self._in_hand) < most:
@@ -91,7 +92,7 @@ class Uncommitted:
         return self._in_hand
 
     def finish(self, *, passed_on: bool) -> Sequence[Judgement]:
-        """Remove the judgements in hand from the queue, because they are committed; return them.
+        """Remove the judgements that `take` returned, because they are committed; return them.
 
         `passed_on` says whether they are passed on to HSM and Kafka.
         """
@@ -115,7 +116,7 @@ class Uncommitted:
         self._latest = {}
 
     def drop_alarms(self) -> None:
-        """Drop all alarms (warned, died), also those in hand: another replica judges from now on.
+        """Drop all alarms (warned, died), also those being committed: another replica judges now.
 
         Afterwards, `take` drops no judgement for having the same transition as one that was
         committed before this call.
@@ -128,7 +129,7 @@ class Uncommitted:
             self._counts[judgement.component] = self._counts.get(judgement.component, 0) + 1
 
     def drop_returns(self, xname: str) -> None:
-        """Drop the judgements `STARTED` and `RESTARTED` on a component, also those in hand."""
+        """Drop the judgements `STARTED` and `RESTARTED` on a component, even if being committed."""
         if xname not in self._heard:
             return
         self._latest.pop(xname, None)
@@ -142,9 +143,9 @@ class Uncommitted:
         self._in_hand = [each for each in self._in_hand if not drops(each)]
 
     def forget(self, xname: str) -> bool:
-        """Drop the alarms on a component, also those in hand.
+        """Drop the alarms (warned, died) on a component, also those being committed.
 
-        Return whether any judgement on it was in hand: its commit can't be stopped.
+        Return whether any judgement on it was being committed: the commit can't be stopped.
         """
         self._latest.pop(xname, None)
         if xname not in self._counts:

@@ -25,4 +25,4 @@ class Background(NamedTuple):
     make_condition: Callable[[], Condition] = Condition
     """Returns a new `threading.Condition`, the lock of what the reactor and the thread share."""
     monotonic: Callable[[], float] = monotonic
-    """Returns the seconds of a monotonic clock; called in the reactor's thread and in that one."""
+    """Returns the seconds of a monotonic clock; called in the reactor's and that thread."""

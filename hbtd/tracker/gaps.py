@@ -76,7 +76,7 @@ class Gaps:
         return self._total - self._before[first] if first < len(self._gaps) else 0.0
 
     def observed_before(self, seconds: float, now: float) -> float:
-        """Return the observed time at the moment `seconds` real seconds ago.
+        """Return the observed time as it was `seconds` real seconds ago.
 
         `now` is the present observed time.
         """

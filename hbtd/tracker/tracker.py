@@ -366,7 +366,7 @@ class Tracker(Population):
         warntime: float,
         errtime: float,
     ) -> None:
-        """Track the components of `records`, and those of `dead` as dead, unless already tracked.
+        """Track the components of `records`, and those in `dead` as dead, unless already tracked.
 
         `at` is the present observed time. The ages of the records are reduced to what
         `age_after_restart` returns.
@@ -422,10 +422,7 @@ class Tracker(Population):
         return {x: at for x, at in self._changed.items() if at >= since}
 
     def changed(self) -> list[str]:
-        """Return the xnames of components with a change, in no particular order.
-
-        Changes are those of `changed_since`.
-        """
+        """Return the xnames of components with a change (see `changed_since`), in no order."""
         return list(self._changed)
 
     def take_changed(self, xnames: Iterable[str], since: float) -> dict[str, float]:

@@ -46,13 +46,13 @@ class Transition(Enum):
 
     def __init__(self, state: str, flag: str, message: str, info: str) -> None:
         self.state = state
-        """The `State` in an update to HSM."""
+        """The value of `State` in an update to HSM about this transition."""
         self.flag = flag
-        """The `Flag` in an update to HSM."""
+        """The value of `Flag` in an update to HSM about this transition."""
         self.message = message
-        """The `Message` in the `ExtendedInfo` of an update to HSM."""
+        """The value of `Message`, in `ExtendedInfo`, of an update to HSM about this transition."""
         self.info = info
-        """The `Info` in a message on Kafka."""
+        """The value of `Info` in a Kafka message about this transition."""
 
     @property
     def alarming(self) -> bool:

@@ -1,4 +1,4 @@
-"""Runs all checks of `hbtd --check`, in the order in which hbtd needs their subjects."""
+"""Runs all checks of `hbtd --check`, one after another, and prints their findings."""
 
 from collections.abc import Sequence
 from typing import Any, TextIO
