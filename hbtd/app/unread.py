@@ -79,9 +79,9 @@ class UnreadHeartbeats:
 
         - Those whose last heartbeat this replica took, and which sent it from an address that now
           has connections waiting, at this replica or another. Only this replica knows which
-          components these are. Each is named from `SILENCE` seconds before the judgement on it is due.
-          So, when it is due, the leader has the name, or has noticed that it does not hear this replica,
-          and has stopped its observed clock.
+          components these are. Each is named from `SILENCE` seconds before the judgement on it
+          is due. So, when it is due, the leader has the name, or has noticed that it does not
+          hear this replica, and has stopped its observed clock.
         - Those whose heartbeats were read here but are late to be stored: other replicas don't know
           of these heartbeats.
 

@@ -52,7 +52,7 @@ class Uncommitted:
 
     @property
     def first(self) -> Judgement | None:
-        """The first judgement in the queue, which may be in hand; `None` if the queue is empty."""
+        """The first judgement in the queue, being committed or not; `None` if it has none."""
         if self._in_hand:
             return self._in_hand[0]
         return self._waiting[0] if self._waiting else None
