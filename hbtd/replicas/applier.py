@@ -116,7 +116,7 @@ class Applier:
 
     @property
     def leader_elsewhere(self) -> str | None:
-        """The name of the other replica that leads, by its sign of life; `None` if there is none.
+        """The name of the other replica that leads, by its sign of life; `None` if not known.
 
         A leader that was killed is named until its lease ends, or until another replica's sign of
         life says that it leads.

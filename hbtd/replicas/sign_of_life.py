@@ -36,7 +36,7 @@ class Waiting(NamedTuple):
     components: frozenset[str] = frozenset()
     """Components that may have sent a heartbeat which the other replicas don't know.
 
-    This replica heard them last, from an address whose connections wait, here or elsewhere; or it
+    The replica heard them last, from an address whose connections wait, there or elsewhere; or it
     took their heartbeats, and has yet to store them.
     """
     fresh: bool = False

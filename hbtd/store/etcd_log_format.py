@@ -15,7 +15,10 @@ from hbtd.store.past import LogEntry
 from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 LOG = b"hbtd/log/"
-"""The prefix of the keys of the log; the number of the key's last entry follows, in 16 digits."""
+"""The prefix of the keys of the log; 16 digits follow: the number of the key's last entry.
+
+That entry may have been trimmed meanwhile.
+"""
 LOG_END = b"hbtd/log0"
 """The end of the range of the keys of the log."""
 CURSOR = b"hbtd/cursor/"
