@@ -19,7 +19,7 @@ from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement
 
 TOLD_TO: Final = "told-again-to"
-"""The kind of the note in the store that has the URL of the HSM that was told again."""
+"""The kind of the note in the store that has a digest of the URL of the HSM that was told."""
 
 _POLL: Final = 1.0
 """Seconds between two looks at whether HSM has caught up."""

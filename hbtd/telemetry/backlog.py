@@ -99,7 +99,7 @@ class Backlog:
             self.changed.notify()
 
     def skip(self, number: int) -> int:
-        """Drop the entries up to `number` that are in no batch yet; return how many they are."""
+        """Drop the entries up to `number` except the present batch; return how many they are."""
         with self.changed:
             before = self.pending
             while self._waiting and self._waiting[0].number <= number:
