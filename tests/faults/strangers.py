@@ -411,8 +411,8 @@ class StrangersTests(TestCase):
             # While so many connect, this machine may be too slow for their heartbeats.
             await deferLater(reactor, WARNTIME)
             told.clear()
-            for each in fleet.values():
-                each.failures.clear()
+            for node in fleet.values():
+                node.failures.clear()
             memory = kibibytes(pid, "VmRSS")
         attackers = self.attack(url, pid, attack) if attack else None
         if attackers is not None:
