@@ -18,6 +18,7 @@ from twisted.trial.unittest import TestCase
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fleet import Fleet, node_names
 from tests.support.attackers import IDLE, SLOW
+from tests.support.own_metrics import numbers
 from tests.support.processes import CHECKOUT, spawn
 from tests.support.running import WebClient, reactor, start_hsm
 
@@ -147,10 +148,3 @@ def resident(pid: int) -> int:
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found
     return int(found[1]) // 1024
-
-
-async def numbers(client: WebClient, url: str) -> dict[str, float]:
-    """Return hbtd's own metrics by name."""
-    response = await client.treq.get(f"{url}/metrics", timeout=20, reactor=reactor)
-    text = (await response.content()).decode()
-    return {name: float(value) for name, value in re.findall(r"^hbtd_(\S+) (\S+)$", text, re.M)}

@@ -18,6 +18,7 @@ from twisted.trial.unittest import TestCase
 from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fleet import Fleet
+from tests.support.own_metrics import numbers
 from tests.support.processes import CHECKOUT, spawn
 from tests.support.running import WebClient, reactor, start_hsm
 
@@ -140,10 +141,3 @@ class HandshakesTests(TestCase):
                 break
             await deferLater(reactor, 0.1)
         return files
-
-
-async def numbers(client: WebClient, url: str) -> dict[str, float]:
-    """Return hbtd's own metrics by name."""
-    response = await client.treq.get(f"{url}/metrics", timeout=20, reactor=reactor)
-    text = (await response.content()).decode()
-    return {name: float(value) for name, value in re.findall(r"^hbtd_(\S+) (\S+)$", text, re.M)}

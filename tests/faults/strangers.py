@@ -32,6 +32,7 @@ from tests.support.attackers import beat
 from tests.support.certificates import issue, rsa_key, write_identity
 from tests.support.hsm_memory import DIED, STARTED
 from tests.support.issuer import Issuer
+from tests.support.own_metrics import numbers
 from tests.support.processes import CHECKOUT, HbtdProcess, spawn
 from tests.support.running import RunningHSM, WebClient, reactor, start_hsm
 from tests.support.strangers import processor_seconds, starved_seconds
@@ -608,13 +609,6 @@ def kibibytes(pid: int, what: str) -> int:
     found = re.search(rf"{what}:\s+(\d+) kB", status)
     assert found
     return int(found[1])
-
-
-async def numbers(client: WebClient, url: str) -> dict[str, float]:
-    """Return hbtd's own metrics by name."""
-    response = await client.treq.get(f"{url}/metrics", timeout=20, reactor=reactor)
-    text = (await response.content()).decode()
-    return {name: float(value) for name, value in re.findall(r"^hbtd_(\S+) (\S+)$", text, re.M)}
 
 
 def _share(askers: Sequence[Asker]) -> str:

@@ -15,7 +15,6 @@ from twisted.trial.unittest import TestCase
 
 from hbtd.simulator.fleet import node_names
 from hbtd.simulator.hsm_table import ComponentState, read_rows
-from tests.faults.crowd import numbers
 from tests.support.hsm_load import MeteredHSM
 from tests.support.hsm_memory import DIED as DIED_UPDATE
 from tests.support.load_generator import Generator
@@ -30,6 +29,7 @@ from tests.support.mixed_fleet import (
     SEED,
     MixedFleetTestCase,
 )
+from tests.support.own_metrics import numbers
 from tests.support.processes import spawn
 from tests.support.replicas_running import Spawned, until_true
 from tests.support.running import WebClient, reactor, until
