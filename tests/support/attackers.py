@@ -129,14 +129,6 @@ class Attackers:
                     stream.writer.write(CRUMBS)
                     await stream.writer.drain()
 
-    async def large_body(self) -> None:
-        """Send a heartbeat that is larger than heartbeats may be."""
-        async with self.connected() as stream:
-            self.seen["large bodies"] += 1
-            head = b"POST /hmi/v1/heartbeat HTTP/1.1\r\nHost: h\r\nContent-Length: 70000\r\n\r\n"
-            stream.writer.write(head + b"x" * 70_000)
-            await self.answer(stream)
-
     async def unread(self) -> None:
         """Send requests without end, and read no answers."""
         while True:
@@ -160,7 +152,6 @@ def beat(name: str) -> bytes:
 
 async def _play(port: int, seconds: float) -> None:
     attackers = Attackers(port)
-    await attackers.large_body()  # while there is nobody yet to wait for
     tasks = [asyncio.ensure_future(attackers.invent(i * 1_000_000)) for i in range(4)]
     tasks += [asyncio.ensure_future(attackers.large_heads()) for _ in range(4)]
     tasks += [asyncio.ensure_future(attackers.deep()) for _ in range(4)]
