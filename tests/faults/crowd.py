@@ -136,8 +136,7 @@ class CrowdTests(TestCase):
         self.assertEqual(fleet.statistics.failed, 0)
         self.assertLess(peak - before, MOST_MEMORY)
         self.assertLess(metrics["deaf_seconds_total"], SECONDS / 2)
-        # How far those come who send large bodies in crumbs depends on the machine.
-        for reason in ("slow", "full", "large_head"):
+        for reason in ("slow", "full", "large_head", "large_body"):
             self.assertGreater(refused.get(reason, 0), 0, reason)
         crowd = json.loads(out)
         self.assertGreaterEqual(crowd["idle"], IDLE)  # they come back after they were closed

@@ -74,7 +74,7 @@ OWN_BITS = 6144
 OWN_LAG = 1000
 """Milliseconds by which nodes may be late, so that a warning is hbtd's and not their fault."""
 
-MOST_STARVED, MOST_LAG = 0.15, 0.3
+MOST_STARVED, MOST_LAG = 0.25, 0.3
 """The most of the time that hbtd may wait for a core, and seconds that this process may be late.
 
 Beyond that, latencies do not say much of hbtd, but of what else the machine does.
@@ -484,9 +484,7 @@ class StrangersTests(TestCase):
         late = seen["node lag"] if held else seen["lag"] if "capacity" in seen else 0
         if late > OWN_LAG:
             raise SkipTest(f"the nodes were {late} ms late: this machine does too much else")
-        # Strangers who are late come all at once, and are more than they are meant to be.
-        crowded = held and seen["lag"] > OWN_LAG
-        if figures.starved > MOST_STARVED or figures.lag > MOST_LAG or crowded:
+        if figures.starved > MOST_STARVED or figures.lag > MOST_LAG:
             print("      (the machine did so much else that only false warnings are counted)")
             limits = OWN
         self.assertEqual(figures.exceeded(limits), [])
