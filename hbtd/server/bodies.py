@@ -7,11 +7,17 @@ import orjson
 from twisted.web.server import Request
 
 from hbtd.formats.go_json import decode_object
-from hbtd.server.limits import MAX_HEARTBEAT_BODY, Room
+from hbtd.server.limits import LARGE_BODY, MAX_HEARTBEAT_BODY, Note, Room
 from hbtd.server.problems import Problem, encode_problem
 
 _DISCARDED = 4
 """How much of a body that is too large is received and discarded, as a multiple of `most`."""
+
+_MOST_CHUNKS = 4096
+"""The most chunks of a body that are read however small they are."""
+
+_BYTES_PER_CHUNK = 16
+"""The bytes of a body for which one more chunk is read: few enough for a name in each."""
 
 
 class CappedRequest(Request):
@@ -19,8 +25,9 @@ class CappedRequest(Request):
 
     A larger body is discarded as it arrives, so that its client can read the 413 instead of seeing
     its connection reset. A client that sends more than four times `most` gets the 413 before it has
-    finished, and its connection is closed. If there is no memory for a body, the body is discarded,
-    too, and the answer is a 503.
+    finished, and its connection is closed; so does one that sends thousands of chunks of a few
+    bytes, as each chunk takes as much time as a kilobyte. If there is no memory for a body, the
+    body is discarded, too, and the answer is a 503.
     """
 
     # twisted.web's own default claims text/html for answers without a body.
@@ -45,6 +52,9 @@ class CappedRequest(Request):
     """Whether the body was discarded because `room` had too little memory left."""
 
     _held = 0
+    _chunked = False
+    _pieces = 0
+    _refused = False
 
     @property
     def oversize(self) -> bool:
@@ -68,29 +78,43 @@ class CappedRequest(Request):
         held, self._held = self._held, 0
         self.room.give_back(held, self.source)
 
+    def note(self, reason: str, detail: str) -> None:
+        """Count and log a refusal to the client of this request.
+
+        `reason` is one of `REASONS`, and `detail` a sentence.
+        """
+        note: Note = self.channel.site.note
+        note(self.channel.transport.getPeer(), reason, detail)
+
     def gotLength(self, length: int | None) -> None:
         """Prepare to keep the body in memory; twisted.web would keep a large one in a file."""
         self.content = BytesIO()
+        self._chunked = length is None
 
     def handleContentChunk(self, data: bytes) -> None:
         """Receive a piece of the body, and keep or discard it."""
-        before = self.received
         self.received += len(data)
-        discarded = _DISCARDED * self.most
+        self._pieces += 1
+        if self._refused:
+            return
         if self.received <= self.most and not self.crowded:
             self.crowded = not self._hold_body()
         if self.received <= self.most and not self.crowded:
             self.content.write(data)
-        elif self.received <= discarded:
+        else:
             self.content = BytesIO()
             self.let_go()
-        elif before <= discarded:
-            # By hand, for the request is not even complete.
-            self.channel.transport.write(encode_problem(too_large(self.most)))
-            self.channel.loseConnection()
-        elif self.received > 2 * discarded:
-            # It has been told, and does not stop; over TLS, closing waits for the client.
-            self.channel.transport.abortConnection()
+        if self.received > _DISCARDED * self.most:
+            self._refuse(too_large(self.most))
+        elif self._chunked and self._pieces > _MOST_CHUNKS + self.received // _BYTES_PER_CHUNK:
+            self._refuse(Problem(413, "Request body has too many small chunks"))
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer the request before it is complete, and close its connection."""
+        self._refused = True
+        self.note(LARGE_BODY, problem.detail)
+        self.channel.transport.write(encode_problem(problem))
+        self.channel.loseConnection()
 
     def _hold_body(self) -> bool:
         """Reserve memory for all that has arrived of the body; return whether there was enough."""
@@ -108,6 +132,8 @@ class CappedRequest(Request):
         Unlike twisted.web, never parse the body as a form: curl labels a heartbeat's JSON as a form
         by default. If the target is in absolute form (RFC 9112 3.2.2), use only its path and query.
         """
+        if self._refused:
+            return  # it is answered; its end came with the same read
         target, mark, query = path.partition(b"?")
         if not target.startswith(b"/"):
             target = b"/" + target.partition(b"://")[2].partition(b"/")[2]

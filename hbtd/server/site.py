@@ -31,7 +31,6 @@ class LimitedRequest(CappedRequest):
         site = self.channel.site
         self._open_requests: set[Request] = site.open_requests
         self._open_requests.add(self)
-        self._note: Note = site.note
         self.most = site.limits.body_bytes
         self.room = site.room
         self.source = self.channel.source
@@ -70,13 +69,6 @@ class LimitedRequest(CappedRequest):
     def heartbeat_taken(self) -> None:
         """Note that this request was a heartbeat, and was taken."""
         self.channel.heartbeat_taken()
-
-    def note(self, reason: str, detail: str) -> None:
-        """Count and log a refusal to the client of this request.
-
-        `reason` is one of `REASONS`, and `detail` a sentence.
-        """
-        self._note(self.channel.transport.getPeer(), reason, detail)
 
     def no_room(self) -> Problem:
         """Count and log that there is no memory for a request; return the problem, a 503."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from json import JSONEncoder
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.testing import StringTransport
@@ -22,6 +23,7 @@ from tests.support.http_memory import (
 GET = head("GET /v1/params")
 DOCUMENT = head("GET /v1/openapi.json")
 KIB64 = 64 * 1024
+CHUNKED_QUERY = head("POST /v1/hbstates", "Transfer-Encoding: chunked")
 ORDINARY = head("POST /v1/heartbeat", "Transfer-Encoding: chunked") + chunked(
     BEAT.partition(b"\r\n\r\n")[2]
 )
@@ -264,6 +266,39 @@ class SizesTests(LimitsTestCase):
         self.assert_problem(answer, 413, detail, "/hmi/v1/hbstates")
         answer = self.request("POST", "/v1/heartbeat", b" " * (KIB64 + 1))
         self.assertEqual((answer.status, self.refused("large_body")), (413, 2))
+
+    def test_small_chunks(self) -> None:
+        """A body in thousands of chunks of a byte is refused before it ends, and answered once."""
+        for size, ending in ((2**20, b""), (5000, b"0\r\n\r\n")):
+            self.begin()
+            connection = self.connect()
+            connection.send(CHUNKED_QUERY, b"1\r\n \r\n" * size + ending)
+            (answer,) = parse_responses(connection.received())
+            detail = "Request body has too many small chunks"
+            self.assert_problem(answer, 413, detail, "/")
+            self.assertTrue(connection.closed)
+            self.assertEqual(self.refused("large_body"), 1)
+
+    def test_chunk_for_each_name(self) -> None:
+        """A body whose chunks have a name each, as Python's JSON encoder yields them, is read."""
+        names = [f"x{i // 64}c0s{i % 64}b0n0" for i in range(20_000)]
+        pieces = [piece.encode() for piece in JSONEncoder().iterencode({"XNames": names})]
+        connection = self.connect()
+        connection.send(
+            CHUNKED_QUERY, *(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces), b"0\r\n\r\n"
+        )
+        (answer,) = parse_responses(connection.received())
+        self.assertEqual(answer.status, 200)
+
+    def test_early_refusal_is_counted(self) -> None:
+        """A client that sends more than four times a body's limit is refused and counted once."""
+        self.begin(max_body_bytes=KIB64)
+        connection = self.connect()
+        connection.send(head("POST /v1/hbstates", "Content-Length: 1000000000"))
+        connection.send(*[b" " * KIB64] * 20)
+        (answer,) = parse_responses(connection.received())
+        self.assertEqual((answer.status, connection.closed), (413, True))
+        self.assertEqual(self.refused("large_body"), 1)
 
     def test_bodies_together(self) -> None:
         """Large bodies of one address have half of the memory at most; heartbeats need none."""
