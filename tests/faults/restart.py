@@ -34,8 +34,8 @@ INTERVAL = 1
 SLACK = 1.5
 """Seconds for a judgement to be stored and to reach HSM, and for a busy machine."""
 
-INSTANT = 0.02
-"""Seconds from when hbtd closes a connection until the client, which is busy, has noticed."""
+INSTANT = 0.005
+"""Seconds from when a client looks whether hbtd has closed a connection until it has sent."""
 
 BACKLOG = 4096
 

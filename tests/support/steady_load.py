@@ -10,7 +10,8 @@ Each kept connection, and each fresh component, has a loopback address of its ow
 heartbeat that fails is not sent again: its component has its next turn. One whose connection still
 waits for an answer is not sent, as an agent's call would still be in progress. A client whose kept
 connection is closed while it waits for nothing hangs up when it sends the next heartbeat, on
-another connection, as pools of connections do.
+another connection, as pools of connections do. It looks for that before it sends, or it would
+notice later than a node does, which has but one connection to read.
 """
 
 import json
@@ -189,6 +190,8 @@ class Generator:
         if client.request is not None:
             client.counts.outcomes["still waiting"] += 1
             return
+        if client.connected and not client.hung_up and _readable(client.socket):
+            self._go_on(client)
         turn = next(client.requests)
         if turn is None:
             return
@@ -203,7 +206,6 @@ class Generator:
             made.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
             made.bind((client.host, 0))
             made.setblocking(False)
-            client.connected = False
             client.socket = made
             self._clients[made.fileno()] = client
             made.connect_ex(self._address)
@@ -277,7 +279,15 @@ class Generator:
         del self._clients[client.socket.fileno()]
         with suppress(OSError):
             client.socket.close()
-        client.socket, client.hung_up = None, False
+        client.socket, client.hung_up, client.connected = None, False, False
+
+
+def _readable(sock: socket.socket | None) -> bool:
+    """Return whether something has arrived on a socket, or its end."""
+    assert sock is not None
+    poll = select.poll()
+    poll.register(sock, _IN)
+    return bool(poll.poll(0))
 
 
 def _request(name: str, *, kept: bool) -> bytes:
