@@ -1,6 +1,7 @@
 """Peers: the other ends of connections, known by address and client certificate."""
 
 import re
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -112,6 +113,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=4096)
 def _unmapped(host: str) -> str:
     """Return an IPv4-mapped IPv6 address, which dual-stack sockets report, as an IPv4 address.
 

@@ -170,6 +170,6 @@ def set_transport(port: IListeningPort, served: ServedCertificate | None) -> Non
         listening.numberAccepts = min(listening.numberAccepts, _ACCEPTED_AT_ONCE)
         if served is None:
             return plain(socket, *args)
-        return encrypted(served.accept(socket), socket, *args)
+        return encrypted(served, socket, *args)
 
     listening.transport = accept

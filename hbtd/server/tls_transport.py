@@ -9,6 +9,7 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from OpenSSL import SSL, crypto
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from hbtd.net.handshakes import describe_handshake_failure
+from hbtd.net.served_certificate import ServedCertificate
 from hbtd.net.tls import forget_errors
 from hbtd.server.problems import Problem, encode_problem
 from hbtd.server.transport import DISCARD, READ_SIZE, OverTCP, WriteThrough
@@ -41,16 +43,23 @@ class _OverTLS(WriteThrough):
     _errors = SSL.Error
     _forget_errors = staticmethod(forget_errors)
 
-    def __init__(self, tls: SSL.Connection, sock: socket.socket, *args: Any) -> None:
-        """Make a transport with `tls` on the socket `sock`; `args` are for Twisted's transport."""
+    def __init__(self, served: ServedCertificate, sock: socket.socket, *args: Any) -> None:
+        """Make a transport that serves a certificate on the socket `sock`.
+
+        `args` are for Twisted's transport.
+        """
         super().__init__(sock, *args)
-        self._tls = tls
-        self._receive, self._send = tls.recv, tls.send
+        self._served = served
         # Nothing can be written until the handshake is complete.
         self._blocked = True
         # What is done when the socket is readable, if that is not to read records.
         self._step: Callable[[_OverTLS], Any] | None = _OverTLS._begin_handshake
         self._read_waits_for_writing = False
+
+    @cached_property
+    def _tls(self) -> SSL.Connection:
+        """The TLS connection, made when the client begins the handshake: many only connect."""
+        return self._served.accept(self.socket)
 
     # Reading
 
@@ -112,6 +121,7 @@ class _OverTLS(WriteThrough):
             with suppress(OSError):
                 self.socket.send(_PLAIN_HTTP)
             return self._fail("plain HTTP was sent to the TLS port")
+        self._receive, self._send = self._tls.recv, self._tls.send
         self._step = _OverTLS._shake_hands
         return self._do_handshake()
 

@@ -338,6 +338,18 @@ class TLSTests(PlainTests):
         # It may have had a heartbeat to send.
         self.assertEqual(self.factory.scheduler.waiting_long(), {None})
 
+    def test_only_connected(self) -> None:
+        """A client that connects and sends nothing, or plain HTTP, costs no TLS connection."""
+        made = []
+        self.served.accept = made.append  # type: ignore[method-assign]  # to see it
+        for data in (b"", BEAT):
+            pair = self.pair(PlainClient)
+            pair.client.send(data)
+            pair.settle()
+            pair.client.close()
+            pair.settle()
+        self.assertEqual((made, len(self.factory)), ([], 0))
+
     def test_plain_http(self) -> None:
         """Plain HTTP is answered with a 400 that says what is wrong, and counted."""
         for request in (BEAT, GET, head("DELETE /v1/x"), head("PROPFIND /")):

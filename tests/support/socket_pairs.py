@@ -199,7 +199,7 @@ class Pair:
         if served is None:
             self.transport: Any = UnixTransport(*arguments)
         else:
-            self.transport = UnixTLSTransport(served.accept(theirs), *arguments)
+            self.transport = UnixTLSTransport(served, *arguments)
         self.protocol.makeConnection(self.transport)
 
     def settle(self, *, reading: bool = True) -> None:
