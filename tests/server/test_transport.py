@@ -340,15 +340,13 @@ class TLSTests(PlainTests):
 
     def test_only_connected(self) -> None:
         """A client that connects and sends nothing, or plain HTTP, costs no TLS connection."""
-        made = []
-        self.served.accept = made.append  # type: ignore[method-assign]  # to see it
+        made: list[object] = []
+        self.served.accept = made.append  # type: ignore[method-assign, assignment]  # to see it
         for data in (b"", BEAT):
             pair = self.pair(PlainClient)
             pair.client.send(data)
             pair.settle()
-            pair.client.close()
-            pair.settle()
-        self.assertEqual((made, len(self.factory)), ([], 0))
+        self.assertEqual(made, [])
 
     def test_plain_http(self) -> None:
         """Plain HTTP is answered with a 400 that says what is wrong, and counted."""
