@@ -79,7 +79,7 @@ class Checkpointer:
         self._uncommitted = uncommitted
         self._condition = condition
         self._synchronized = synchronized
-        # Components that the store still has to forget.
+        # Components that the store could not forget so far.
         self._forgotten: set[str] = set()
         # The last call by which the store was told so.
         self._forgetting: Deferred[None] = succeed(None)
@@ -275,7 +275,7 @@ class Checkpointer:
 
     def forget(self, xname: str) -> None:
         """Begin to make the store forget a component, and return at once."""
-        self._forgetting = Deferred.fromCoroutine(self.delete(xname))
+        self._forgetting = Deferred.fromCoroutine(self._forget(xname))
 
     def forgotten(self) -> Deferred[None]:
         """Return a Deferred that fires when the store has carried out the calls of `forget` so far.
@@ -293,17 +293,27 @@ class Checkpointer:
         self._forgetting.addBoth(end)
         return waiting
 
-    async def delete(self, xname: str) -> None:
-        """Make the store forget a component; if that fails, the next checkpoint tries again."""
-        self._forgotten.add(xname)
+    async def forget_again(self, xname: str) -> None:
+        """Make the store forget a component once more, unless it is tracked again.
+
+        The record of one that is tracked again is overwritten.
+        """
+        if xname not in self._tracker:
+            await self._forget(xname)
+
+    async def _forget(self, xname: str) -> None:
+        """Make the store forget a component; if that fails, the next checkpoint tries again.
+
+        A call in progress is not repeated: the second one would drop a heartbeat that came between.
+        """
         try:
             await self._store.forget(xname)
         except CancelledError:
+            self._forgotten.add(xname)
             raise
         except Exception as error:  # noqa: BLE001  # the next checkpoint tries again
+            self._forgotten.add(xname)
             self._condition.failed(error)
-        else:
-            self._forgotten.discard(xname)
 
     def records_with(self, judgements: Sequence[Judgement]) -> list[Record]:
         """Return the records to be committed with `judgements`.
@@ -334,11 +344,9 @@ class Checkpointer:
         """
         if not self._condition.ready():
             self._condition.failed(StoreUnusable(self._store.health()))
-        # A component that is tracked again need not be forgotten: its record is overwritten.
-        self._forgotten = {xname for xname in self._forgotten if xname not in self._tracker}
-        for xname in list(self._forgotten):
-            if xname not in self._tracker:  # others may be heard meanwhile
-                await self.delete(xname)
+        forgotten, self._forgotten = self._forgotten, set()
+        for xname in forgotten:
+            await self.forget_again(xname)
         began = self._clock.seconds()
         if began < self._next_checkpoint:
             return

@@ -156,7 +156,7 @@ class Journal:
                 await deferLater(self._clock, self._backoff.next())
             safe = self._uncommitted.finish(passed_on=ours)
             while self._forgotten_in_hand:
-                await self._checkpointer.delete(self._forgotten_in_hand.pop())
+                await self._checkpointer.forget_again(self._forgotten_in_hand.pop())
             if ours:
                 self._tell(safe)
             await deferLater(self._clock, 0)

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.simulator.fleet import node_names
+from hbtd.store.interface import StoreUnusable
 from hbtd.store.memory import MemoryStore
 from hbtd.tracker.observed import TICK, ObservedClock
 from hbtd.tracker.records import Record
@@ -272,6 +273,24 @@ class SharedTests(SynchronousTestCase):
         for held in self.store.held:
             held.callback(None)
         self.assertEqual(len(self.store.forgotten), 1)
+
+    def test_being_forgotten(self) -> None:
+        """While the store forgets a component it is not told so again; only if that fails it is."""
+        for failing in (False, True):
+            self.start()
+            self.store.held = []
+            self.tracker.beat("x0", self.observed.now(), "t", "OK")
+            self.tracker.forget("x0")
+            self.journal.forget("x0")
+            self.clock.advance(1.0)
+            self.assertEqual(len(self.store.held), 1)
+            (held,), self.store.held = self.store.held, None
+            if failing:
+                held.errback(StoreUnusable("not now"))
+                self.clock.advance(1.0)
+            else:
+                held.callback(None)
+            self.assertEqual(self.store.forgotten, ["x0"] * (1 + failing))
 
     def test_end(self) -> None:
         """At the end, the records of what was heard since the last checkpoint are stored."""
