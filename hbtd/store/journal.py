@@ -68,8 +68,8 @@ class Journal:
         self._tellers = tellers
         self._leading = False
         self._committing: Deferred[None] | None = None
-        # Components that were forgotten while a judgement about them was being committed: the store
-        # has to forget them after that.
+        # Components that were forgotten while a judgement about them was being committed. If the
+        # commit is tried again, the store has to forget them once more after that.
         self._forgotten_in_hand: set[str] = set()
         self._open = False
         # Whether nobody waits any more for the judgements that are not committed yet.
@@ -150,13 +150,16 @@ class Journal:
         """Commit judgements, batch by batch, and pass them on, until none are left."""
         await deferLater(self._clock, _GATHER)
         while self._uncommitted.take(_BATCH):
+            committed_again: set[str] = set()
             while (ours := await self._commit(self._uncommitted.in_hand)) is None:
                 if self._given_up:
                     raise CancelledError
                 await deferLater(self._clock, self._backoff.next())
+                committed_again |= self._forgotten_in_hand
             safe = self._uncommitted.finish(passed_on=ours)
-            while self._forgotten_in_hand:
-                await self._checkpointer.forget_again(self._forgotten_in_hand.pop())
+            self._forgotten_in_hand.clear()
+            for xname in committed_again:
+                await self._checkpointer.forget_again(xname)
             if ours:
                 self._tell(safe)
             await deferLater(self._clock, 0)

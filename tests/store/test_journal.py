@@ -98,6 +98,52 @@ class FaultTests(SynchronousTestCase):
         self.assertEqual({(each.before, each.why) for each in told}, {(Phase.WARNED, "silent")})
 
 
+class ForgettingTests(SynchronousTestCase):
+    """Components that are forgotten while a judgement on them is being committed."""
+
+    def setUp(self) -> None:
+        """Begin to commit the start of a component, which takes two seconds."""
+        self.clock = Clock()
+        self.store = SharedStore(self.clock)
+        self.store.seconds = 0.5
+        self.tracker = Tracker()
+        self.journal, checkpointer = make_journal(
+            self.clock,
+            ObservedClock(self.clock.seconds, lambda: 10.0),
+            self.tracker,
+            self.store,
+            LiveParams(Params(kv_url="mem:")),
+        )
+        checkpointer.begin()
+        self.journal.begin()
+
+    def start(self) -> None:
+        """Start committing."""
+        self.journal.add([Judgement("x0", Transition.STARTED, "t")])
+        self.clock.advance(0.2)
+
+    def test_once(self) -> None:
+        """The store, which does one thing after the other, is told once to forget."""
+        self.start()
+        self.journal.forget("x0")
+        self.clock.pump([0.1] * 100)
+        self.assertEqual(self.store.forgotten, ["x0"])
+
+    def test_again(self) -> None:
+        """If the commit is tried again, the store has to forget again what that has stored."""
+        for heard in (False, True):
+            self.setUp()
+            self.store.failing = True
+            self.start()
+            self.store.failing = False
+            self.journal.forget("x0")
+            if heard:
+                self.tracker.beat("x0", 0.0, "t", "OK")
+            self.clock.pump([0.1] * 100)
+            # Not if it is tracked again: then it must not forget that.
+            self.assertEqual(self.store.forgotten, ["x0"] * (1 if heard else 2))
+
+
 class Uncancellable(MemoryStore):
     """A store whose commits never end, and fail like any other call if they are cancelled."""
 
