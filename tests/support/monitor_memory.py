@@ -48,6 +48,10 @@ class TroubledStore(MemoryStore):
 
         return self._later().addCallback(done)
 
+    def forget(self, xname: str) -> Deferred[None]:
+        """Forget a component after the calls before, as `IStore` demands."""
+        return self._later().addCallback(lambda _: MemoryStore.forget(self, xname))
+
     def undelivered(
         self, share: Callable[[str, str], tuple[str, str]] | None = None
     ) -> Deferred[list[Judgement]]:
