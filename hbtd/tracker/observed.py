@@ -114,11 +114,11 @@ class ObservedClock:
         else:
             held = min(elapsed, self._standstill)
             self._standstill -= held
-            self._observed += elapsed - held
             if held:
                 self._note(GapKind.STANDSTILL, held, "components may have to connect again")
-            else:
+            if elapsed > held:
                 self._gaps.close()
+            self._observed += elapsed - held
 
     def _note(self, kind: GapKind, seconds: float, cause: str) -> None:
         self._gaps.note(self._wall(), seconds, kind, cause, self._observed)

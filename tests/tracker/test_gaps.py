@@ -89,6 +89,14 @@ class SecondsAgoTests(ClockTestCase):
         self.listen(2.0)
         self.assertClose(self.clock.seconds_ago(at), 2.0)
 
+    def test_end_within_a_tick(self) -> None:
+        """What was counted after a standstill, in its last tick, is as long ago as it seems."""
+        self.listen(5.0)
+        self.read_after(4.05)  # after which it stands still for 3.95 s
+        self.listen(4.0)
+        self.assertClose(self.clock.seconds_ago(self.clock.now() - 0.03), 0.03)
+        self.assertClose(self.clock.seconds_ago(self.clock.now() - 0.06), 7.96)
+
     def test_shown(self) -> None:
         """What the clock has shown some seconds ago is found through gaps, and before them all."""
         self.listen(5.0)
