@@ -250,6 +250,17 @@ class TelemetryOracleTests(SynchronousTestCase):
         self.oracle.is_late("host", 2.0)
         self.assertRaises(Violation, self.oracle.is_late, "host", 2.1)
 
+    def test_lost_with_etcd(self):
+        """The last change may be lost with etcd's data, but not if another one came after that."""
+        self.publish("started", 1)
+        self.publish("warned", 1)
+        self.assertRaises(Violation, self.oracle.check_rest, {"x0": True})
+        self.oracle.lost_data()
+        self.oracle.check_rest({"x0": True})
+        self.publish("restarted", 2)
+        self.publish("warned", 2)
+        self.assertRaises(Violation, self.oracle.check_rest, {"x0": True})
+
     def test_missing(self):
         """A change must not be missing, nor what HSM was told."""
         self.publish("started", 1)
