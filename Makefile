@@ -137,8 +137,8 @@ simulate: $(STAMP)  ## simulated machine rooms with all faults: SEEDS=100 of the
 test-simulation: $(STAMP)  ## run the simulated worlds of a fixed set of seeds
 	$(TRIAL) $(or $(TRIALFLAGS),-j2) tests.simulation.seeds
 
-simulate-mutants: $(STAMP)  ## does the simulation notice faults that are put into hbtd? MUTANTS="one another", SEEDS=100
-	$(BIN)/python -m tests.simulation.mutants --seeds $(or $(SEEDS),100) $(MUTANTS)
+simulate-mutants: $(STAMP)  ## does the simulation notice faults that are put into hbtd? MUTANTS="one another", SEEDS=100, JOBS=2
+	$(BIN)/python -m tests.simulation.mutants --seeds $(or $(SEEDS),100) $(if $(JOBS),--jobs $(JOBS)) $(MUTANTS)
 
 fuzz: $(STAMP)  ## fuzz parsers, live server and both lanes, HBTD_FUZZ_SECONDS (60) for each
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[fuzz]' \

@@ -260,6 +260,23 @@ class OthersTests(ReplicaTestCase):
         self.assertNotIn(B, self.tracker)
         self.assertIn(C, self.tracker)
 
+    def test_buried(self):
+        """A component that an original has declared dead is warned about, unless heard here."""
+        self.beat(A)
+        self.changes.apply_heartbeat(record(B))
+        for name in (A, B, C):
+            self.changes.apply_burial(name)
+        phases = [self.tracker.phase(name) for name in (A, B, C)]
+        self.assertEqual(phases, [Phase.HEALTHY, Phase.WARNED, Phase.UNKNOWN])
+
+    def test_buried_while_leading(self):
+        """While this replica leads no original may judge: whom one buries is not tracked."""
+        self.lead()
+        self.changes.apply_heartbeat(record(B))
+        self.advance(1)
+        self.changes.apply_burial(B)
+        self.assertNotIn(B, self.tracker)
+
     def test_forgotten(self):
         """A component forgotten by another replica is forgotten, though it was heard here."""
         self.beat(A, B)

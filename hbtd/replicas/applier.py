@@ -283,7 +283,11 @@ class Applier:
             xname = key.decode("utf-8", "replace")
             self._times.remove(xname)
             self._store.blocks.note_change(xname)
-            self._changes.apply_removal(xname)
+            if writer:
+                self._changes.apply_removal(xname)
+            else:
+                self._times.warned.add(xname)
+                self._changes.apply_burial(xname)
             return
         stored = self._store.mirror.read_record(key, value)
         if stored is None:

@@ -168,6 +168,22 @@ class RemoteChanges:
             self._tracker.forget(xname)
             self._notifier.withdraw(xname)
 
+    def apply_burial(self, xname: str) -> None:
+        """Apply the deletion of a component's record by an original hbtd that declared it dead.
+
+        The original tells HSM afterwards, unless it is killed before, or HSM does not answer. So
+        the component counts as warned about: the next leader judges it by its silence, tells HSM,
+        and stores the judgement. While this replica leads no original may judge, and the component
+        is no longer tracked. Do nothing if it was heard here since.
+        """
+        if self._monitor.leading:
+            self.apply_removal(xname)
+        elif self.is_stored(xname):
+            record = self._tracker.record(xname, self._observed.now())
+            assert record is not None  # as the component is living
+            self._notifier.withdraw(xname)
+            self.apply_warning(record, by_a_leader=False)
+
     def apply_forget(self, xname: str) -> None:
         """Forget a component that another replica was asked to forget.
 

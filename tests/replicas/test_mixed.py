@@ -211,17 +211,43 @@ class SweepTests(MixedTestCase):
         self.assertEqual(ours.tracker.dead, 1)
 
     def test_removed(self) -> None:
-        """A component that an original has declared dead is not heartbeating, and may start."""
+        """HSM is told that a component is back which an original has declared dead."""
         ours = self.following()
-        self.put(A, age=ERRTIME)
-        self.world.advance(0.5)
+        self.put(A)
+        self.world.advance(ERRTIME)
         self.world.etcd.delete(A.encode())
         self.world.advance(0.5)
         self.assertEqual(ours.monitor.heartbeating([A]), [False])
-        self.lead(ours)
         self.put(A)
         self.world.advance(0.5)
-        self.assertEqual(self.world.kinds(A), [STARTED])
+        self.lead(ours)
+        self.assertEqual(self.world.kinds(A), [RESTARTED])
+
+    def test_word_lost(self) -> None:
+        """A death that an original has judged, and told nobody of, is told by who leads next."""
+        ours = self.following()
+        self.put(A)
+        self.world.advance(ERRTIME)
+        self.world.etcd.delete(A.encode())
+        self.world.advance(0.5)
+        self.lead(ours)
+        self.world.advance(INTERVAL)
+        self.assertEqual(self.world.kinds(A), [DIED])
+        self.assertIn(JUDGEMENT + A.encode(), self.world.etcd.keys)
+
+    def test_removed_too_early(self) -> None:
+        """That counts from when this replica takes it for dead: an original may be wrong."""
+        ours = self.following()
+        self.put(A)
+        since = self.world.now
+        self.world.advance(1.0)
+        self.world.etcd.delete(A.encode())
+        self.world.advance(0.5)
+        self.lead(ours)
+        self.world.advance(ERRTIME)
+        ((what, after),) = self.told_after(A, since)
+        self.assertIs(what, DIED)
+        self.assertGreaterEqual(after, ERRTIME)
 
 
 class GapTests(MixedTestCase):

@@ -20,6 +20,7 @@ from tests.simulation.oracle import (
 )
 from tests.simulation.replicated import SHARED
 from tests.simulation.telemetry_oracle import TelemetryOracle
+from tests.simulation.troubles import NOTICED
 from tests.support.processes import CHECKOUT
 
 
@@ -52,6 +53,8 @@ class GuaranteeTests(SynchronousTestCase):
             f"written {oracle.CONTESTED} times or more",
             f"within {oracle.COMPARED:g} s in which all works, a replica among it",
             f"After {oracle.CONTESTED} words of originals or more",
+            f"all works again {NOTICED:g} s after the network has done so",
+            f"for {oracle.RESUMED:g} s one of a component that died since",
         ):
             self.assertIn(" ".join(said.split()), " ".join(self.text.split()))
 
@@ -72,9 +75,9 @@ class MutantTests(SynchronousTestCase):
         """A mutant's outcome replaces its older one in the table, and leaves those of others."""
         table = Path(self.mktemp())
         one, other = mutants.mutants(["lease_too_long", "no_standstill"])
-        mutants.write_row(table, mutants.row(one, mutants.Outcome(None, 40, ""), 1))
-        mutants.write_row(table, mutants.row(other, mutants.Outcome(7, 7, "x0 | is dead"), 1))
-        mutants.write_row(table, mutants.row(one, mutants.Outcome(22, 3, "x1 is lost"), 20))
+        mutants.write_row(table, mutants.row(one, mutants.Outcome(None, 40, 99, ""), 1))
+        mutants.write_row(table, mutants.row(other, mutants.Outcome(7, 7, 30, "x0 | is dead"), 1))
+        mutants.write_row(table, mutants.row(one, mutants.Outcome(22, 3, 9, "x1 is lost"), 20))
         rows = [line for line in table.read_text().splitlines() if line.startswith("| `")]
         self.assertEqual(
             [row.split(" | ", 1)[1] for row in rows],
