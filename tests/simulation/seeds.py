@@ -4,8 +4,11 @@ import os
 import subprocess
 import sys
 
+from kafka.errors import MessageSizeTooLargeError
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.simulation.runs import run_worlds
+from tests.simulation.single import SingleWorld
 from tests.support.processes import CHECKOUT
 
 FOUND_WITH_KAFKA = (1,)
@@ -26,6 +29,23 @@ FOUND_IN_TABLES = (31, 1244, 1273)
 
 BESIDE_AN_ORIGINAL = (1,)
 """Seeds of worlds of replicas beside an original."""
+
+
+class _LastRefused(SingleWorld):
+    """A world whose last message, about a death, Kafka refuses for ever."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed, with_faults=False)
+
+    def start_servers(self) -> None:
+        super().start_servers()
+        assert self.telemetry is not None
+        died = self.seconds - 2 * self.errtime
+        self.clock.at(died, lambda: self._crash_node(self.nodes[0], power=True))
+        broker = self.telemetry.broker
+        self.clock.at(
+            died + self.errtime - 1, lambda: setattr(broker, "poison", MessageSizeTooLargeError)
+        )
 
 
 def simulate(*arguments: str) -> tuple[int, str]:
@@ -77,6 +97,14 @@ class WorldTests(SynchronousTestCase):
         """Nor does it come back with a Kafka."""
         status, said = simulate("--seed", *map(str, FOUND_WITH_KAFKA))
         self.assertEqual(status, 0, said[-3000:])
+
+    def test_last_message_refused(self):
+        """The last message may wait for ever if Kafka refuses it, and all else is as it should."""
+        (outcome,) = run_worlds([1], _LastRefused, 1, story=True)
+        self.assertEqual(outcome.wrong, "")
+        refused = [line for line in outcome.story if "refuses for ever" in line]
+        self.assertEqual(len(refused), 1)
+        self.assertIn("node is dead", refused[0])
 
     def test_found_with_replicas(self):
         """Nor does it come back with replicas."""

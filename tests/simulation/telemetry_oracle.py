@@ -84,6 +84,8 @@ class TelemetryOracle:
         self._limits = {"warned": warntime, "died": errtime}
         self._topics: dict[str, _Topic] = {}
         self._connected: dict[str, list[float]] = {}
+        self.stuck = 0
+        """How many messages Kafka refuses for ever, and has accepted no other since."""
 
     def _get(self, name: str) -> _Topic:
         return self._topics.setdefault(name, _Topic())
@@ -129,6 +131,7 @@ class TelemetryOracle:
 
     def refused(self, name: str, text: str) -> None:
         """Note that Kafka refuses a message for ever."""
+        self.stuck += 1
         self._get(name).refused.add(self._parse(name, text))
 
     def appended(self, name: str, text: str, late: bool, now: float) -> None:
@@ -142,6 +145,7 @@ class TelemetryOracle:
         if word not in topic.words:
             self._check_truth(name, word, now)
         if not late:
+            self.stuck = 0
             self._check_order(name, word)
             topic.last = word
         topic.words.add(word)

@@ -470,7 +470,8 @@ class World:
                 waiting = core.notifier.pending_count
                 self.oracle.check_size(f"updates of {server.name}", waiting, 0)
                 unpublished = core.publisher.pending_count
-                self.oracle.check_size(f"messages of {server.name}", unpublished, 0)
+                stuck = self.telemetry_oracle.stuck
+                self.oracle.check_size(f"messages of {server.name}", unpublished, stuck)
                 uncommitted = len(core.uncommitted)
                 self.oracle.check_size(f"judgements of {server.name}", uncommitted, 0)
                 calls = len(server.delayed_calls())
