@@ -61,6 +61,8 @@ class Retelling:
         self._settled = settled
         self._allowed = allowed
         self._round = 0
+        # By component: the note of a telling that did not take place, and the note before.
+        self._untold: dict[str, tuple[str, str | None]] = {}
         self.tellings = Tellings()
         """How often HSM was told again of each component, including what the store has noted."""
         self.count = 0
@@ -72,7 +74,8 @@ class Retelling:
         At most `portion` components are handled before the reactor does other work. Raise
         `StoreUnusable` if the store can't be used.
         """
-        notes = await self._store.notes(NOTES)
+        notes = dict(await self._store.notes(NOTES))
+        await self._take_back(notes)
         url = sha256(self._params.current.sm_url.encode()).hexdigest()[:16]
         before = (await self._store.notes(TOLD_TO)).get("sm_url")
         if before != url:
@@ -91,6 +94,22 @@ class Retelling:
             await deferLater(self._clock, 0)
         self.tellings = tellings
         await self._delete(gone)
+
+    async def _take_back(self, notes: dict[str, str]) -> None:
+        """Restore the notes, in the store and in `notes`, of those of whom HSM was not told."""
+        before = {
+            xname: old for xname, (new, old) in self._untold.items() if notes.get(xname) == new
+        }
+        names = list(before)
+        for start in range(0, len(names), _TELL):
+            some = {xname: before[xname] for xname in names[start : start + _TELL]}
+            await self._store.write_notes(NOTES, some)
+        self._untold.clear()
+        for xname, text in before.items():
+            if text is None:
+                del notes[xname]
+            else:
+                notes[xname] = text
 
     async def _delete(self, names: Sequence[str]) -> None:
         for start in range(0, len(names), _TELL):
@@ -125,16 +144,23 @@ class Retelling:
             if not due:
                 continue
             now = self._wall()
+            before = {each.component: self.tellings.text(each.component) for each in due}
             notes = {
                 each.component: self.tellings.add(each.component, each.phase, each.since, now)
                 for each in due
             }
-            await self._store.write_notes(NOTES, notes)
-            if not self._goes_on(number):
-                return
-            again = [self._judgement(each) for each in due if self._holds(each)]
-            self.count += len(again)
-            self._notifier.tell_again(again)
+            again: list[Judgement] = []
+            try:
+                await self._store.write_notes(NOTES, notes)
+                if not self._goes_on(number):
+                    return
+                again = [self._judgement(each) for each in due if self._holds(each)]
+                self.count += len(again)
+                self._notifier.tell_again(again)
+            finally:
+                # If the store's answer was lost, the notes may be there nevertheless.
+                for xname in notes.keys() - {each.component for each in again}:
+                    self._untold[xname] = notes[xname], before[xname]
 
     def _goes_on(self, number: int) -> bool:
         return number == self._round and self._allowed() and not self._params.current.nosm

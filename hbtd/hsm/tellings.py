@@ -80,6 +80,11 @@ class Tellings:
         telling = self._tellings.get(xname)
         return telling is None or not telling.is_about(phase, since) or not telling.contested
 
+    def text(self, xname: str) -> str | None:
+        """Return the text of the note of a component; `None` if HSM was not told of it again."""
+        telling = self._tellings.get(xname)
+        return None if telling is None else telling.as_text()
+
     def add(self, xname: str, phase: Phase, since: float, now: float) -> str:
         """Count that HSM was told again at the Unix time `now`; return the note's new text."""
         telling = self._tellings.get(xname)

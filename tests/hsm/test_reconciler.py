@@ -1,6 +1,6 @@
 """The comparison of HSM's table, with a fake HSM in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -272,6 +272,23 @@ class LimitTests(ReconcilerTestCase):
         self.report()
         self.pass_time(10)
         self.assertEqual(self.told(), [])
+
+    def test_not_told(self):
+        """What was not told does not count, though it is noted: the store's answer was lost."""
+        write = self.store.write_notes
+
+        def lose(kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
+            done = write(kind, notes)
+            told = kind == NOTES and any(notes.values())
+            return fail(StoreUnusable("no answer")) if told else done
+
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        for lost in (True, True, True, False):
+            self.store.write_notes = lose if lost else write  # type: ignore[method-assign]
+            self.assertEqual(self.told(), [])
+            self.report()
+            self.pass_time(10)
+        self.assertEqual(self.told(), [("Ready/OK", [NODES[0]])])
 
     def test_nosm(self):
         """With nosm all is reported, and nothing told."""
