@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
-from cryptography.x509 import Certificate
+from cryptography.x509 import Certificate, CertificateRevocationList
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLContextFactory
 from twisted.web.http import UNAUTHORIZED
@@ -14,7 +14,6 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from hbtd.net.handshakes import verify_certificate
 from hbtd.net.tls import Identity, server_context
 
 
@@ -22,12 +21,17 @@ from hbtd.net.tls import Identity, server_context
 class StrictServerOptions:
     """A context factory for `listenSSL`; clients must present a certificate."""
 
-    def __init__(self, identity: Identity, authorities: Sequence[Certificate]) -> None:
-        """Serve with `identity`; clients need a certificate that one of `authorities` signed."""
-        self._context = server_context(identity, authorities)
-        self._context.set_verify(
-            SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify_certificate
-        )
+    def __init__(
+        self,
+        identity: Identity,
+        authorities: Sequence[Certificate],
+        lists: Sequence[CertificateRevocationList] = (),
+    ) -> None:
+        """Serve with `identity`; clients need a certificate that one of `authorities` signed.
+
+        With revocation `lists`, of which each authority needs one, it must not be revoked.
+        """
+        self._context = server_context(identity, authorities, lists, required=True)
 
     def getContext(self) -> SSL.Context:
         """Return the context, the same for each new connection."""
