@@ -126,6 +126,13 @@ class Access(MultiService):
         """Return by when the first revocation list must be renewed; `None` if none is used."""
         return None if self._served is None else self._served.next_update()
 
+    def unusable(self) -> int:
+        """Return how many certificates, lists, keys and secrets in files can't be used as they are.
+
+        What belongs together, such as a certificate and its key, counts once.
+        """
+        return self._watcher.unusable
+
     def _expiring(self) -> Iterator[Expiring]:
         for certificates in self._certificates:
             yield from certificates.expiring()

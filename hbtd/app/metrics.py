@@ -204,21 +204,23 @@ class ConnectionMetrics(Collector):
 
 
 class CertificateMetrics(Collector):
-    """The metrics that say when certificates and revocation lists expire."""
+    """The metrics that say when certificates and lists expire, and whether files can be used."""
 
     def __init__(
         self,
         presented: Callable[[], Iterable[tuple[str, Certificate]]],
         next_update: Callable[[], datetime | None],
+        unusable: Callable[[], int],
     ) -> None:
         """Make the collector.
 
         `presented` returns pairs of the value of the label `certificate`, such as `served`, and the
         certificate itself. `next_update` returns by when the first revocation list must be renewed,
-        or `None` if there is no list.
+        or `None` if there is no list. `unusable` returns how many files can't be used as they are.
         """
         self._presented = presented
         self._next_update = next_update
+        self._unusable = unusable
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with their present values."""
@@ -238,6 +240,11 @@ class CertificateMetrics(Collector):
         if next_update is not None:
             lists.add_metric([], next_update.timestamp())
         yield lists
+        yield _gauge(
+            "files_unusable",
+            "Certificates, revocation lists, keys and secrets whose changed files can't be used.",
+            self._unusable(),
+        )
 
 
 class MachineMetrics(Collector):

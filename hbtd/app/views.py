@@ -111,7 +111,9 @@ class Views:
                 self._log_dropped,
                 lambda: core.params.current.telemetry_address is not None,
             ),
-            CertificateMetrics(self._access.presented, self._access.next_update),
+            CertificateMetrics(
+                self._access.presented, self._access.next_update, self._access.unusable
+            ),
             HistoryMetrics(core.store.last_number, self._count_entries),
             EventMetrics(core.event_hub),
             MachineMetrics(counts),

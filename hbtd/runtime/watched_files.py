@@ -71,6 +71,11 @@ class WatchedFiles(Generic[_T]):
         self._reported: set[str] = set()
         self._listeners: list[Callable[[], None]] = []
 
+    @property
+    def usable(self) -> bool:
+        """Whether the files could be used when they were loaded last."""
+        return self._refusal is None
+
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener()` each time that the files have been loaded again, and can be used."""
         self._listeners.append(listener)
@@ -206,6 +211,11 @@ class FileWatcher(PeriodicService):
         refused.
         """
         return [files.reload() for files in self._files]
+
+    @property
+    def unusable(self) -> int:
+        """The number of `WatchedFiles` whose files could not be used when they were loaded last."""
+        return sum(not files.usable for files in self._files)
 
     def _check(self) -> None:
         for files in self._files:

@@ -41,7 +41,7 @@ class CertificateMetricsTests(SynchronousTestCase):
             ],
         )
         self.registry = make_registry(
-            CertificateMetrics(self.access.presented, self.access.next_update)
+            CertificateMetrics(self.access.presented, self.access.next_update, self.access.unusable)
         )
 
     def expiry(self, name: str) -> float | None:
@@ -63,6 +63,24 @@ class CertificateMetricsTests(SynchronousTestCase):
         """Authorities, which are others' certificates, have none."""
         names = [name for name, _ in self.access.presented()]
         self.assertEqual(names, ["served", "kv_cert"])
+
+    def test_unusable(self) -> None:
+        """Certificates that can't be used as they are now are counted, until they can be."""
+
+        def count() -> float | None:
+            return self.registry.get_sample_value("hbtd_files_unusable")
+
+        self.assertEqual(count(), 0)
+        kept = [(each / "cert.pem").read_bytes() for each in (self.served, self.own)]
+        # HSM is trusted by what is served, too.
+        for folder, number in ((self.own, 1), (self.served, 3)):
+            (folder / "cert.pem").write_text("no certificate")
+            self.access.reload("a test")
+            self.assertEqual(count(), number)
+        for folder, content in zip((self.served, self.own), kept, strict=True):
+            (folder / "cert.pem").write_bytes(content)
+        self.access.reload("a test")
+        self.assertEqual(count(), 0)
 
 
 class RevocationListTests(SynchronousTestCase):
@@ -95,7 +113,9 @@ class RevocationListTests(SynchronousTestCase):
     def value(self, served: ServedCertificate | None) -> float | None:
         """Return the value of the metric."""
         access = Access(Params(kv_url="mem:"), Clock(), served, (), lambda: 0.0)
-        registry = make_registry(CertificateMetrics(access.presented, access.next_update))
+        registry = make_registry(
+            CertificateMetrics(access.presented, access.next_update, access.unusable)
+        )
         return registry.get_sample_value("hbtd_revocation_list_expiry_timestamp_seconds")
 
 
