@@ -3,11 +3,13 @@
 import functools
 import signal
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
 from kafka.errors import KafkaError
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -16,18 +18,26 @@ from hbtd.config.value_types import parse_telemetry_host
 from hbtd.telemetry.kafka import Kafka, check_connection
 from hbtd.telemetry.security import KafkaSecurity
 from hbtd.tracker.transitions import Transition
-from tests.support.certificates import make_identity
+from tests.support.certificates import make_identity, revocation_list, write_identity
 from tests.support.kafka_nodes import HBTD, Nodes
 from tests.support.mock_kafka import consume
 from tests.support.processes import spawn
 from tests.support.real_kafka import why_not
-from tests.support.running import NODE, WebClient, until
+from tests.support.running import NODE, WebClient, reactor, until
 from tests.support.secure_kafka import SecureKafka
+from tests.support.strict_hsm import StrictHSM
 from tests.support.telemetry import contents, message
 
 REASON = why_not()
 
 PASSWORDS = ("first-password", "second-password", "wrong-password")
+TOKENS = ("the-first-token", "the-second-token")
+NODES = [f"x1000c0s{slot}b0n0" for slot in range(5)]
+
+
+def options(params: Mapping[str, Any]) -> list[str]:
+    """Return parameters as a command line has them."""
+    return [f"--{name}={'yes' if value is True else value}" for name, value in params.items()]
 
 
 @functools.cache
@@ -123,6 +133,32 @@ class ConnectionTests(SecureTestCase):
         self.assertIn("TLS fails, see --telemetry_ca and --telemetry_cert: ", why)
         self.assertIn("certificate unknown", why)
 
+    async def test_expired_certificate(self) -> None:
+        """A certificate that has expired since it was read is said to be refused."""
+        cert, key = self.kafka.certify(self.folder / "short", days=4 / 86_400)
+        params = self.params(telemetry_cert=str(cert), telemetry_key=str(key))
+        settings = KafkaSecurity(Params(kv_url="mem:", **params)).settings()
+        address = parse_telemetry_host(params["telemetry_host"])
+        await deferToThread(check_connection, address, settings)
+        why = ""
+        deadline = time.monotonic() + 30
+        while not why:
+            self.assertLess(time.monotonic(), deadline)
+            try:
+                await deferToThread(check_connection, address, settings)
+            except KafkaError as error:
+                why = str(error)
+        self.assertIn("TLS fails, see --telemetry_ca and --telemetry_cert: ", why)
+
+    async def test_removed_user(self) -> None:
+        """A user that the broker no longer knows is said to be refused."""
+        await deferToThread(self.kafka.remove_user)
+        deadline = time.monotonic() + 30
+        while not (why := await deferToThread(self.connect)):
+            self.assertLess(time.monotonic(), deadline)
+        self.assertIn("it refuses the user 'hbtd' of --telemetry_login: Auth", why)
+        self.assertNotIn("first-password", why)
+
     async def test_untrusted(self) -> None:
         """A broker that no trusted authority has certified is not sent the password."""
         why = await deferToThread(self.connect, telemetry_ca=str(self.cert))
@@ -144,10 +180,7 @@ class RotationTests(SecureTestCase):
         no password.
         """
         self.write("wrong-password")
-        options = [
-            f"--{name}={'yes' if value is True else value}" for name, value in self.params().items()
-        ]
-        process = spawn(self, [*HBTD, "--warntime=1", "--errtime=4", *options])
+        process = spawn(self, [*HBTD, "--warntime=1", "--errtime=4", *options(self.params())])
         nodes = Nodes(WebClient(self), await process.url)
         await nodes.beat(NODE, "one")
         await until(lambda: "refuses the user" in process.said, 60)
@@ -179,3 +212,78 @@ class RotationTests(SecureTestCase):
         self.assertNotIn("Traceback", process.said)
         for password in PASSWORDS:
             self.assertNotIn(password, process.said)
+
+
+class StoryTests(SecureTestCase):
+    """hbtd as a process beside an HSM and a Kafka that both ask who it is."""
+
+    async def test_all_rotated(self) -> None:
+        """While all of hbtd's credentials are replaced, late, a death is told once to both.
+
+        No living node is told dead, and nothing that was judged is lost. The log names what is
+        refused, and has no secret.
+        """
+        topic = f"hbtd.{self._testMethodName}"
+        clients = make_identity("nodes", days=60)
+        hsm = StrictHSM(self, self.folder / "hsm", TOKENS[0])
+        await hsm.serve(clients, revocation_list(clients))
+        own = make_identity("hbtd", clients, days=60)
+        cert, key = write_identity(own, self.folder / "hsm-client")
+        token = self.folder / "token"
+        token.write_text(TOKENS[0])
+        token.chmod(0o600)
+        process = spawn(
+            self,
+            [
+                *("-m", "hbtd", "--kv_url=mem:", "--port=0", "--interval=1"),
+                *("--warntime=4", "--errtime=8", f"--sm_url={hsm.url}", f"--sm_ca={hsm.bundle}"),
+                *(f"--sm_cert={cert}", f"--sm_key={key}", f"--sm_token={token}"),
+                *options(self.params()),
+            ],
+        )
+        nodes = Nodes(WebClient(self), await process.url)
+        living, dying = NODES[:-1], NODES[-1]
+
+        async def beat_until(condition: Callable[[], object], names: Sequence[str]) -> None:
+            deadline = time.monotonic() + 90
+            while not condition():
+                assert time.monotonic() < deadline, process.said
+                for name in names:
+                    await nodes.beat(name, "now")
+                await deferLater(reactor, 0.2)
+
+        await beat_until(lambda: all(hsm.told(name) == ["Ready"] for name in NODES), NODES)
+        await beat_until(lambda: "accepts messages" in process.said, NODES)
+        # Certificate, token and password are of no use any more; then a node dies.
+        await hsm.serve(clients, revocation_list(clients, own))
+        hsm.set_token(TOKENS[1])
+        await deferToThread(self.kafka.set_password, "second-password")
+        await beat_until(lambda: f"declared dead: {dying}" in process.said, living)
+        await beat_until(lambda: "certificate revoked" in process.said, living)
+        await beat_until(lambda: "refuses the user" in process.said, living)
+        self.assertNotIn("Standby", hsm.told(dying))
+        write_identity(make_identity("hbtd", clients, days=60), self.folder / "hsm-client")
+        self.kafka.certify(self.folder / "own")
+        process.signal(signal.SIGHUP)
+        await beat_until(lambda: "not ready: 401" in process.said, living)
+        token.write_text(TOKENS[1])
+        self.write("second-password")
+        process.signal(signal.SIGHUP)
+        await beat_until(lambda: "Standby" in hsm.told(dying), living)
+        await beat_until(lambda: process.said.count("accepts messages") == 2, living)
+        for name in living:
+            self.assertNotIn("Standby", hsm.told(name))
+        self.assertEqual(hsm.told(dying).count("Standby"), 1)
+        expected = {name: [Transition.STARTED] for name in living}
+        expected[dying] = [Transition.STARTED, Transition.WARNED, Transition.DIED]
+        count = sum(map(len, expected.values()))
+        found = contents(await deferToThread(consume, self.kafka.address, topic, count, 30.0))
+        for name, transitions in expected.items():
+            told = [each for each in found if name in str(each)]
+            self.assertEqual(told, [message(name, "now", each) for each in transitions])
+        self.assertNotIn("Traceback", process.said)
+        for what in ("certificate revoked", "not ready: 401", "refuses the user"):
+            lines = [line for line in process.said.splitlines() if what in line]
+            self.assertLessEqual(len(lines), 2, lines)
+        for secret in (*PASSWORDS, *TOKENS):
+            self.assertNotIn(secret, process.said)

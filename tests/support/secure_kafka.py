@@ -1,11 +1,14 @@
 """A real Apache Kafka that asks for TLS, a client certificate, and a user and password."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._scram import (
     ScramCredentialInfo,
     ScramMechanism,
+    UserScramCredentialDeletion,
     UserScramCredentialUpsertion,
 )
 
@@ -14,6 +17,7 @@ from tests.support.certificates import make_identity, write_identity
 from tests.support.real_kafka import RealKafka
 from tests.support.server_process import HOST, free_ports
 
+_MECHANISMS = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 _PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 _PREFIX = "listener.name.sasl_ssl"
@@ -29,9 +33,9 @@ class SecureKafka(RealKafka):
     def __init__(self, folder: Path) -> None:
         """Make the broker; its certificates are written into `folder`."""
         self._secure_port, controller, port = free_ports(3)
-        self.authority = make_identity("clients")
+        self.authority = make_identity("clients", days=60)
         """The authority whose certificates clients need."""
-        server = make_identity("localhost")
+        server = make_identity("localhost", days=60)
         self.bundle, key = write_identity(server, folder / "server")
         """The path of the bundle by which the broker is trusted."""
         clients, _ = write_identity(self.authority, folder / "clients")
@@ -67,16 +71,28 @@ class SecureKafka(RealKafka):
         """The address of the listener with TLS and SASL."""
         return f"localhost:{self._secure_port}"
 
-    def certify(self, folder: Path, issuer: Identity | None = None) -> tuple[Path, Path]:
+    def certify(
+        self, folder: Path, issuer: Identity | None = None, days: float = 60.0
+    ) -> tuple[Path, Path]:
         """Write a client's certificate and key into a folder; return their paths."""
-        return write_identity(make_identity("hbtd", issuer or self.authority), folder)
+        return write_identity(make_identity("hbtd", issuer or self.authority, days), folder)
 
     def set_password(self, password: str) -> None:
         """Set the SCRAM passwords of the user `hbtd`."""
-        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
-            wanted = UserScramCredentialUpsertion(
+        self._alter(
+            UserScramCredentialUpsertion(
                 "hbtd", ScramCredentialInfo(mechanism, 4096), password.encode()
             )
-            admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
-            for done in admin.alter_user_scram_credentials([wanted]).values():
+            for mechanism in _MECHANISMS
+        )
+
+    def remove_user(self) -> None:
+        """Forget the SCRAM passwords of the user `hbtd`."""
+        self._alter(UserScramCredentialDeletion("hbtd", mechanism) for mechanism in _MECHANISMS)
+
+    def _alter(self, alterations: Iterable[Any]) -> None:
+        # Kafka takes one alteration of a user at a time.
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        for each in alterations:
+            for done in admin.alter_user_scram_credentials([each]).values():
                 done.result(timeout=10)
