@@ -6,6 +6,7 @@
 #
 # To build the same image again, pin the base to what the tag means today; `docker buildx imagetools inspect
 # python:3.13-slim-trixie` prints its digest: --build-arg PYTHON=python:3.13-slim-trixie@sha256:...
+# Both stages begin with it, and the builder refuses a base with another digest.
 ARG PYTHON=python:3.13-slim-trixie
 
 FROM ${PYTHON} AS build

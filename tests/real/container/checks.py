@@ -45,6 +45,15 @@ class DockerfileTests(SynchronousTestCase):
         self.assertEqual(_run("hadolint", "--no-color", "Dockerfile"), (0, ""))
         self.assertNotIn("hadolint", (CHECKOUT / "Dockerfile").read_text())
 
+    def test_one_base(self) -> None:
+        """One argument names the base of every stage, so that one digest pins them all."""
+        lines = (CHECKOUT / "Dockerfile").read_text().splitlines()
+        bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
+        self.assertEqual(bases, ["${PYTHON}"] * 2)
+        (base,) = [line for line in lines if line.startswith("ARG PYTHON=")]
+        pinned = "\n".join(lines).replace(base, f"{base}@sha256:{'0' * 64}")
+        self.assertEqual(_run("hadolint", "--no-color", "-", given=pinned), (0, ""))
+
     def test_finds(self) -> None:
         """It would find a base without version."""
         status, said = _run("hadolint", "--no-color", "-", given="FROM python\n")
