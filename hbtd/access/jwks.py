@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hbtd.net.http_client import URI, describe_failure, read_body, root_cause, why_not_sent
+from hbtd.net.bodies import read_body
+from hbtd.net.http_client import URI, describe_failure, root_cause, why_not_sent
 from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
 from hbtd.runtime.ordinary_files import read_ordinary

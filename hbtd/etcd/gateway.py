@@ -21,14 +21,8 @@ from hbtd.etcd.errors import (
 )
 from hbtd.etcd.messages import Message
 from hbtd.etcd.session import Session
-from hbtd.net.http_client import (
-    URI,
-    ResponseTooLarge,
-    describe_failure,
-    read_body,
-    root_cause,
-    why_not_sent,
-)
+from hbtd.net.bodies import ResponseTooLarge, read_body
+from hbtd.net.http_client import URI, describe_failure, root_cause, why_not_sent
 from hbtd.net.own_secrets import Login, SecretFile
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
 

@@ -17,15 +17,8 @@ from twisted.web.iweb import IResponse
 from hbtd.config.live_params import LiveParams
 from hbtd.hsm.fencing import Fenced
 from hbtd.hsm.table import TableInvalid, TableParser, TakeRow
-from hbtd.net.http_client import (
-    URI,
-    ResponseTooLarge,
-    describe_failure,
-    read_body,
-    root_cause,
-    take_body,
-    why_not_sent,
-)
+from hbtd.net.bodies import ResponseTooLarge, read_body, take_body
+from hbtd.net.http_client import URI, describe_failure, root_cause, why_not_sent
 from hbtd.net.retry_after import retry_after
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
 from hbtd.tracker.transitions import Transition
@@ -180,7 +173,7 @@ class HSMClient:
             raise HSMUnavailable(f"HSM answers {answer.describe()}")
         parser = TableParser(take)
         try:
-            await take_body(response, parser.feed, _MAX_TABLE)
+            await take_body(response, parser.feed, _MAX_TABLE, self._clock)
             parser.end()
         except TableInvalid as error:
             raise HSMUnavailable(f"HSM's table can't be read: {error}") from error

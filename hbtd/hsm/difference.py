@@ -4,7 +4,8 @@ The rules are those of docs/design.md, "HSM's table is compared". They do no I/O
 reads the table, waits, and tells HSM.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from hbtd.formats import xnames
@@ -24,6 +25,8 @@ _WORDS: Final = {
     Phase.DEAD: Transition.DIED,
 }
 
+_PHASES: Final = {each.value: each for each in Phase}
+
 
 class Difference(NamedTuple):
     """A component whose state and flag in HSM's table do not fit its phase in the tracker."""
@@ -41,6 +44,64 @@ class Difference(NamedTuple):
     def transition(self) -> Transition:
         """The transition that HSM is told to correct its table."""
         return _WORDS[self.phase]
+
+
+class Differences:
+    """A collection of differences, at most one for each component.
+
+    The differences are kept in dictionaries of texts and numbers, which the garbage collector does
+    not visit. With 100,000 objects, a collection would block the reactor for a tenth of a second.
+    """
+
+    def __init__(self, differences: Iterable[Difference] = ()) -> None:
+        """Make a collection of `differences`; by default it is empty."""
+        self._phases: dict[str, str] = {}
+        self._sinces: dict[str, float] = {}
+        self._said: dict[str, str] = {}
+        for each in differences:
+            self.add(each)
+
+    def add(self, difference: Difference) -> None:
+        """Add a difference; it replaces an earlier one of the same component."""
+        xname, phase, since, said = difference
+        self._phases[xname], self._sinces[xname], self._said[xname] = phase.value, since, said
+
+    def update(self, more: "Differences") -> None:
+        """Add all differences of another collection."""
+        self._phases.update(more._phases)
+        self._sinces.update(more._sinces)
+        self._said.update(more._said)
+
+    def get(self, xname: str) -> Difference | None:
+        """Return the difference of a component; `None` if it has none."""
+        if xname not in self._phases:
+            return None
+        phase = _PHASES[self._phases[xname]]
+        return Difference(xname, phase, self._sinces[xname], self._said[xname])
+
+    def pop(self, xname: str) -> Difference | None:
+        """Remove and return the difference of a component; `None` if it has none."""
+        difference = self.get(xname)
+        for column in (self._phases, self._sinces, self._said):
+            column.pop(xname, None)
+        return difference
+
+    def of(self, components: Iterable[str]) -> list[Difference]:
+        """Return the differences of `components`, without those that have none."""
+        return [each for each in map(self.get, components) if each is not None]
+
+    def components(self, most: int | None = None) -> list[str]:
+        """Return the xnames of the components that have a difference, or the first `most`."""
+        return list(islice(self._phases, most))
+
+    def __contains__(self, xname: object) -> bool:
+        return xname in self._phases
+
+    def __len__(self) -> int:
+        return len(self._phases)
+
+    def __iter__(self) -> Iterator[Difference]:
+        return iter(self.of(self._phases))
 
 
 def agrees(phase: Phase, state: str, flag: str) -> bool:
@@ -73,11 +134,11 @@ class Look:
         """
         self._phase = phase
         self._since = since
-        self._known: set[str] = set()
+        self._known: dict[str, None] = {}
         self.rows = 0
         """The number of rows that were added."""
-        self.differences: dict[str, Difference] = {}
-        """The differences found so far, by xname."""
+        self.differences = Differences()
+        """The differences found so far."""
 
     def add(self, name: str, state: str, flag: str) -> None:
         """Compare a row of HSM's table with the tracker; ignore a component that is not tracked."""
@@ -88,19 +149,17 @@ class Look:
             phase = self._phase(name)
             if phase is Phase.UNKNOWN:
                 return
-        self._known.add(name)
+        self._known[name] = None
         if not agrees(phase, state, flag):
             said = f"{_word(state)}/{_word(flag)}"
-            self.differences[name] = Difference(name, phase, self._since(name), said)
+            self.differences.add(Difference(name, phase, self._since(name), said))
 
     def missing(self, components: Iterable[str]) -> list[str]:
         """Return those of `components` that have no row in HSM's table."""
         return [each for each in components if each not in self._known]
 
 
-def confirmed(
-    first: Mapping[str, Difference], second: Mapping[str, Difference]
-) -> list[Difference]:
+def confirmed(first: Differences, second: Iterable[Difference]) -> list[Difference]:
     """Return the differences of the second look that the first look had, too.
 
     The component must be in the same phase in both; its state and flag in HSM's table may have
@@ -108,23 +167,25 @@ def confirmed(
     """
     return [
         each
-        for each in second.values()
-        if each.component in first and first[each.component].phase is each.phase
+        for each in second
+        if (before := first.get(each.component)) is not None and before.phase is each.phase
     ]
 
 
 class Decision(NamedTuple):
     """What is done about confirmed differences: each difference is in exactly one of the lists."""
 
-    tell: list[Difference]
-    """The differences that HSM is told of at once."""
-    listen: list[Difference]
+    warnings: Differences
+    """Warnings that HSM is told of at once."""
+    deaths: Differences
+    """Deaths that HSM is told of at once."""
+    listen: Differences
     """Differences that HSM is told of once the component was heard twice since the first look."""
-    held: list[Difference]
+    held: Differences
     """Deaths that HSM is not told of without an operator's request, because they are too many."""
-    contested: list[Difference]
+    contested: Differences
     """Differences of components that somebody else keeps changing in HSM; they are left alone."""
-    unsettled: list[Difference]
+    unsettled: Differences
     """Differences that are left alone because an update of the component may be on its way."""
 
 
@@ -143,31 +204,23 @@ def decide(
     again before; `now` is the Unix time. `approved` says whether an operator asked for the
     comparison: then HSM is told of any number of deaths.
     """
-    tell: list[Difference] = []
-    listen: list[Difference] = []
-    deaths: list[Difference] = []
-    contested: list[Difference] = []
-    unsettled: list[Difference] = []
+    found = Decision(*(Differences() for _ in Decision._fields))
     for each in differences:
         if not settled(each.component):
-            unsettled.append(each)
+            found.unsettled.add(each)
         elif not tellings.allow(each.component, each.phase, each.since, now):
-            contested.append(each)
+            found.contested.add(each)
         elif each.phase is Phase.HEALTHY:
-            listen.append(each)
+            found.listen.add(each)
         elif each.phase is Phase.DEAD:
-            deaths.append(each)
+            found.deaths.add(each)
         else:
-            tell.append(each)
-    tell += deaths
-    decision = Decision(tell, listen, [], contested, unsettled)
-    return decision if approved else hold_back(decision)
+            found.warnings.add(each)
+    return found if approved else hold_back(found)
 
 
 def hold_back(decision: Decision) -> Decision:
     """Return the same decision, with its deaths held back if they are too many."""
-    deaths = [each for each in decision.tell if each.phase is Phase.DEAD]
-    if len(deaths) <= MOST_DEATHS:
+    if len(decision.deaths) <= MOST_DEATHS:
         return decision
-    tell = [each for each in decision.tell if each.phase is not Phase.DEAD]
-    return decision._replace(tell=tell, held=[*decision.held, *deaths])
+    return decision._replace(deaths=Differences(), held=decision.deaths)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from hbtd.hsm.difference import Difference
+from hbtd.hsm.difference import Difference, Differences
 
 _NEEDED: Final = 2
 """The heartbeats after which a component surely lives: one may have been on its way for long."""
@@ -25,7 +25,7 @@ class Listeners:
         self._last_heard = last_heard
         # By component: the heartbeats seen, and when the last one of these was taken.
         self._heard: dict[str, tuple[int, float]] = {}
-        self._waiting: dict[str, Difference] = {}
+        self._waiting = Differences()
         self._until: float | None = None
 
     def __len__(self) -> int:
@@ -58,29 +58,32 @@ class Listeners:
         Differences of components whose heartbeats are not counted are ignored.
         """
         # Nobody is waited for whose heartbeats are not counted: that may have been ended.
-        self._waiting.update(
-            (each.component, each) for each in differences if each.component in self._heard
-        )
+        for each in differences:
+            if each.component in self._heard:
+                self._waiting.add(each)
 
     def wait_until(self, until: float) -> None:
         """Wait until the time `until` at most, and count only components given to `wait_for`."""
         self._until = until
 
-    def take(self, components: Iterable[str], now: float) -> list[Difference]:
+    def take(self, components: Iterable[str], now: float) -> Differences:
         """Return the differences of those of `components` that were heard twice, and drop them.
 
         Components that were not heard twice before the time of `wait_until` are dropped, too.
         """
-        heard: list[Difference] = []
+        heard = Differences()
         late = self._until is not None and self._until < now
         for xname in components:
             twice = self._heard.get(xname, (0, 0.0))[0] >= _NEEDED
-            if (twice or late) and xname in self._waiting:
+            if twice or late:
                 difference = self._waiting.pop(xname)
+                if difference is None:
+                    continue
                 self._heard.pop(xname, None)
-                heard += [difference] if twice else []
+                if twice:
+                    heard.add(difference)
         return heard
 
     def clear(self) -> None:
         """Drop all components."""
-        self._waiting, self._heard, self._until = {}, {}, None
+        self._waiting, self._heard, self._until = Differences(), {}, None

@@ -5,7 +5,6 @@ the store and the clock.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -19,12 +18,11 @@ from twisted.python.failure import Failure
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.formats import xnames
-from hbtd.formats.counts import counted
-from hbtd.formats.nodesets import count_names
 from hbtd.hsm.client import HSMClient, HSMUnavailable, TableMissing
-from hbtd.hsm.difference import Decision, Difference, Look, confirmed, decide, hold_back
+from hbtd.hsm.difference import Decision, Differences, Look, confirmed, decide, hold_back
 from hbtd.hsm.listeners import Listeners
 from hbtd.hsm.notifier import Notifier
+from hbtd.hsm.report import Report
 from hbtd.hsm.retelling import Retelling
 from hbtd.hsm.standing import Standing, Told
 from hbtd.hsm.tellings import MOST
@@ -48,9 +46,6 @@ _POLL: Final = 1.0
 _PORTION: Final = 1000
 """The most components handled before the reactor does other work: some milliseconds' worth."""
 
-_NAMED: Final = 500
-"""The most components of a kind that a line of the log names."""
-
 
 class ReconcileImpossible(Exception):
     """HSM's table can't be compared now; the message says why."""
@@ -64,38 +59,6 @@ class State(Enum):
     PAUSE = "waiting for the second look"
     SECOND_LOOK = "reading HSM's table again"
     TELLING = "telling HSM"
-
-
-@dataclass
-class Report:
-    """The result of a comparison of HSM's table with the tracker, and what was done about it."""
-
-    number: int
-    """The number of the comparison; the first one since this process started is 1."""
-    at: float
-    """The Unix time at which the first look began."""
-    dry_run: bool = False
-    """Whether HSM was to be told nothing."""
-    rows: int = 0
-    """The number of rows that the second look has read."""
-    told: Sequence[Difference] = ()
-    """The differences that HSM is told of at once."""
-    waiting: Sequence[Difference] = ()
-    """Differences that HSM is told of once the component was heard twice since the first look."""
-    held: Sequence[Difference] = ()
-    """Deaths that HSM is told of only if an operator asks for it, because they are too many."""
-    contested: Sequence[Difference] = ()
-    """The differences that HSM was told of three times within a day, in vain."""
-    unsettled: Sequence[Difference] = ()
-    """Differences that HSM is told of anyway, or once this replica has listened for `Errtime`."""
-    unknown: Sequence[str] = ()
-    """The xnames of components that send heartbeats, but are not in HSM's table."""
-
-    @property
-    def differences(self) -> int:
-        """The number of components that HSM's table is wrong about."""
-        groups = (self.told, self.waiting, self.held, self.contested, self.unsettled)
-        return sum(map(len, groups))
 
 
 class Reconciler(Service):
@@ -155,7 +118,6 @@ class Reconciler(Service):
         self._could = False
         self._due = 0.0
         self._led_since: float | None = None
-        self._contested: dict[str, Difference] = {}
         self.state = State.IDLE
         """What the reconciler does at the moment."""
         self.last: Report | None = None
@@ -191,7 +153,7 @@ class Reconciler(Service):
     @property
     def contested(self) -> int:
         """The number of components that were contested at the last comparison."""
-        return len(self._contested)
+        return 0 if self.last is None else len(self.last.contested)
 
     @property
     def waiting(self) -> int:
@@ -234,7 +196,7 @@ class Reconciler(Service):
         such.
         """
         standing = self._notifier.standing(xname)
-        difference = self._contested.get(xname)
+        difference = None if self.last is None else self.last.contested.get(xname)
         if standing.told is not Told.TOLD or difference is None:
             return standing
         if self._tracker.phase(xname) is not difference.phase:
@@ -248,17 +210,7 @@ class Reconciler(Service):
 
     def trouble(self) -> str | None:
         """Return which differences the last comparison left in HSM's table; `None` if none."""
-        if self.last is None:
-            return None
-        for group, why in (
-            (self.last.contested, "somebody else writes them in HSM's table"),
-            (self.last.held, "dead, and not told without `hbtctl reconcile`: they are too many"),
-        ):
-            if group:
-                first = group[0]
-                count = counted(len(group), "component")
-                return f"{count}, first {first.component} ({first.said}): {why}"
-        return None
+        return None if self.last is None else self.last.trouble()
 
     def _can(self) -> bool:
         """Return whether HSM's table may be compared at this moment."""
@@ -271,7 +223,7 @@ class Reconciler(Service):
             # What was found is true of the other HSM.
             self._listeners.clear()
             self._retelling.begin()
-            self.last, self._contested = None, {}
+            self.last = None
 
     async def _poll(self) -> None:
         if not self._leading():
@@ -283,7 +235,7 @@ class Reconciler(Service):
             self._listeners.clear()
             if not self._leading():
                 # Another replica compares, and knows better.
-                self.last, self._contested = None, {}
+                self.last = None
             return
         if not before:
             self._due = self._clock.seconds()
@@ -324,16 +276,15 @@ class Reconciler(Service):
             decision = await self._decide(report, approved=approved)
             self.comparisons += 1
             self.last, self.failure = report, None
-            self._contested = {each.component: each for each in report.contested}
             self._note(report)
             if not dry_run:
                 self.state = State.TELLING
                 self._retelling.begin()
                 self._listeners.wait_until(self._observed() + self._params.current.errtime)
-                async for portion in self._portions(decision.listen):
-                    self._listeners.wait_for(portion)
+                async for names in self._portions(decision.listen.components()):
+                    self._listeners.wait_for(decision.listen.of(names))
                 # It is not waited for: whoever has asked is told what is about to happen.
-                self._retelling.tell(decision.tell)
+                self._retelling.tell(report.told)
         except TableMissing as error:
             # It may be back one day; until then that is no news.
             self._due = self._clock.seconds() + _MISSING * self._params.current.sm_sync
@@ -359,8 +310,9 @@ class Reconciler(Service):
         first = await self._look()
         heard_at = self._observed()
         living: list[str] = []
-        async for names in self._portions(list(first.differences)):
-            living += [x for x in names if first.differences[x].phase is Phase.HEALTHY]
+        async for names in self._portions(first.differences.components()):
+            some = first.differences.of(names)
+            living += [each.component for each in some if each.phase is Phase.HEALTHY]
         self._listeners.count_from(living, heard_at)
         self.state = State.PAUSE
         await deferLater(self._clock, SECOND_LOOK)
@@ -374,7 +326,7 @@ class Reconciler(Service):
             raise HSMUnavailable("another replica leads now, or HSM is not ready any more")
         if not approved:
             decision = hold_back(decision)
-        report.told, report.waiting, report.held, report.contested, report.unsettled = decision
+        report.take(decision)
         return decision
 
     def _lacks(self, since: float) -> float:
@@ -395,9 +347,9 @@ class Reconciler(Service):
         If this replica `lacks` seconds of listening, HSM is not told again of the silent, and its
         table is compared again after that.
         """
-        found = Decision([], [], [], [], [])
-        async for names in self._portions(list(second.differences)):
-            some = confirmed(first.differences, {x: second.differences[x] for x in names})
+        found = Decision(*(Differences() for _ in Decision._fields))
+        async for names in self._portions(second.differences.components()):
+            some = confirmed(first.differences, second.differences.of(names))
             part = decide(
                 some,
                 settled=lambda x: (
@@ -408,7 +360,7 @@ class Reconciler(Service):
                 approved=True,
             )
             for mine, more in zip(found, part, strict=True):
-                mine += more
+                mine.update(more)
             if lacks and any(each.phase is not Phase.HEALTHY for each in some):
                 self._due = min(self._due, self._clock.seconds() + lacks)
         return found
@@ -458,47 +410,20 @@ class Reconciler(Service):
 
     async def _listen(self) -> None:
         """Tell HSM of those who have been heard often enough by now."""
-        heard: list[Difference] = []
+        heard = Differences()
         async for portion in self._portions(self._listeners.counted()):
             self._listeners.look(portion)
-            heard += self._listeners.take(portion, self._observed())
+            heard.update(self._listeners.take(portion, self._observed()))
         if heard:
             self._retelling.tell(heard)
 
     def _note(self, report: Report) -> None:
         """Log what was found, if anything was, in a line."""
-        said = [
-            f"{what}: {_names(group)}"
-            for what, group in (
-                ("would be told again" if report.dry_run else "told again", report.told),
-                ("told again once heard twice", report.waiting),
-                ("more deaths than are told without `hbtctl reconcile`", report.held),
-                ("contested, left alone", report.contested),
-                (
-                    "being told already, or told once this replica has listened for Errtime",
-                    report.unsettled,
-                ),
-            )
-            if group
-        ]
-        if self._params.current.nosm and said:
-            said.insert(0, "nosm is set, so HSM is told nothing")
-        if said:
-            self._log.warn("HSM's table of components is wrong; {said}.", said="; ".join(said))
-        if report.unknown:
+        if said := report.described():
+            if self._params.current.nosm:
+                said = f"nosm is set, so HSM is told nothing; {said}"
+            self._log.warn("HSM's table of components is wrong; {said}.", said=said)
+        if names := report.described_unknown():
             self._log.info(
-                "HSM's table lacks components that send heartbeats: {names}.",
-                names=_count(report.unknown[:_NAMED], len(report.unknown)),
+                "HSM's table lacks components that send heartbeats: {names}.", names=names
             )
-
-
-def _names(differences: Sequence[Difference]) -> str:
-    names = [each.component for each in differences[:_NAMED]]
-    return _count(names, len(differences))
-
-
-def _count(names: Sequence[str], number: int) -> str:
-    """Return names for a line of the log, of which the first may stand for all."""
-    if number <= len(names):
-        return count_names(names)
-    return f"{counted(number, 'component')}, the first {count_names(names)}"

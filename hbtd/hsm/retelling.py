@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hbtd.config.live_params import LiveParams
-from hbtd.hsm.difference import Difference
+from hbtd.hsm.difference import Difference, Differences
 from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.tellings import NOTES, Tellings
 from hbtd.store.interface import IStore, StoreUnusable
@@ -124,7 +124,7 @@ class Retelling:
         self._round += 1
         return self._round
 
-    def tell(self, differences: Sequence[Difference]) -> Deferred[None]:
+    def tell(self, differences: Differences) -> Deferred[None]:
         """Tell HSM again of `differences`, in portions, as fast as HSM acknowledges updates.
 
         The Deferred fires when the last portion was passed to the notifier, or when `begin` has
@@ -133,14 +133,16 @@ class Retelling:
         work = Deferred.fromCoroutine(self._tell(differences, self._round))
         return work.addErrback(self._not_told)
 
-    async def _tell(self, differences: Sequence[Difference], number: int) -> None:
-        for start in range(0, len(differences), _TELL):
+    async def _tell(self, differences: Differences, number: int) -> None:
+        names = differences.components()
+        for start in range(0, len(names), _TELL):
             while self._notifier.pending_count > _MOST_PENDING and self._goes_on(number):
                 await deferLater(self._clock, _POLL)
             if not self._goes_on(number):
                 return
             # Noted before it is told: a crash in between must not make one too many of it.
-            due = [each for each in differences[start : start + _TELL] if self._holds(each)]
+            some = differences.of(names[start : start + _TELL])
+            due = [each for each in some if self._holds(each)]
             if not due:
                 continue
             now = self._wall()

@@ -59,17 +59,20 @@ class Tellings:
 
     def __init__(self, notes: Mapping[str, str] | None = None) -> None:
         """Begin with the notes from the store, texts by xname; by default with none."""
-        self._tellings: dict[str, Telling] = {}
+        # As the store has them: texts are nothing that the garbage collector has to look at.
+        self._notes: dict[str, str] = {}
         self.read((notes or {}).items())
 
     def read(self, notes: Iterable[tuple[str, str]]) -> None:
         """Add notes from the store: pairs of an xname and a text. Invalid texts are ignored."""
-        for name, text in notes:
-            if (telling := read_telling(text)) is not None:
-                self._tellings[name] = telling
+        self._notes.update(each for each in notes if read_telling(each[1]) is not None)
 
     def __len__(self) -> int:
-        return len(self._tellings)
+        return len(self._notes)
+
+    def _telling(self, xname: str) -> Telling | None:
+        text = self._notes.get(xname)
+        return None if text is None else read_telling(text)
 
     def allow(self, xname: str, phase: Phase, since: float, now: float) -> bool:
         """Return whether HSM may be told again that a component is in `phase`.
@@ -77,24 +80,23 @@ class Tellings:
         `since` is the Unix time at which the component entered the phase, 0 if not known; `now` is
         the present Unix time.
         """
-        telling = self._tellings.get(xname)
+        telling = self._telling(xname)
         return telling is None or not telling.is_about(phase, since) or not telling.contested
 
     def text(self, xname: str) -> str | None:
         """Return the text of the note of a component; `None` if HSM was not told of it again."""
-        telling = self._tellings.get(xname)
-        return None if telling is None else telling.as_text()
+        return self._notes.get(xname)
 
     def add(self, xname: str, phase: Phase, since: float, now: float) -> str:
         """Count that HSM was told again at the Unix time `now`; return the note's new text."""
-        telling = self._tellings.get(xname)
+        telling = self._telling(xname)
         times: tuple[float, ...] = ()
         if telling is not None and telling.is_about(phase, since):
             # A clock that was set back has made no telling older, or undone.
             times = tuple(each for each in telling.times if each > now - DAY)
             since = since or telling.since
-        telling = self._tellings[xname] = Telling(phase, since, (*times, now)[-MOST:])
-        return telling.as_text()
+        text = self._notes[xname] = Telling(phase, since, (*times, now)[-MOST:]).as_text()
+        return text
 
     def outdated(self, now: float, current: Iterable[tuple[str, Phase, float]]) -> list[str]:
         """Forget outdated counts; return their components, whose notes can be deleted.
@@ -106,18 +108,10 @@ class Tellings:
         gone = [
             xname
             for xname, phase, since in current
-            if (telling := self._tellings.get(xname)) is None
+            if (telling := self._telling(xname)) is None
             or not telling.is_about(phase, since)
             or not (telling.contested or telling.times[-1:] > (now - DAY,))
         ]
         for xname in gone:
-            self._tellings.pop(xname, None)
+            self._notes.pop(xname, None)
         return gone
-
-    def components(self) -> list[str]:
-        """Return the xnames of the components that HSM was told of again."""
-        return list(self._tellings)
-
-    def contested(self) -> list[str]:
-        """Return the xnames of the components that HSM was told of as often as is allowed."""
-        return [xname for xname, each in self._tellings.items() if each.contested]

@@ -10,7 +10,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from hbtd.net.http_client import ResponseTooLarge, read_body
+from hbtd.net.bodies import ResponseTooLarge, read_body
 from hbtd.net.own_secrets import BearerToken, SecretFile
 
 _LONGEST_REFUSAL = 64 * 1024

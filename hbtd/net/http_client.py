@@ -24,22 +24,22 @@ from twisted.internet.interfaces import (
     ISSLTransport,
     IStreamClientEndpoint,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import (
     HTTPConnectionPool,
     RequestGenerationFailed,
     RequestTransmissionFailed,
-    ResponseDone,
     ResponseFailed,
     ResponseNeverReceived,
 )
-from twisted.web.http import INTERNAL_SERVER_ERROR, PotentialDataLoss
+from twisted.web.http import INTERNAL_SERVER_ERROR
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from hbtd.net.bodies import ResponseTooLarge
 from hbtd.runtime.deadline import DeadlineExceeded
 
 _MAX_HEAD = 64 * 1024
@@ -130,10 +130,6 @@ class WholeBody:
 
     def stopProducing(self) -> None:
         """Do nothing: the whole body has been written already."""
-
-
-class ResponseTooLarge(Exception):
-    """A response is larger than allowed; the message says how large it may be."""
 
 
 class NameNotLookedUp(Exception):
@@ -341,29 +337,6 @@ def _says_not_now(status: int) -> bool:
     return status >= INTERNAL_SERVER_ERROR or status in _NOT_NOW
 
 
-def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
-    """Return a Deferred of the body of a response.
-
-    The Deferred fails with `ResponseTooLarge` if the body has more than `limit` bytes, and with the
-    connection's error if the connection is lost. Cancelling the Deferred closes the connection.
-    """
-    received = bytearray()
-    done = take_body(response, received.extend, limit)
-    return done.addCallback(lambda _: bytes(received))
-
-
-def take_body(response: IResponse, take: Callable[[bytes], None], limit: int) -> Deferred[None]:
-    """Call `take` with each portion of a response's body as it arrives.
-
-    The Deferred fires at the end of the body. It fails with `ResponseTooLarge` if the body has more
-    than `limit` bytes, with the connection's error if the connection is lost, and with any
-    exception that `take` raises. Cancelling the Deferred closes the connection.
-    """
-    body = _Portions(take, limit)
-    response.deliverBody(body)
-    return body.done
-
-
 def root_cause(error: BaseException) -> BaseException:
     """Return the error that made a request fail, without twisted.web's exceptions around it."""
     while isinstance(error, _WRAPPERS) and error.reasons:
@@ -413,37 +386,3 @@ def _describe_tls_failure(error: SSL.Error, options: str) -> str:
         why = "none of its authorities has issued the server's certificate, or it is not valid now"
         return f"TLS fails, see {options}: {why}: {said}"
     return f"TLS fails, see {options}: {said}"
-
-
-class _Portions(Protocol):
-    """A protocol that passes on the body of a response; the Deferred `done` fires at its end."""
-
-    def __init__(self, take: Callable[[bytes], None], limit: int) -> None:
-        self.done: Deferred[None] = Deferred(lambda _: self._close())
-        self._take = take
-        self._limit = limit
-        self._left = limit
-
-    def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def dataReceived(self, data: bytes) -> None:
-        if self.done.called:
-            return
-        self._left -= len(data)
-        try:
-            if self._left < 0:
-                raise ResponseTooLarge(f"more than {self._limit} bytes")
-            self._take(data)
-        except Exception:  # noqa: BLE001  # it is passed on
-            self.done.errback(Failure())
-            self._close()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.done.called:
-            return
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.done.callback(None)
-        else:
-            self.done.errback(reason)

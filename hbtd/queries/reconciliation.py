@@ -5,8 +5,9 @@ from typing import Any
 
 from hbtd.formats.nodesets import fold
 from hbtd.formats.times import format_time
-from hbtd.hsm.difference import Difference
-from hbtd.hsm.reconciler import Reconciler, Report
+from hbtd.hsm.difference import Differences
+from hbtd.hsm.reconciler import Reconciler
+from hbtd.hsm.report import Report
 from hbtd.queries.machine import Turn
 
 MOST_NAMED = 1000
@@ -34,7 +35,7 @@ async def describe(reconciler: Reconciler, turn: Turn) -> dict[str, Any]:
 
 
 async def _report(report: Report, turn: Turn) -> dict[str, Any]:
-    groups: dict[str, Sequence[Difference]] = {
+    groups: dict[str, Differences] = {
         "Told": report.told,
         "Waiting": report.waiting,
         "Held": report.held,
@@ -49,7 +50,7 @@ async def _report(report: Report, turn: Turn) -> dict[str, Any]:
         "Differences": report.differences,
     }
     for name, group in groups.items():
-        shown[name] = _components([each.component for each in group[:MOST_NAMED]], len(group))
+        shown[name] = _components(group.components(MOST_NAMED), len(group))
         await turn()
     shown["Unknown"] = _components(report.unknown[:MOST_NAMED], len(report.unknown))
     return shown

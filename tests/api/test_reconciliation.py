@@ -4,8 +4,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from hbtd.hsm.difference import Difference
-from hbtd.hsm.reconciler import ReconcileImpossible, Report
+from hbtd.hsm.difference import Difference, Differences
+from hbtd.hsm.reconciler import ReconcileImpossible
+from hbtd.hsm.report import Report
 from hbtd.tracker.transitions import Phase
 from tests.support.http_memory import HEARTBEAT, APITestCase
 
@@ -68,13 +69,12 @@ class ReconciliationTests(APITestCase):
         )
         self.assert_problem(self.post(), 503, detail, "/hmi/v1/reconcile")
 
-    def report(self, count: int) -> None:
+    def report(self, count: int, phase: Phase = Phase.DEAD) -> None:
         """Have the last comparison find this many contested components."""
-        contested = [
-            Difference(f"x0c0s0b0n{number}", Phase.DEAD, 0.0, "Ready/OK") for number in range(count)
-        ]
+        contested = Differences(
+            Difference(f"x0c0s0b0n{number}", phase, 0.0, "Off/OK") for number in range(count)
+        )
         self.reconciler.last = Report(3, 1_772_600_000.0, rows=9, contested=contested)
-        self.reconciler._contested = {each.component: each for each in contested}
 
     def test_report(self):
         """GET shows the last report, with the first thousand names, and so does /internals."""
@@ -90,10 +90,7 @@ class ReconciliationTests(APITestCase):
         """What is contested is in the health, in the metrics, and known of the component."""
         self.request("POST", "/v1/heartbeat", {**HEARTBEAT, "Component": "x0c0s0b0n0"})
         self.reactor.pump([0.1] * 20)
-        self.report(2)
-        self.reconciler._contested["x0c0s0b0n0"] = Difference(
-            "x0c0s0b0n0", Phase.HEALTHY, 0.0, "Off/OK"
-        )
+        self.report(2, Phase.HEALTHY)
         self.service.notifier.drop_all()
         said = self.request("GET", "/v1/components/x0c0s0b0n0").json()["HSM"]
         self.assertEqual(said["State"], "contested")
@@ -104,5 +101,5 @@ class ReconciliationTests(APITestCase):
         reason = self.request("GET", "/v1/health").json()["HsmStatusReason"]
         self.assertEqual(
             reason,
-            "2 components, first x0c0s0b0n0 (Ready/OK): somebody else writes them in HSM's table",
+            "2 components, first x0c0s0b0n0 (Off/OK): somebody else writes them in HSM's table",
         )

@@ -1,12 +1,23 @@
 """What follows from a difference between HSM's table and the tracker."""
 
+import gc
+import sys
 from collections.abc import Mapping
+from unittest import skipIf
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.hsm.difference import MOST_DEATHS, Difference, Look, agrees, confirmed, decide
+from hbtd.hsm.difference import (
+    MOST_DEATHS,
+    Difference,
+    Differences,
+    Look,
+    agrees,
+    confirmed,
+    decide,
+)
 from hbtd.hsm.tellings import Tellings
 from hbtd.tracker.transitions import Phase
 
@@ -56,24 +67,44 @@ class LookTests(SynchronousTestCase):
         self.look.add("x0c0s0b0n0", "Standby", "Alert")
         self.look.add("x0c0s0b0n1", "Standby", "Alert")
         self.look.add("x0c0s0b0n2", "Standby", "Alert")
-        self.assertEqual(
-            self.look.differences,
-            {"x0c0s0b0n0": Difference("x0c0s0b0n0", HEALTHY, 7.0, "Standby/Alert")},
-        )
+        found = Difference("x0c0s0b0n0", HEALTHY, 7.0, "Standby/Alert")
+        self.assertEqual(list(self.look.differences), [found])
         self.assertEqual(self.look.rows, 3)
 
     def test_odd(self):
         """What HSM says is kept short, and without control characters."""
         self.look.add("x0c0s0b0n0", "On\n" * 1000, "\x1b[2J")
-        said = self.look.differences["x0c0s0b0n0"].said
+        said = self.look.differences.of(["x0c0s0b0n0"])[0].said
         self.assertTrue(said.isprintable())
         self.assertLess(len(said), 100)
 
     def test_spelling(self):
         """HSM may spell a name in another way."""
         self.look.add("X0c0s0b0n001", "Ready", "OK")
-        self.assertEqual(list(self.look.differences), ["x0c0s0b0n1"])
+        self.assertEqual(self.look.differences.components(), ["x0c0s0b0n1"])
         self.assertEqual(self.look.missing(self.phases), ["x0c0s0b0n0"])
+
+
+class DifferencesTests(SynchronousTestCase):
+    """Many differences, kept in columns."""
+
+    def test_kept(self):
+        """They are what was added, in that order, one for each component."""
+        some = [differ(f"x{number}", DEAD, f"On/{number}") for number in range(5)]
+        kept = Differences(some)
+        kept.update(Differences([differ("x9", HEALTHY), differ("x1", WARNED)]))
+        some = [some[0], differ("x1", WARNED), *some[2:], differ("x9", HEALTHY)]
+        self.assertEqual((list(kept), len(kept)), (some, 6))
+        self.assertEqual(kept.components(2), ["x0", "x1"])
+        self.assertEqual(kept.of(["x3", "x7"]), [some[3]])
+        self.assertEqual((kept.pop("x3"), kept.pop("x3")), (some[3], None))
+        self.assertEqual(list(kept), [*some[:3], *some[4:]])
+
+    @skipIf(sys.version_info >= (3, 14), "all dictionaries are tracked")
+    def test_garbage_collector(self):
+        """The garbage collector leaves them out, however many there are."""
+        many = Differences(differ(f"x{number}", DEAD) for number in range(10_000))
+        self.assertEqual([each for each in vars(many).values() if gc.is_tracked(each)], [])
 
 
 class ConfirmedTests(SynchronousTestCase):
@@ -81,11 +112,8 @@ class ConfirmedTests(SynchronousTestCase):
 
     def test_both(self):
         """A difference counts if both looks show it of a component that has not changed."""
-        first = {each.component: each for each in (differ("x0", DEAD), differ("x1", HEALTHY))}
-        second = {
-            each.component: each
-            for each in (differ("x0", DEAD, "Ready/OK"), differ("x1", WARNED), differ("x2", DEAD))
-        }
+        first = Differences([differ("x0", DEAD), differ("x1", HEALTHY)])
+        second = [differ("x0", DEAD, "Ready/OK"), differ("x1", WARNED), differ("x2", DEAD)]
         self.assertEqual(confirmed(first, second), [differ("x0", DEAD, "Ready/OK")])
 
 
@@ -111,13 +139,13 @@ class DecideTests(SynchronousTestCase):
     def test_told(self):
         """HSM is told of the silent at once, and of the living once they were heard."""
         said = self.decide(differ("x0", DEAD), differ("x1", WARNED), differ("x2", HEALTHY))
-        self.assertEqual(said, [["x1", "x0"], ["x2"], [], [], []])
+        self.assertEqual(said, [["x1"], ["x0"], ["x2"], [], [], []])
 
     def test_unsettled(self):
         """Nothing is told of a component of which HSM is being told something."""
         for phase in (HEALTHY, WARNED, DEAD):
             self.assertEqual(
-                self.decide(differ("x0", phase), unsettled="x0"), [[], [], [], [], ["x0"]]
+                self.decide(differ("x0", phase), unsettled="x0"), [[], [], [], [], [], ["x0"]]
             )
 
     def test_contested(self):
@@ -126,18 +154,18 @@ class DecideTests(SynchronousTestCase):
             for _ in range(3):
                 self.tellings.add("x0", phase, 5.0, NOW)
             self.assertEqual(
-                self.decide(Difference("x0", phase, 5.0, "On/OK")), [[], [], [], ["x0"], []]
+                self.decide(Difference("x0", phase, 5.0, "On/OK")), [[], [], [], [], ["x0"], []]
             )
 
     def test_many_deaths(self):
         """More than a hundred deaths are told only if somebody asks for it; the rest is told."""
         dead = [differ(f"x{number}", DEAD) for number in range(MOST_DEATHS)]
-        told, _, held, _, _ = self.decide(*dead)
+        _, told, _, held, _, _ = self.decide(*dead)
         self.assertEqual((len(told), len(held)), (MOST_DEATHS, 0))
         dead.append(differ("x999", DEAD))
-        told, _, held, _, _ = self.decide(*dead, differ("y", WARNED))
-        self.assertEqual((told, len(held)), (["y"], MOST_DEATHS + 1))
-        told, _, held, _, _ = self.decide(*dead, approved=True)
+        warnings, told, _, held, _, _ = self.decide(*dead, differ("y", WARNED))
+        self.assertEqual((warnings, told, len(held)), (["y"], [], MOST_DEATHS + 1))
+        _, told, _, held, _, _ = self.decide(*dead, approved=True)
         self.assertEqual((len(told), len(held)), (MOST_DEATHS + 1, 0))
 
     @given(st.dictionaries(NAMES, PHASES), st.sets(NAMES), st.lists(NAMES, max_size=12))
@@ -157,8 +185,9 @@ class DecideTests(SynchronousTestCase):
             approved=True,
         )
         self.assertCountEqual([each for group in decision for each in group], differences)
-        for each in (*decision.tell, *decision.listen):
+        for each in (*decision.warnings, *decision.deaths, *decision.listen):
             self.assertNotIn(each.component, unsettled)
             self.assertLess(tellings.count(each.component), 3)
         self.assertTrue(all(each.phase is HEALTHY for each in decision.listen))
-        self.assertTrue(all(each.phase is not HEALTHY for each in decision.tell))
+        self.assertTrue(all(each.phase is WARNED for each in decision.warnings))
+        self.assertTrue(all(each.phase is DEAD for each in decision.deaths))

@@ -1,13 +1,14 @@
 """The comparison of HSM's table, with a fake HSM in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import capturedLogs
 
 from hbtd.hsm.difference import Difference
-from hbtd.hsm.reconciler import ReconcileImpossible, Reconciler, Report, State
+from hbtd.hsm.reconciler import ReconcileImpossible, Reconciler, State
+from hbtd.hsm.report import Report
 from hbtd.hsm.tellings import NOTES
 from hbtd.simulator.hsm_table import ComponentState
 from hbtd.store.interface import StoreUnusable
@@ -20,7 +21,7 @@ NODES = [f"x0c0s0b0n{number}" for number in range(5)]
 WALL = 1_800_000_000.0
 
 
-def _names(differences: Sequence[Difference]) -> list[str]:
+def _names(differences: Iterable[Difference]) -> list[str]:
     return [each.component for each in differences]
 
 

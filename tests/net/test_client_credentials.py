@@ -13,8 +13,9 @@ from twisted.web.client import ResponseNeverReceived
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from hbtd.net.bodies import read_body
 from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
-from hbtd.net.http_client import BoundedPool, read_body
+from hbtd.net.http_client import BoundedPool
 from hbtd.net.tls import Identity, ServerOptions, TLSUnusable
 from hbtd.runtime.watched_files import PERIOD, FileWatcher
 from tests.support.certificates import make_identity, write_identity

@@ -8,7 +8,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import Agent, RequestTransmissionFailed, ResponseNeverReceived
 
-from hbtd.net.http_client import BoundedPool, PlainAgent, describe_failure, read_body, root_cause
+from hbtd.net.bodies import read_body
+from hbtd.net.http_client import BoundedPool, PlainAgent, describe_failure, root_cause
 from tests.support.nameservers import Nameservers
 from tests.support.web_servers import WebServers
 

@@ -1,0 +1,91 @@
+"""The result of a comparison of HSM's table, and its text in the log."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from hbtd.formats.counts import counted
+from hbtd.formats.nodesets import count_names
+from hbtd.hsm.difference import Decision, Differences
+
+_NAMED: Final = 500
+"""The most components of a kind that a line of the log names."""
+
+
+@dataclass
+class Report:
+    """The result of a comparison of HSM's table with the tracker, and what was done about it."""
+
+    number: int
+    """The number of the comparison; the first one since this process started is 1."""
+    at: float
+    """The Unix time at which the first look began."""
+    dry_run: bool = False
+    """Whether HSM was to be told nothing."""
+    rows: int = 0
+    """The number of rows that the second look has read."""
+    told: Differences = field(default_factory=Differences)
+    """The differences that HSM is told of at once."""
+    waiting: Differences = field(default_factory=Differences)
+    """Differences that HSM is told of once the component was heard twice since the first look."""
+    held: Differences = field(default_factory=Differences)
+    """Deaths that HSM is told of only if an operator asks for it, because they are too many."""
+    contested: Differences = field(default_factory=Differences)
+    """The differences that HSM was told of three times within a day, in vain."""
+    unsettled: Differences = field(default_factory=Differences)
+    """Differences that HSM is told of anyway, or once this replica has listened for `Errtime`."""
+    unknown: Sequence[str] = ()
+    """The xnames of components that send heartbeats, but are not in HSM's table."""
+
+    def take(self, decision: Decision) -> None:
+        """Set the groups of differences according to a decision."""
+        self.told = decision.deaths
+        self.told.update(decision.warnings)
+        self.waiting, self.held = decision.listen, decision.held
+        self.contested, self.unsettled = decision.contested, decision.unsettled
+
+    @property
+    def differences(self) -> int:
+        """The number of components that HSM's table is wrong about."""
+        groups = (self.told, self.waiting, self.held, self.contested, self.unsettled)
+        return sum(map(len, groups))
+
+    def trouble(self) -> str | None:
+        """Return which differences were left in HSM's table, as a phrase; `None` if none."""
+        for group, why in (
+            (self.contested, "somebody else writes them in HSM's table"),
+            (self.held, "dead, and not told without `hbtctl reconcile`: they are too many"),
+        ):
+            for first in group.of(group.components(1)):
+                number = counted(len(group), "component")
+                return f"{number}, first {first.component} ({first.said}): {why}"
+        return None
+
+    def described(self) -> str:
+        """Return the differences, and what is done about each group, as a phrase; "" if none."""
+        return "; ".join(
+            f"{what}: {_count(group.components(_NAMED), len(group))}"
+            for what, group in (
+                ("would be told again" if self.dry_run else "told again", self.told),
+                ("told again once heard twice", self.waiting),
+                ("more deaths than are told without `hbtctl reconcile`", self.held),
+                ("contested, left alone", self.contested),
+                (
+                    "being told already, or told once this replica has listened for Errtime",
+                    self.unsettled,
+                ),
+            )
+            if group
+        )
+
+    def described_unknown(self) -> str:
+        """Return the components in `unknown` as a phrase; "" if there are none."""
+        names = self.unknown
+        return _count(names[:_NAMED], len(names)) if names else ""
+
+
+def _count(names: Sequence[str], number: int) -> str:
+    """Return names for a line of the log, of which the first may stand for all."""
+    if number <= len(names):
+        return count_names(names)
+    return f"{counted(number, 'component')}, the first {count_names(names)}"
