@@ -9,7 +9,7 @@ from hbtd.hsm.standing import Standing, Told
 from hbtd.monitor import Monitor
 from hbtd.queries.components import Explainer, Facts
 from hbtd.queries.machine import Machine
-from hbtd.queries.summary import HSMQueue, Summary
+from hbtd.queries.summary import HSMQueue, Summary, TableFound
 from hbtd.store.interface import IStore
 from hbtd.store.past import LogEntry, Selection, Span
 from hbtd.store.uncommitted import Uncommitted
@@ -45,7 +45,10 @@ def make_queries(
     def hsm() -> HSMQueue:
         waiting = notifier.pending_count + len(uncommitted)
         told = not monitor.limits.nosm
-        return HSMQueue(told, notifier.hsm_ready, waiting, notifier.set_aside_count)
+        table, last = None, reconciler.last
+        if last is not None:
+            table = TableFound(last.at, last.differences, len(last.held), len(last.contested))
+        return HSMQueue(told, notifier.hsm_ready, waiting, notifier.set_aside_count, table)
 
     def standing(xname: str) -> Standing:
         if xname in uncommitted:

@@ -88,6 +88,9 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
         ready = "left alone (nosm)"
     waiting = counted(hsm.get("Waiting", 0), "change waits", "changes wait")
     aside = f", {shown(hsm['SetAside'])} set aside" if hsm.get("SetAside") else ""
+    found = hsm.get("Table") or {}
+    if found.get("Wrong"):
+        aside += f", its table was wrong about {shown(found['Wrong'])}"
     who = shown(summary.get("Replica")) or "-"
     if not summary.get("Leading", True):
         who += f", which follows {shown(summary.get('Leader')) or '(no leader is known)'}"

@@ -43,7 +43,7 @@ _MISSING: Final = 4
 _POLL: Final = 1.0
 """Seconds between two looks at who was heard, and at whether a comparison is due."""
 
-_PORTION: Final = 1000
+_PORTION: Final = 250
 """The most components handled before the reactor does other work: some milliseconds' worth."""
 
 

@@ -31,6 +31,19 @@ _MOST_CABINETS = 256
 """The most cabinets that are counted by themselves; the rest are counted together."""
 
 
+class TableFound(NamedTuple):
+    """How many components HSM's table was wrong about when it was last compared, and when."""
+
+    at: float
+    """The Unix time."""
+    wrong: int
+    """All of them; some may be right by now."""
+    held: int
+    """Dead ones that HSM is not told of without an operator's request."""
+    contested: int
+    """Those that somebody else writes."""
+
+
 class HSMQueue(NamedTuple):
     """Whether HSM is told, whether it is ready, and how many judgements wait or are set aside."""
 
@@ -41,6 +54,8 @@ class HSMQueue(NamedTuple):
     """The number of judgements that wait to be sent to HSM, including those not committed yet."""
     set_aside: int
     """The number of components that are set aside because their updates fail."""
+    table: TableFound | None = None
+    """What the last comparison of HSM's table has found; `None` if there was none here."""
 
 
 class Summary:
@@ -97,6 +112,7 @@ class Summary:
                 "Ready": hsm.ready,
                 "Waiting": hsm.waiting,
                 "SetAside": hsm.set_aside,
+                "Table": None if hsm.table is None else _show_table(hsm.table),
             },
             "Replica": self._replica,
             "Leader": self._leader(),
@@ -158,6 +174,15 @@ class Summary:
         """
         latest = max(components, key=attrgetter("last_heard"))
         return self._facts.last_heartbeat(latest) or max(map(attrgetter("since"), components))
+
+
+def _show_table(found: TableFound) -> dict[str, object]:
+    return {
+        "At": format_time(found.at),
+        "Wrong": found.wrong,
+        "Held": found.held,
+        "Contested": found.contested,
+    }
 
 
 def _in_no_group(silence: Silence, groups: Iterable[SilentGroup]) -> tuple[list[str], int]:

@@ -87,10 +87,12 @@ class ReconciliationTests(APITestCase):
         self.assertEqual(self.request("GET", "/v1/internals").json()["HSM"]["Table"], said)
 
     def test_seen(self):
-        """What is contested is in the health, in the metrics, and known of the component."""
+        """What is contested is in health, metrics and summary, and known of the component."""
         self.request("POST", "/v1/heartbeat", {**HEARTBEAT, "Component": "x0c0s0b0n0"})
         self.reactor.pump([0.1] * 20)
         self.report(2, Phase.HEALTHY)
+        found = {"At": "2026-03-04T04:53:20.000Z", "Wrong": 2, "Held": 0, "Contested": 2}
+        self.assertEqual(self.request("GET", "/v1/summary").json()["HSM"]["Table"], found)
         self.service.notifier.drop_all()
         said = self.request("GET", "/v1/components/x0c0s0b0n0").json()["HSM"]
         self.assertEqual(said["State"], "contested")

@@ -11,9 +11,10 @@ from twisted.web.proxy import ProxyClient, ProxyClientFactory, ReverseProxyResou
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from hbtd.simulator.hsm_table import ComponentState
 from tests.support.browser import Browser
 from tests.support.page_case import HIDE, NODES, TOKEN, BeatsTestCase, wait_for
-from tests.support.running import reactor
+from tests.support.running import reactor, start_hsm
 from tests.support.server_process import free_ports
 
 ONE, CONTROLLER = "x1000c0s3b0n1", "x1000c0b0"
@@ -340,6 +341,41 @@ class ReadingTests(BeatsTestCase):
             page.until_live()
             page.write("#query", f"nid[000001-{many:06}]")
             page.until(lambda: page.text("#found") == "1,100 found", "all of them")
+
+        await self.look(story)
+
+
+class TableTests(BeatsTestCase):
+    """HSM's table is wrong."""
+
+    async def test_wrong(self) -> None:
+        """A line says what the last comparison has found, and goes when the table is right."""
+        running = start_hsm(self)
+        rows = running.hsm.components
+        times = ("--warntime=300", "--errtime=600")
+        await self.serve(f"--sm_url={running.url}", "--sm_sync=10", *times)
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.assertFalse(page.run("return !document.getElementById('table').hidden"))
+            self.beat(ONE, CONTROLLER)
+            rows[ONE] = ComponentState("Standby", "Alert")
+            rows[CONTROLLER] = ComponentState("Ready", "OK")
+            said = "HSM's table was wrong about 1 component at "
+            page.until(lambda: page.text("#table").startswith(said), "it is wrong", 60)
+            rows[ONE] = ComponentState("Ready", "OK")
+            page.until(lambda: page.text("#table") == "", "it is right", 60)
+            found = {"At": "2026-03-04T05:11:10.100Z", "Wrong": 1200, "Held": 101, "Contested": 2}
+            page.run("window.hbtd.header.showTable(given[0])", found)
+            _, *parts = page.text("#table").split("; ")
+            self.assertEqual(
+                parts,
+                [
+                    "2 contested: somebody else writes them",
+                    "101 dead and held: too many to be told without hbtctl reconcile",
+                ],
+            )
+            self.assertEqual(page.complaints(), [])
 
         await self.look(story)
 

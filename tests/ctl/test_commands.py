@@ -58,6 +58,16 @@ class LookingTests(CommandTestCase):
         self.assertEqual(self.hbtctl("status"), 0)
         self.assertIn("\nHSM left alone (nosm), 0 changes wait; replica", self.out)
 
+    def test_status_of_table(self) -> None:
+        """`status` says how many components HSM's table was wrong about, if it was."""
+        self.hbtd.components = chassis(0)
+        self.hbtd.table = {"At": AT, "Wrong": 0, "Held": 0, "Contested": 0}
+        self.hbtctl("status")
+        self.assertNotIn("table", self.out)
+        self.hbtd.table = {"At": AT, "Wrong": 3, "Held": 0, "Contested": 2}
+        self.hbtctl("status")
+        self.assertIn("0 changes wait, its table was wrong about 3; replica", self.out)
+
     def test_check(self) -> None:
         """`status --check` exits with status 1 if, and only if, somebody is silent."""
         self.hbtd.components = chassis(0)

@@ -67,6 +67,8 @@ class StandIn:
     def __init__(self) -> None:
         self.tells_hsm = True
         """Whether HSM is told at all."""
+        self.table: dict[str, Any] | None = None
+        """What the last comparison of HSM's table has found."""
         self.components: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
         self.params = {"Warntime": "10", "Errtime": "30", "Sm_url": "http://hsm"}
@@ -163,7 +165,13 @@ class StandIn:
             "Counts": {**counts, "total": len(states)},
             "Groups": groups,
             "Silent": "",
-            "HSM": {"Told": self.tells_hsm, "Ready": True, "Waiting": 0, "SetAside": 0},
+            "HSM": {
+                "Told": self.tells_hsm,
+                "Ready": True,
+                "Waiting": 0,
+                "SetAside": 0,
+                "Table": self.table,
+            },
             "More": 0,
             "Leader": "hbtd-1:28500",
             "Leading": True,

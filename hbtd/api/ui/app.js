@@ -98,6 +98,7 @@ async function summarize() {
   try {
     const said = await get("summary", ask);
     hear(said.At);
+    header.showTable(said.HSM.Table);
     const { healthy, warned, dead, total } = said.Counts;
     if (feed.resting) {
       header.showTitle(dead, warned, past === null ? "" : "now ", true);
@@ -392,7 +393,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setT
 document.body.classList.toggle("wallboard", new URLSearchParams(location.search).has("wallboard"));
 setTheme(stored((storage) => storage.getItem("hbtd-theme")));
 // For whoever looks at the page with a browser's console, and for tests.
-window.hbtd = { feed, machine, map, strip, keys: Object.keys(ACTIONS) };
+window.hbtd = { feed, header, machine, map, strip, keys: Object.keys(ACTIONS) };
 setInterval(summarize, SUMMARY_EVERY);
 setInterval(refreshSoon, 30_000);
 summarizeSoon();

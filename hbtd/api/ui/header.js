@@ -7,6 +7,8 @@ import { visible } from "./xnames.js";
 /** Milliseconds for which what was said aloud can be read again. */
 const SAID = 10_000;
 
+const components = (number) => `${number.toLocaleString("en")} component${number === 1 ? "" : "s"}`;
+
 export class Header {
   constructor() {
     /** Whether the page is up to date: "" before it ever was, "live" or "stale". */
@@ -65,6 +67,18 @@ export class Header {
     if (find("trouble").textContent !== text) find("trouble").textContent = text;
     find("give").hidden = !refused;
     find("banner").hidden = !text;
+  }
+
+  /** Say what HSM's table was wrong about when it was last compared, as /summary has it. */
+  showTable(found) {
+    const line = find("table");
+    line.hidden = !found?.Wrong;
+    if (line.hidden) return;
+    const parts = [`HSM's table was wrong about ${components(found.Wrong)} at ${local(Date.parse(found.At))}`];
+    if (found.Contested) parts.push(`${found.Contested} contested: somebody else writes them`);
+    if (found.Held) parts.push(`${found.Held} dead and held: too many to be told without hbtctl reconcile`);
+    const text = parts.join("; ");
+    if (line.textContent !== text) line.textContent = text;
   }
 
   /** Name the page by what is silent; `when` says of when that is. */
