@@ -64,6 +64,7 @@ class ManyComponentsTests(TestCase):
         living = [name for name in names if name not in dying]
         truth = {name: "Standby/Alert" if name in dying else "Ready/OK" for name in names}
         self.client = WebClient(self)
+        started = reactor.seconds()
         await self.start()
         await self.until_table(dict.fromkeys(names, "Ready/OK"), 60)
         stopped = dict.fromkeys(dying, reactor.seconds())
@@ -104,6 +105,8 @@ class ManyComponentsTests(TestCase):
         self.assertEqual(sorted(again), sorted(wrong))
         self.assertLess(load["updates"].requests, self.WRONG / 5)
         self.assertLess(load["updates"].sent, 100 * self.WRONG)
+        # As often as it is said, and not one after the other.
+        self.assertLessEqual(after["Begun"], (reactor.seconds() - started) / SYNC + 1)
         # Two looks a comparison, the one under way at the beginning and at the end included.
         looks = 2 * (after["Begun"] - before["Ended"])
         self.assertLessEqual(load["reads"].requests, looks)
@@ -146,7 +149,8 @@ class ManyComponentsTests(TestCase):
         while (table := await self.table()) != wanted:
             if reactor.seconds() > deadline:
                 wrong = sorted(wanted.items() ^ table.items())
-                self.fail(f"after {within:.0f} s {len(wrong)} are wrong: {wrong[:10]}")
+                said = await self.comparison()
+                self.fail(f"after {within:.0f} s {len(wrong)} are wrong: {wrong[:10]}; {said}")
             await deferLater(reactor, 0.5)
 
     async def updates(self) -> list[dict[str, Any]]:
