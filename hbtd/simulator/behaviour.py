@@ -1,4 +1,4 @@
-"""The behaviour of the fake HSM, and its changes as JSON."""
+"""The adjustable behaviour of the fake HSM, and its conversion from and to JSON."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -11,15 +11,16 @@ import orjson
 from hbtd.formats import xnames
 
 FAULTS: Final = ("reset", "garbage", "hang", "page")
-"""The faults of a PATCH other than an HTTP status: names of fields of `Behaviour`."""
+"""The names of the faults of a PATCH that are not HTTP statuses; each is a field of `Behaviour`."""
 
 
 @dataclass
 class Behaviour:
     """The settings of the fake HSM: how it answers requests. They may be changed at any time.
 
-    If several faults are set, the first of these takes effect: `reset`, `garbage`, `hang`, `page`,
-    `fail_status`, `too_large`, `faulty`, `database_gone`. An update with a fault is not applied.
+    If several faults concern a PATCH, the first one in this order takes effect: `reset`, `garbage`,
+    `hang`, `page`, `fail_status`, `too_large`, `faulty`, `database_gone`. The PATCH then changes
+    nothing in the table.
     """
 
     ready: bool = True
@@ -38,29 +39,29 @@ class Behaviour:
     """Whether the TCP connection of every PATCH is aborted."""
 
     garbage: bool = False
-    """Whether every PATCH is answered with bytes that are not HTTP, and the connection closed."""
+    """Whether every PATCH is answered with bytes that are not HTTP, and its connection closed."""
 
     page: bool = False
-    """Whether every PATCH is answered with 200 and a page of HTML, as a login gateway does."""
+    """Whether every PATCH is answered with 200 and an HTML page, as login gateways do."""
 
     faulty: dict[str, str] = field(default_factory=dict)
-    """What happens to each PATCH that names one of these components, in any spelling.
+    """The faults of PATCHes that name certain components: the fault by component name.
 
-    A value is one of `FAULTS`, or an HTTP status such as `500`, as text.
+    The names may have any spelling. A fault is one of `FAULTS`, or an HTTP status such as `"500"`.
     """
 
     largest: int | None = None
     """The most components that a PATCH may name, or `None` if there is no limit."""
 
     too_large: str = "413"
-    """What happens to a PATCH of more than `largest` components: see `faulty` for the values."""
+    """The fault of each PATCH of more than `largest` components, written as in `faulty`."""
 
     database_gone: bool = False
     """Whether HSM's database is gone: PATCHes are answered with 400, as the real HSM does, reads of
     the table with 500, and readiness probes with 503."""
 
     retry_after: str = ""
-    """The `Retry-After` header of PATCHes that are answered with an error; none if empty."""
+    """The `Retry-After` header of answers that reject a PATCH; if empty, the header is not sent."""
 
     refuse: set[str] = field(default_factory=set)
     """Names of components, in any spelling; a PATCH with one of them is answered with 400."""
@@ -72,11 +73,11 @@ class Behaviour:
     """Values that replace `cost_ms` for PATCHes to some states, such as `{"Standby": 2.0}`."""
 
     discovers: bool = True
-    """Whether an update adds a component that is not in the table, so that all xnames are known;
-    the real HSM ignores it."""
+    """Whether updates add components that are not in the table; otherwise updates ignore such
+    components, as those of the real HSM do."""
 
     lists: bool = True
-    """Whether the table can be read as a whole; otherwise that is answered with 404."""
+    """Whether requests for lists of components are answered; otherwise their answer is 404."""
 
     read_ms: float = 0.0
     """The simulated duration of a read of the table, in milliseconds."""
@@ -121,7 +122,7 @@ class Behaviour:
         return next((fault for fault in faults if fault is not None), None)
 
     def cost(self, state: str, count: int) -> float:
-        """Return the simulated seconds that it takes to set `count` components to a state."""
+        """Return the simulated seconds that a PATCH takes to set `count` components to a state."""
         return self.cost_ms_by_state.get(state, self.cost_ms) * count / 1000
 
 

@@ -13,7 +13,8 @@ from hbtd.simulator.hsm_table import invalid_state
 class Update:
     """A bulk PATCH that was received, and its outcome.
 
-    All times are seconds of the fake HSM's clock. A field whose value the body lacks is empty.
+    All times are seconds of the fake HSM's clock. Fields that can't be read from the body are
+    empty; a missing `Flag` counts as `OK`.
     """
 
     body: bytes
@@ -36,7 +37,7 @@ class Update:
     """When the update was applied to the table, or `None` if it has not been."""
 
     answered: float | None = None
-    """When the PATCH was answered; `None` if it was not, as when the client disconnected first."""
+    """When the PATCH was answered; `None` if it was not, such as after the client disconnected."""
 
     status: int | None = None
     """The HTTP status of the answer, or `None` if `answered` is `None`."""

@@ -31,7 +31,7 @@ _NAMES_SHOWN: Final = 4
 
 
 def describe_update(update: Update) -> str:
-    """Return a line that describes an applied update, beginning with the local time."""
+    """Return a line that describes an applied update, and begins with its local time."""
     when = datetime.fromtimestamp(update.applied or update.received)
     shown = " ".join(update.names[:_NAMES_SHOWN])
     more = " ..." if len(update.names) > _NAMES_SHOWN else ""
@@ -42,8 +42,8 @@ def describe_update(update: Update) -> str:
 async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
     """Serve a fake HSM until the reactor stops, and print a line for each update to `out`.
 
-    Raise `CannotListenError` if the port can't be bound, and `TLSUnusable` if a file of its
-    certificates can't be used.
+    Raise `CannotListenError` if the port can't be bound, and `TLSUnusable` if a file of
+    certificates or a key can't be used.
     """
     host = options["host"]
     hsm = FakeHSM(reactor, on_update=lambda update: _print(out, describe_update(update)))
@@ -180,7 +180,7 @@ def _listen_for_commands(
 
 
 def read_commands(fleet: Fleet, out: TextIO, reactor: Any) -> None:
-    """Read commands to a fleet from standard input, if it can be read; print what was done."""
+    """Read commands to a fleet from standard input, if possible; print their results to `out`."""
     # A process in the background that reads its terminal would be stopped; now the read fails.
     signal.signal(signal.SIGTTIN, signal.SIG_IGN)
     with suppress(OSError, ValueError):

@@ -16,7 +16,7 @@ from hbtd.formats.nodesets import NodesetError, expand, fold, within
 from hbtd.simulator.fleet import MOST_NODES, Fleet
 
 CHANGES: Final = ("kill", "freeze", "revive")
-"""The commands that change nodes."""
+"""The commands that change the state of nodes."""
 
 HELP: Final = (
     "kill NODES, freeze NODES, revive NODES or status; NODES is a nodeset such as"
@@ -32,7 +32,7 @@ _SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)%")
 
 
 class CommandRefused(Exception):
-    """A command can't be carried out; the message says why, in one line."""
+    """Raised when a command can't be carried out; the message says why, in one line."""
 
 
 class FleetControl:
@@ -58,8 +58,8 @@ class FleetControl:
     def change(self, what: str, nodes: str) -> Collection[str]:
         """Kill, freeze or revive nodes; return the names of the nodes whose state has changed.
 
-        `what` is one of `CHANGES`, and `nodes` a text for `select`. Raise `CommandRefused` if
-        `select` does not understand the text.
+        `what` is one of `CHANGES`. `nodes` says which nodes, in the form of the argument `text` of
+        `select`. Raise `CommandRefused`, as `select` does, if it can't be used.
         """
         fleet = self._fleet
         names = select(fleet, what, nodes)
@@ -74,8 +74,9 @@ def select(fleet: Fleet, what: str, text: str) -> list[str]:
 
     The text is `all`; or a nodeset of xnames, host names, and parts of the machine such as
     `x1000c7`, which stand for the nodes in them; or a share such as `10%`, for nodes chosen at
-    random. It is a share of the silent nodes if `what` is `revive`, otherwise of the nodes that
-    send heartbeats. Raise `CommandRefused` if the text is anything else.
+    random: among the silent nodes if `what` is `revive`, otherwise among the nodes that send
+    heartbeats. Raise `CommandRefused` if the text is anything else, or names something of which the
+    fleet has no node.
     """
     text = text.strip()
     if not text:
@@ -117,7 +118,7 @@ def describe_fleet(fleet: Fleet) -> str:
 
 
 class CommandLines(LineOnlyReceiver):
-    """Reads commands from standard input, one a line, and prints what was done."""
+    """Reads commands to a fleet from standard input, one per line, and prints what each one did."""
 
     delimiter = b"\n"
     MAX_LENGTH = _LONGEST_LINE
@@ -138,18 +139,18 @@ class CommandLines(LineOnlyReceiver):
         print(said, file=self._out, flush=True)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Print that a line is too long, and read on."""
+        """Print that a line is too long, and continue to read."""
         print(f"a command has at most {_LONGEST_LINE} characters", file=self._out, flush=True)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Read no more commands; the fleet goes on."""
+        """Do nothing when standard input ends: the fleet continues to run."""
 
 
 class ControlServer:
     """An HTTP server that takes commands to a fleet.
 
-    `GET /fleet` shows the fleet. `POST /kill` cuts the power of nodes, `/freeze` makes them hang,
-    `/revive` brings them back; the body of each is a nodeset.
+    `GET /fleet` shows the fleet. `POST /kill` cuts the power of nodes, `POST /freeze` makes nodes
+    hang, and `POST /revive` brings nodes back. The body of a POST says which nodes: see `select`.
     """
 
     _app = Klein()

@@ -44,11 +44,11 @@ _LIVE_PERIOD: Final = 1.0
 async def run_demo(
     reactor: Any, options: DemoOptions, out: TextIO, *, warntime: int = _WARNTIME
 ) -> None:
-    """Run the demonstration, which takes about 4.5 times `warntime` seconds, and print it to `out`.
+    """Run the demonstration, and report on `out` what happens.
 
-    With the option `live`, the fleet is larger, and the demonstration goes on until it is
-    interrupted. Raise `RuntimeError` if hbtd ends before it serves, and `TimeoutError` if it does
-    not serve within 20 seconds.
+    It takes about 4.5 times `warntime` seconds. With the option `live`, the fleet is larger, and
+    the demonstration goes on until it is interrupted. Raise `RuntimeError` if the process of hbtd
+    ends before it serves requests, and `TimeoutError` if it does not serve within 20 seconds.
     """
     transcript = Transcript(reactor, out)
     say = transcript.say
@@ -187,7 +187,10 @@ class _Hbtd(ProcessProtocol):
 
     def __init__(self) -> None:
         self.url: Deferred[str] = Deferred()
-        """A Deferred of hbtd's base URL, once it serves; fails with `RuntimeError` if hbtd ends."""
+        """Fires with hbtd's base URL once hbtd serves requests.
+
+        It fails with `RuntimeError` if hbtd ends before.
+        """
 
         self._waiting: list[Deferred[int]] = []
         self._status: int | None = None

@@ -9,7 +9,10 @@ from hbtd.net.tls import client_policy
 
 
 def split_url(url: str) -> SplitResult:
-    """Return a base URL's parts. Raise `ValueError` unless it is http or https, with a host."""
+    """Return the parts of a base URL.
+
+    Raise `ValueError` unless the URL has the scheme `http` or `https`, and a host.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("not an http or https URL with a host")
@@ -21,8 +24,9 @@ def client_endpoint(
 ) -> IStreamClientEndpoint:
     """Return an endpoint that connects to a URL's host, over TLS if the scheme is https.
 
-    `trust` is `insecure`, `system` or the path of a PEM bundle, as in `hbtd.net.tls.client_policy`.
-    Raise `ValueError` if the URL can't be used, and `TLSUnusable` if the bundle can't.
+    `trust` says which servers are trusted: `insecure` for all servers, `system` for those with a
+    certificate of the operating system's authorities, or the path of a PEM bundle of authorities.
+    Raise `ValueError` if the URL can't be used, and `TLSUnusable` if the bundle can't be used.
     """
     parts = split_url(url)
     host = parts.hostname

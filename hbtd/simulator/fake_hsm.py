@@ -1,9 +1,10 @@
 """A fake Hardware State Manager: a table of component states with a REST API.
 
-The fake has the part of the API that hbtd uses, that by which others change the table, and the
-drawbacks of the real HSM: updates are applied one after another, each component takes time, an
-update continues after its client has disconnected, and one invalid name leads to the rejection of
-the whole update. It answers in the words of a recorded real HSM, whose 400 has two meanings.
+The fake offers the part of HSM's API that hbtd uses, and the part by which other programs change
+the table. It has the drawbacks of the real HSM: updates are applied one after another, each
+component takes time, an update continues after its client has disconnected, and one invalid name
+leads to the rejection of the whole update. Its answers have the texts of a recorded real HSM, which
+answers 400 to an invalid update as well as when its database fails.
 """
 
 from collections import deque
@@ -40,7 +41,7 @@ from hbtd.simulator.hsm_table import (
 BASES: Final = frozenset(
     ("", "hsm/v1", "hsm/v2", "hsm/smd/v1", "hsm/smd/v2", "apis/smd/hsm/v1", "apis/smd/hsm/v2")
 )
-"""The paths below which HSM's API is, without slashes around them."""
+"""The paths below which HSM's API is served, without a slash at either end."""
 
 _GARBAGE: Final = b"\x00\x07this is no HTTP response\r\n\r\n"
 
@@ -62,10 +63,11 @@ class _Problem(Exception):
 class FakeHSM:
     """A Hardware State Manager's table, and the Klein application that serves it.
 
-    The API is served under the base paths of a real HSM and of the gateways before it, `BASES`, and
-    any other path is answered with 404, so that a wrong `--sm_url` is noticed. Every valid xname is
-    a known component, unless the behaviour says otherwise. Requests below `/control` show and
-    change the fake's behaviour, list and clear the updates, and change or replace the table.
+    The API is served under `BASES`, the base paths of a real HSM and of the gateways in front of
+    it. Any other path is answered with 404, so that a wrong `--sm_url` is noticed. An update adds
+    the components that the table lacks, unless `behaviour.discovers` is false. Requests below
+    `/control` show and change the fake's behaviour, list and clear the updates, and change or
+    replace the table.
 
     All delays are measured by `clock`. `on_update`, if given, is called with each `Update` that has
     just been applied.
@@ -92,7 +94,7 @@ class FakeHSM:
 
     @property
     def components(self) -> dict[str, ComponentState]:
-        """The rows of the table by xname in normal form."""
+        """The rows of the table, by xname in normal form."""
         return self.table.rows
 
     def resource(self) -> IResource:
@@ -101,7 +103,7 @@ class FakeHSM:
         return resource
 
     def clear(self) -> None:
-        """Empty `updates` and `components`; updates in the queue will still be applied."""
+        """Empty `updates` and `components`; updates that wait in the queue are still applied."""
         self.updates.clear()
         self.components.clear()
 

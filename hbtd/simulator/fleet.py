@@ -70,7 +70,8 @@ class Fleet(Service):
     `clock` also dates the heartbeats, so its seconds must be Unix time, as those of Twisted's
     reactors are. `endpoint` connects to the host of `url`, the base URL of hbtd's API;
     `client_endpoint` makes one. All random numbers are drawn from `random`. `on_answer`, if given,
-    is called with a node's name and the seconds from when its heartbeat was due to its 2xx answer.
+    is called for each heartbeat that gets a 2xx answer, with the node's name and the seconds
+    between the due time of the heartbeat and the answer.
     The constructor raises `ValueError` if a number is out of range or `url` can't be used.
     """
 
@@ -100,7 +101,7 @@ class Fleet(Service):
         """Names of the nodes that `freeze` has made hang; read-only."""
 
         self.hostnames = {_hostname(number): name for number, name in enumerate(names, 1)}
-        """Names of all nodes by their host names; read-only."""
+        """The xnames of all nodes, by host name; read-only."""
 
         self.statistics = Statistics()
         """Counts and latencies of the heartbeats so far."""
@@ -153,8 +154,8 @@ class Fleet(Service):
     def kill(self, names: Iterable[str]) -> None:
         """Power nodes off, including frozen ones. Raise `KeyError` if a name is unknown.
 
-        Their heartbeats that have not been sent are dropped. Heartbeats already sent can't be
-        withdrawn from a shared connection, and are counted as usual.
+        Heartbeats of these nodes that have not been sent are dropped. Heartbeats already sent can't
+        be withdrawn from a shared connection, and are counted as usual.
         """
         for node in self._find(names):
             self._switch_off(node)
@@ -165,8 +166,8 @@ class Fleet(Service):
     def freeze(self, names: Iterable[str]) -> None:
         """Make nodes hang; killed nodes stay killed. Raise `KeyError` if a name is unknown.
 
-        A frozen node makes no new heartbeats. If a heartbeat of it waits for a connection already,
-        that is still sent.
+        A frozen node makes no new heartbeats, but a heartbeat that already waits for a connection
+        is still sent.
         """
         for node in self._find(names):
             if node.name in self.beating:
@@ -177,7 +178,7 @@ class Fleet(Service):
         """Bring killed and frozen nodes back. Raise `KeyError` if a name is unknown.
 
         A frozen node resumes its old schedule. A killed node boots: it sends a heartbeat at once,
-        and another one every period from now on.
+        and then one heartbeat per period.
         """
         for node in self._find(names):
             if node.name in self.frozen:
@@ -203,7 +204,7 @@ class Fleet(Service):
         return self._random.sample(candidates, round(share * len(candidates)))
 
     def __contains__(self, name: str) -> bool:
-        """Return whether there is a node of this name."""
+        """Return whether the fleet has a node of this name."""
         return name in self._nodes
 
     def _find(self, names: Iterable[str]) -> list[_Node]:

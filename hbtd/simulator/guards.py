@@ -1,4 +1,4 @@
-"""Guards of a fake HSM, which demand a client certificate or a bearer token."""
+"""Access control for a fake HSM: client certificates and bearer tokens."""
 
 import hmac
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from hbtd.net.tls import Identity, server_context
 
 @implementer(IOpenSSLContextFactory)
 class StrictServerOptions:
-    """A context factory for `listenSSL`; clients must present a certificate."""
+    """A TLS context factory for `listenSSL` that demands a certificate of every client."""
 
     def __init__(
         self,
@@ -27,22 +27,25 @@ class StrictServerOptions:
         authorities: Sequence[Certificate],
         lists: Sequence[CertificateRevocationList] = (),
     ) -> None:
-        """Serve with `identity`; clients need a certificate that one of `authorities` signed.
+        """Make a context that serves with `identity`, the server's certificate and its key.
 
-        With revocation `lists`, of which each authority needs one, it must not be revoked.
+        A client needs a certificate that one of `authorities` signed. `lists` are certificate
+        revocation lists. If there are any, each authority needs one, and a client's certificate
+        must not be revoked.
         """
         self._context = server_context(identity, authorities, lists, required=True)
 
     def getContext(self) -> SSL.Context:
-        """Return the context, the same for each new connection."""
+        """Return the TLS context, which all connections share."""
         return self._context
 
 
 @implementer(IResource)
 class TokenGuard:
-    """Answers requests without the bearer token in a file with 401, except below `/control`.
+    """A resource that lets only requests with the right bearer token pass to another resource.
 
-    The file is read for each request, so that its token can be replaced at any time.
+    Other requests are answered with 401, except for requests below `/control`, which need no token.
+    The token is read from a file for each request, so that it can be replaced at any time.
     """
 
     isLeaf = True

@@ -1,8 +1,8 @@
 """HSM's table: the states of components, and the rules by which they change.
 
 The rules are those of a recorded real HSM (hms-smd 2025-11): an update may name components that are
-not in the table, and components whose present state does not permit the new one. It succeeds
-nevertheless, and these components are not changed.
+not in the table, and components whose current state does not permit the new state. Such an update
+succeeds, but does not change these components.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ _ALWAYS_FITS: Final = ("Ready", "OK")
 
 @dataclass
 class ComponentState:
-    """A component's row in the table."""
+    """The row of one component in HSM's table."""
 
     state: str
     flag: str
@@ -35,7 +35,10 @@ class ComponentState:
     """Whether the component is in service; operators can take it out of service."""
 
     def fits(self, state: str, flag: str) -> bool:
-        """Return whether an update to `state` and `flag`, which is not forced, changes the row."""
+        """Return whether an update to `state` and `flag` changes the row, unless it is forced.
+
+        A row whose state is `Off` is changed only by an update to `Ready` and `OK`.
+        """
         return self.state != "Off" or (state, flag) == _ALWAYS_FITS
 
 
@@ -49,11 +52,11 @@ class Selection:
     flags: Collection[str] = ()
     enabled: Collection[str] = ()
     state_only: bool = False
-    """Whether the answer has only states."""
+    """Whether the answer has only the ID, type, state and flag of each component."""
 
     @classmethod
     def read(cls, query: Mapping[str, object]) -> "Selection":
-        """Return the selection in a query, whose values come from a URL or a JSON object."""
+        """Return the selection that a query describes, with values from a URL or from JSON."""
         return cls(
             names=_texts(query.get("id")),
             types=_texts(query.get("type")),
@@ -64,7 +67,7 @@ class Selection:
         )
 
     def matches(self, name: str, row: ComponentState) -> bool:
-        """Return whether a component's row is selected, without regard to `names`."""
+        """Return whether all fields but `names` select the row of the component `name`."""
         return all(
             not wanted or value.lower() in {each.lower() for each in wanted}
             for wanted, value in (
@@ -85,9 +88,10 @@ class HSMTable:
     def update(
         self, names: Iterable[str], state: str, flag: str, message: str, *, discovers: bool
     ) -> None:
-        """Apply a bulk update to valid names.
+        """Apply a bulk update to the components `names`, which must be valid xnames.
 
-        `discovers` says whether a component that has no row is added; otherwise it is ignored.
+        Rows whose state does not permit the new state stay unchanged. If `discovers` is true,
+        components that have no row are added; otherwise they are ignored.
         """
         for name in map(xnames.normalise, names):
             row = self.rows.get(name)
@@ -98,7 +102,7 @@ class HSMTable:
                 row.state, row.flag, row.message = state, flag, message
 
     def force(self, rows: Mapping[str, ComponentState]) -> None:
-        """Set rows by name, in any spelling, whatever their states are: as other writers can."""
+        """Set rows, by xname in any spelling, even where their current states do not permit it."""
         self.rows.update((xnames.normalise(name), row) for name, row in rows.items())
 
     def select(self, selection: Selection) -> Iterator[tuple[str, ComponentState]]:
@@ -123,7 +127,7 @@ def invalid_state(state: str, flag: str) -> str | None:
 def read_rows(words: Mapping[str, object]) -> dict[str, ComponentState]:
     """Return the rows of a table written as `{"x0c0s0b0n0": "Ready/Warning"}`.
 
-    Raise `ValueError`, whose text names the component, if a name or a state is invalid.
+    Raise `ValueError`, whose text names the component, if a name, state or flag is invalid.
     """
     rows = {}
     for name, word in words.items():
@@ -136,7 +140,10 @@ def read_rows(words: Mapping[str, object]) -> dict[str, ComponentState]:
 
 
 def document(name: str, row: ComponentState, *, state_only: bool = False) -> dict[str, object]:
-    """Return a component as a JSON object of HSM's API, with all fields or only its state."""
+    """Return a component's row as a JSON object of HSM's API.
+
+    With `state_only`, the object has only the ID, type, state and flag.
+    """
     component_type = xnames.component_type(name)
     shown: dict[str, object] = {
         "ID": name,

@@ -1,7 +1,7 @@
 """The connections that a fleet's nodes share: a small, fast HTTP/1.1 client.
 
-treq and twisted.web's agent are not used: they need several times as long for a heartbeat as hbtd,
-so a benchmark of hbtd would measure the speed of the fleet.
+treq and twisted.web's agent are not used, because each heartbeat would take them several times as
+long as it takes hbtd: a benchmark of hbtd would measure the speed of the fleet.
 """
 
 from collections import deque
@@ -55,7 +55,7 @@ class Beat:
     """When the heartbeat was due, in seconds of the fleet's clock."""
 
     withdrawn: bool = False
-    """Whether to drop the heartbeat, without reporting an outcome, if it is not sent yet."""
+    """Whether to drop the heartbeat, without reporting an outcome, if it has not been sent yet."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ class _Connection(Protocol):
             self._answered(status, reusable)
 
     def on_message_complete(self) -> None:
-        """Note a complete answer, to be handled when httptools, which calls this, has returned."""
+        """Store the status of a complete answer, which is handled once the parser has returned."""
         self._answers.append((self._parser.get_status_code(), self._parser.should_keep_alive()))
 
     def _answered(self, status: int, reusable: bool) -> None:

@@ -20,11 +20,11 @@ class Kind(NamedTuple):
     text: str
     """The line to print; `{}` stands for the place."""
     change: str
-    """The change of the nodes: `kill` or `freeze`."""
+    """What happens to the nodes: `kill` or `freeze`."""
     level: int
-    """What fails: a part of the machine, as an index of `LEVELS`, or a node, `len(LEVELS)`."""
+    """What fails: the index of a part of the machine in `LEVELS`, or `len(LEVELS)` for a node."""
     seconds: tuple[float, float]
-    """The shortest and the longest duration, in seconds."""
+    """The shortest and the longest duration of such a mishap, in seconds."""
     weight: int
     """The frequency of this kind, relative to the other kinds."""
 

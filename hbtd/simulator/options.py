@@ -170,9 +170,10 @@ class HSMOptions(_Options):
             raise usage.UsageError("--tls_client_ca takes --tls_cert and --tls_key")
 
     def costs_by_state(self) -> dict[str, float]:
-        """Return the milliseconds per component that a PATCH takes, by the new state.
+        """Return the duration of a PATCH, in milliseconds per component, by the state that it sets.
 
-        Only states for which an option is given are included (`Behaviour.cost_ms_by_state`).
+        States whose option has no value are left out. The result is for
+        `Behaviour.cost_ms_by_state`.
         """
         costs = {"Ready": self["ready_cost_ms"], "Standby": self["standby_cost_ms"]}
         return {state: cost for state, cost in costs.items() if cost is not None}
