@@ -20,8 +20,9 @@ _LONGEST_SLEEP = 1.0
 def wait(run: Invocation) -> int:
     """Wait until each of the named components is in one of the states that `--state` lists.
 
-    hbtd is asked repeatedly, for `--timeout` seconds at most. Then the exit status is 1 if some
-    components are in other states, and 3 if hbtd could not be reached or was busy when last asked.
+    hbtd is asked repeatedly, for `--timeout` seconds at most. After that time, the exit status is 1
+    if some components are in other states, and 3 if hbtd could not be reached or was busy when last
+    asked.
     """
     options = run.options
     names = run.names()
@@ -57,7 +58,7 @@ def wait(run: Invocation) -> int:
 
 
 def _missing(run: Invocation, names: str, wanted: set[str]) -> tuple[bool, str]:
-    """Return whether any component is in a state that is not `wanted`, and a text that names those.
+    """Return whether any component is in a state that is not `wanted`, and a text with their names.
 
     `names` is the nodeset of the components to look at, empty for all in `--under`. hbtd is asked
     only for those in other states, so that its answer is short when few are left.
@@ -139,9 +140,9 @@ _NOT_FORGOTTEN = {
 def forget(run: Invocation) -> int:
     """Make hbtd forget the named components.
 
-    The exit status is 1 if some are not forgotten: because they are not tracked, or were forgotten
-    a short time ago, because several components have sent the given host name or NID, or because
-    the user answers no when asked.
+    The exit status is 1 if some components are not forgotten. The reasons may be that they are not
+    tracked, that they were forgotten a short time ago, that several components have sent the given
+    host name or NID, or that the user answers no when asked.
     """
     options = run.options
     names = run.names()
@@ -173,7 +174,7 @@ def forget(run: Invocation) -> int:
 
 
 def params(run: Invocation) -> int:
-    """Print the named parameters, or all; before that, change those that are given a value."""
+    """Change the named parameters that are given a value; then print the named ones, or all."""
     words = run.options.parameters
     before = run.api.get("/params")
     known = {name.lower(): name for name in before}

@@ -19,10 +19,10 @@ DEFAULT_URL = "https://localhost:28500"
 
 
 class Parser(ArgumentParser):
-    """A parser of arguments whose error messages are one line."""
+    """A parser of arguments that reports each error in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with status 2, after one line that says what is wrong."""
+        """Print an error message in one line, and exit with status 2."""
         command = self.prog.split()[0]
         print(f"{command}: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(USAGE)
@@ -55,14 +55,14 @@ _GROUPS = {
 
 
 class Parsers(NamedTuple):
-    """The parser of hbtctl's command line, and those of its commands, by command."""
+    """The parser of hbtctl's command line, and the parsers of its commands, by command name."""
 
     main: ArgumentParser
     commands: Mapping[str, ArgumentParser]
 
 
 def make_parsers(environ: Mapping[str, str]) -> Parsers:
-    """Return hbtctl's parsers; some default values come from the environment variables."""
+    """Return hbtctl's parsers; some defaults come from the environment variables `environ`."""
     main = Parser(
         prog="hbtctl",
         usage="hbtctl [OPTION...] COMMAND [ARGUMENT...]",
@@ -99,7 +99,11 @@ def make_parsers(environ: Mapping[str, str]) -> Parsers:
 
 
 def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
-    """Return the options in `arguments`; if one is wrong, exit with status 2 and a message."""
+    """Return the options in `arguments`.
+
+    If an option or argument can't be used, print a message and exit with status 2. If no command is
+    given, print the help and exit with status 0.
+    """
     parsers = make_parsers(environ)
     _check_options(arguments, parsers)
     options, rest = parsers.main.parse_known_args(list(_with_times(arguments)))

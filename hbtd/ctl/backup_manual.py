@@ -11,7 +11,7 @@ _EXAMPLE = "hbtd-backup /var/lib/hbtd/hbtd.sqlite /backup/hbtd-$(date +%F).sqlit
 
 
 def page() -> str:
-    """Return the manual page in roff."""
+    """Return the manual page of hbtd-backup in roff."""
     lines = [
         '.\\" Written by make docs from hbtd/store/backup.py.',
         f'.TH HBTD-BACKUP 8 "" "hbtd {__version__}" "System Administration"',

@@ -1,4 +1,4 @@
-"""The client of hbtd's API: one connection at a time, over TLS, TCP or a Unix socket."""
+"""A client of hbtd's API that uses one connection at a time: TLS, TCP or a Unix socket."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ _OF_GATEWAYS = (502, 504)
 _NAMED = re.compile(r"[A-Za-z][A-Za-z0-9._@-]{0,30}:")
 
 Query = Mapping[str, object]
-"""Parameters of a query; those that are `None` or empty are left out."""
+"""Query parameters by name; a parameter whose value is `None` or empty is not sent."""
 
 
 class Target(NamedTuple):
@@ -60,7 +60,7 @@ class Settings(NamedTuple):
     command: str = "hbtctl"
     """The name of the command, sent as `User-Agent`, for hbtd's log."""
     longest: float = 60.0
-    """Seconds after which an incomplete answer is given up, even if data keeps arriving."""
+    """Seconds after which a call fails if its answer is incomplete, even if data keeps arriving."""
 
 
 class Answer(NamedTuple):
@@ -122,11 +122,11 @@ def read_token(path: str) -> str:
 
 
 class Client:
-    """A client of hbtd's API, whose calls are bounded in time and in size.
+    """A client of hbtd's API that limits the time and the size of each answer.
 
-    The setting `timeout` limits, in seconds, how long connecting takes, and how long the server may
-    send nothing; `longest`, how long a whole answer takes. No connection is made before the first
-    call.
+    The setting `timeout` is the most seconds that connecting may take, and the most seconds for
+    which the server may send nothing. The setting `longest` is the most seconds that a whole answer
+    may take. No connection is made before the first call.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -156,7 +156,7 @@ class Client:
         return sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
 
     def get(self, path: str, query: Query | None = None) -> Any:
-        """Return the answer to a GET, decoded from JSON; raise `Failure` if it is not a success."""
+        """Return the answer to a GET, decoded from JSON; raise `Failure` if the request fails."""
         return self.call("GET", path, query).json()
 
     def call(
@@ -167,9 +167,9 @@ class Client:
         body: object = None,
         expected: tuple[int, ...] = (),
     ) -> Answer:
-        """Return the answer to a request, if it is a success or its status is in `expected`.
+        """Return the answer to a request, if its status is 2xx or in `expected`.
 
-        Raise `Failure` otherwise, with the reason that hbtd gives. If the server has closed the
+        Otherwise raise `Failure` with the reason that hbtd gives. If the server has closed the
         connection since the last call, send the request on a new one.
         """
         reused = self._connection is not None

@@ -40,7 +40,7 @@ def _seconds(text: str) -> float:
 
 
 def period(text: str) -> float:
-    """Return an argument as seconds; raise `ArgumentTypeError` unless it is 0.01 or more."""
+    """Return an argument as seconds; raise `ArgumentTypeError` if it is no number from 0.01 on."""
     seconds = _seconds(text)
     if seconds < 0.01:
         raise ArgumentTypeError(f"{text!r} seconds are too short")
@@ -305,4 +305,4 @@ COMMANDS = (
         _add_completion,
     ),
 )  # fmt: skip
-"""All commands, in the order of the help."""
+"""All commands of hbtctl, in the order in which the help lists them."""

@@ -1,4 +1,4 @@
-"""Completion scripts for bash and zsh, made from the parsers; they don't run hbtctl."""
+"""Completion scripts for bash and zsh, made from hbtctl's parsers; they never run hbtctl."""
 
 from argparse import Action, ArgumentParser
 

@@ -1,8 +1,8 @@
 """Escapes texts from hbtd before they are printed on a terminal.
 
 Nodes choose their hostnames, statuses and timestamps. Such a text could move the terminal's cursor,
-set its title, send input in the user's name, or look like another text. All that comes from hbtd
-passes through `shown` or `shown_json` before it is printed.
+set its title, send input in the user's name, or look like another text. Every text from hbtd passes
+through `shown` or `shown_json` before it is printed.
 """
 
 import json
@@ -15,9 +15,9 @@ _LONGEST = 200
 def shown(text: object, longest: int = _LONGEST) -> str:
     r"""Return a text for a terminal, in which invisible characters are escaped, as in `\x1b`.
 
-    Escaped are control characters, characters that are written from right to left or change the
-    direction of writing, invisible and combining characters, and unassigned ones. A text longer
-    than `longest` characters is cut, and ends in `...`. `None` becomes the empty text.
+    Control characters, invisible, combining and unassigned characters, and characters that are
+    written from right to left or change the direction of writing are escaped. A text longer than
+    `longest` characters is cut, and ends in `...`. `None` becomes the empty text.
     """
     plain = "" if text is None else str(text)
     if len(plain) > longest:

@@ -7,7 +7,7 @@ _MOST = 1 << 20
 
 
 class Event(NamedTuple):
-    """One event: its type, its data, and the ID that a client which reconnects has to send."""
+    """One event: its type, its data, and the ID to send as `Last-Event-ID` when reconnecting."""
 
     type: str
     data: str
@@ -15,11 +15,11 @@ class Event(NamedTuple):
 
 
 class EventParser:
-    """A parser of a stream of Server-Sent Events, which is fed with the bytes as they arrive."""
+    """A parser of a stream of Server-Sent Events, to which the bytes are passed as they arrive."""
 
     def __init__(self, last_id: str = "") -> None:
         self.last_id = last_id
-        """The ID of the last event; before the first event with an ID, the initial one."""
+        """The ID of the last event; until an event has an ID, the ID given to the constructor."""
         self._rest = b""
         self._begun = False
         self._id = last_id

@@ -3,7 +3,7 @@
 YES = 0
 """Exit status: the command succeeded; the answer to its question, if any, is yes."""
 NO = 1
-"""Exit status: a component is not tracked, is not in the state, or was not in time."""
+"""Exit status: the answer is no, such as when a component is not tracked."""
 USAGE = 2
 """Exit status: the command line, or a file that it names, can't be used."""
 UNREACHABLE = 3
@@ -11,7 +11,7 @@ UNREACHABLE = 3
 REFUSED = 4
 """Exit status: hbtd says that the caller may not do this (401, 403)."""
 BROKEN = 5
-"""Exit status: hbtd can't do it at present, or its answer is invalid."""
+"""Exit status: hbtd can't do what was requested at present, or its answer is invalid."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, except for commands that run until Ctrl-C."""
 
@@ -28,28 +28,28 @@ MEANINGS = (
 
 
 class Failure(Exception):
-    """A command could not do what was requested; the message says why, in one line."""
+    """Raised when a command can't do what was requested; the message says why, in one line."""
 
     status = BROKEN
 
 
 class Misused(Failure):
-    """The command line, or a file that it names, can't be used."""
+    """Raised when the command line, or a file that it names, can't be used."""
 
     status = USAGE
 
 
 class Unreachable(Failure):
-    """hbtd can't be reached."""
+    """Raised when hbtd can't be reached, or its certificate is not trusted."""
 
     status = UNREACHABLE
 
 
 class Refused(Failure):
-    """hbtd refuses a request: credentials are missing, or do not permit it."""
+    """Raised when hbtd refuses a request: credentials are missing, or do not permit the request."""
 
     status = REFUSED
 
 
 class Busy(Failure):
-    """hbtd can't do what was requested at present; another attempt may succeed."""
+    """Raised when hbtd can't do what was requested at present; another attempt may succeed."""

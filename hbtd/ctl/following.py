@@ -34,7 +34,7 @@ def follow(
     note: Callable[[str], None],
     sleep: Callable[[float], None],
 ) -> Iterator[Event]:
-    """Yield events without end, beginning after the event with the ID `last_id`.
+    """Yield hbtd's events without end, beginning after the event with the ID `last_id`.
 
     If the connection breaks, connect again and continue after the last event. `note` is called with
     a message when the connection breaks and when it is made again; `sleep` waits for a number of
@@ -66,7 +66,7 @@ def follow(
 
 
 def events(run: Invocation) -> int:
-    """Print the latest transitions, and with `--follow` the next ones as they happen."""
+    """Print the latest transitions of components; with `--follow`, also new ones as they happen."""
     options = run.options
     query = _query(run)
     last = str(options.after) if options.after is not None else _show_latest(run, query)
@@ -145,8 +145,8 @@ def _colour(entry: dict[str, Any]) -> str:
 def watch(run: Invocation, follower: API) -> int:
     """Show what the command `status` shows, and update it whenever a transition happens.
 
-    Events are read from `follower`, a second client of hbtd, in a thread. On a terminal the screen
-    is redrawn; elsewhere each new summary is printed below the last.
+    Events are read in a thread from `follower`, a second client of hbtd. On a terminal, the screen
+    is redrawn; elsewhere each new summary is printed below the previous one.
     """
     queue: Queue[Event | str | Failure] = Queue()
     query = _query(run)

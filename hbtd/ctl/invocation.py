@@ -1,4 +1,4 @@
-"""The objects that a command of hbtctl is run with: the API, the terminal, the options."""
+"""The objects that a command of hbtctl uses when it runs: the API, the terminal, the options."""
 
 import time
 from argparse import Namespace
@@ -14,7 +14,7 @@ from hbtd.ctl.terminal import Terminal
 from hbtd.formats.nodesets import natural_key
 
 PAGE = 1000
-"""The number of list entries that one request asks for."""
+"""The most entries of a list that one request asks for."""
 
 _STATES = {"ok": "healthy", "alive": "healthy,warned", "silent": "warned,dead"}
 
@@ -33,7 +33,7 @@ class API(Protocol):
         body: object = None,
         expected: tuple[int, ...] = (),
     ) -> Answer:
-        """Return the answer to a request, if it is a success or its status is `expected`."""
+        """Return the answer to a request, if its status is 2xx or in `expected`."""
 
     def stream(self, path: str, query: Query, last_id: str, silence: float) -> Iterator[bytes]:
         """Yield the bytes of an endless answer as they arrive; see `Client.stream`."""
@@ -50,7 +50,7 @@ class Invocation:
     terminal: Terminal
     options: Namespace
     clock: Callable[[], float] = time.monotonic
-    """Returns the seconds of a monotonic clock, for durations."""
+    """A function that returns the seconds of a monotonic clock, to measure durations."""
     sleep: Callable[[float], None] = time.sleep
 
     @property
@@ -115,7 +115,7 @@ class Invocation:
 
 
 def server_states(text: str | None, also: str = "") -> str | None:
-    """Return states that a user gave, translated to the words of hbtd's API.
+    """Return the states that a user has given, translated to the words of hbtd's API.
 
     `text` and the result have states separated by commas. Users may also write `ok`, `alive` and
     `silent`, and the word `also`, which is not translated. Raise `Misused` for any other word.

@@ -29,7 +29,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Component], str]]] = {
     "source": ("SOURCE", lambda c: shown_source(c) or "-"),
     "hsm": ("HSM", lambda c: shown_hsm(c.get("HSM"))),
 }
-"""The columns of `list`: name, header, and the text for a component."""
+"""The columns of `list` by name: the header, and a function that returns a component's text."""
 
 _TABLE = ("xname", "nid", "state", "since", "age", "hsm")
 
@@ -48,8 +48,8 @@ def shown_source(component: Component) -> str:
 def shown_hsm(hsm: dict[str, Any] | None) -> str:
     """Return a text that says whether HSM was told of a component's state or, if not, why.
 
-    `hsm` is the field about HSM in hbtd's answer. Return `-` if it is `None`, or says that hbtd
-    does not know.
+    `hsm` is the field `HSM` of the component in hbtd's answer. Return `-` if the field is `None`,
+    or if hbtd does not know whether HSM was told.
     """
     if not hsm or hsm.get("State") in (None, "unknown"):
         return "-"
@@ -106,7 +106,7 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
 
 
 def list_components(run: Invocation) -> int:
-    """Print one component per line.
+    """Print the selected components, one per line.
 
     The exit status is 1 if some components that were named are not tracked.
     """
@@ -150,7 +150,10 @@ def _unknown(run: Invocation, unknown: str) -> int:
 
 
 def why(run: Invocation) -> int:
-    """Print all that hbtd knows of components, and why each is in its state."""
+    """Print all that hbtd knows of the named components, and why each is in its state.
+
+    The exit status is 1 if some of the components are not known.
+    """
     from urllib.parse import quote
 
     status = YES
@@ -231,7 +234,10 @@ def _fact(run: Invocation, name: str, text: str) -> None:
 
 
 def transition_line(entry: Component, *, named: bool = False) -> str:
-    """Return an entry of the log in one line, with the component's name if `named` is true."""
+    """Return a transition, an entry of hbtd's log, as one line of text.
+
+    If `named` is true, the line has the component's name.
+    """
     who = f"{shown(entry['XName']):16} " if named else ""
     judge = f" ({shown(entry['Judge'], 60)})" if entry.get("Judge") else ""
     return (

@@ -29,9 +29,9 @@ def run(
     out: TextIO,
     err: TextIO,
 ) -> int:
-    """Run one command, and return its exit status.
+    """Run the command that the arguments `words` give, and return its exit status.
 
-    Raise `SystemExit` for `--help`, `--version`, and a wrong command line.
+    Raise `SystemExit` for `--help`, for `--version`, and for an invalid command line.
     """
     options = arguments.parse(words, environ)
     terminal = Terminal(stdin, out, err, environ)

@@ -13,7 +13,7 @@ from hbtd.ctl.failures import MEANINGS
 
 
 def page() -> str:
-    """Return the manual page in roff."""
+    """Return the manual page of hbtctl in roff."""
     main, commands = make_parsers({})
     common = {name for action in options(main) for name in action.option_strings}
     lines = [

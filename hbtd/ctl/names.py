@@ -1,8 +1,8 @@
 """Names on the command line: nodesets, xnames, NIDs and hostnames.
 
 hbtd itself expands nodesets, and finds components by NIDs and hostnames. This module only joins
-names, reads them from standard input, and divides them if a query would become too long. Groups
-(`@compute`) are those of this host, so ClusterShell resolves them here.
+names, reads them from standard input, and divides them if a query would become too long. A group
+such as `@compute` is one of ClusterShell's groups on this host, so it is expanded here.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import TextIO
 from hbtd.ctl.failures import Misused
 
 LONGEST = 6000
-"""The most characters of names in one query: servers may reject a line of more than 8 KiB."""
+"""The most characters of names in one query: servers may reject request lines over 8 KiB."""
 
 
 def joined(words: Sequence[str], stdin: TextIO) -> str:
@@ -28,9 +28,9 @@ def joined(words: Sequence[str], stdin: TextIO) -> str:
 
 
 def hint(unknown: str) -> str:
-    """Return advice on names that hbtd does not know, if they look like a mistake.
+    """Return advice on names that hbtd does not know, if they look like a mistake of the user.
 
-    An example is a state that is given as a name. The result is empty if there is no advice.
+    A state that is given as a name is such a mistake. If there is no advice, the text is empty.
     """
     for name in unknown.split(","):
         if name.lower() in ("ok", "healthy", "warned", "dead", "alive", "silent"):
@@ -43,8 +43,8 @@ def hint(unknown: str) -> str:
 def portions(names: str, longest: int = LONGEST) -> Iterator[str]:
     """Yield a nodeset in portions, each of them short enough for one query.
 
-    A portion is shorter than `longest` characters if it has several names. If there are no names,
-    one empty portion is yielded.
+    A portion with several names is shorter than `longest` characters. If there are no names, one
+    empty portion is yielded.
     """
     portion = ""
     for name in re.findall(r"(?:[^,\[]|\[[^\]]*\]?)+", names):

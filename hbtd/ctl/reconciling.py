@@ -1,4 +1,4 @@
-"""The command `reconcile`: compares HSM's table with hbtd, and has it corrected."""
+"""The command `reconcile`: compares HSM's table with what hbtd knows, and has it corrected."""
 
 from typing import Any
 
@@ -29,8 +29,9 @@ _GROUPS = (
 
 
 def reconcile(run: Invocation) -> int:
-    """Have hbtd compare HSM's table; print the differences, and what hbtd does about each.
+    """Have hbtd compare HSM's table with what hbtd knows, and correct the table.
 
+    Print the differences, and what hbtd does about each. In a dry run, the table is not corrected.
     The exit status is 1 if some differences remain, or in a dry run if there are any.
     """
     dry_run = run.options.dry_run
@@ -45,7 +46,7 @@ def reconcile(run: Invocation) -> int:
 
 
 def _wait(run: Invocation, number: int) -> dict[str, Any]:
-    """Return the report of a comparison, when it has come to its end.
+    """Wait until a comparison has ended, and return its report.
 
     Raise `Failure` if it fails, or takes longer than `--timeout`.
     """

@@ -9,7 +9,7 @@ from hbtd.ctl.invocation import Invocation
 
 
 def health(run: Invocation) -> int:
-    """Print the state of hbtd's store, Kafka and HSM.
+    """Print whether hbtd is ready, and the states of its store, of Kafka and of HSM.
 
     The exit status is 1 if hbtd is not ready.
     """
@@ -27,7 +27,7 @@ def health(run: Invocation) -> int:
 
 
 def internals(run: Invocation) -> int:
-    """Print the state of hbtd's internal parts, the answer of `GET /internals`."""
+    """Print the answer to `GET /internals`: the state of hbtd's internal parts."""
     answer = run.api.get("/internals")
     if run.json:
         run.terminal.line(shown_json(answer))
@@ -38,7 +38,7 @@ def internals(run: Invocation) -> int:
 
 
 def outline(value: Any, indent: str) -> Iterator[str]:
-    """Yield lines that show a decoded JSON value; each begins with `indent`, some blanks."""
+    """Yield lines that show a decoded JSON value; each line begins with the blanks in `indent`."""
     pairs = value.items() if isinstance(value, dict) else (("-", each) for each in value)
     for key, inner in pairs:
         name = shown(key) if key == "-" else f"{shown(key)}:"

@@ -26,21 +26,21 @@ class Terminal:
         self.coloured = self.interactive and not dumb and not environ.get("NO_COLOR")
         encoding = (getattr(out, "encoding", None) or "ascii").lower()
         self.draws = encoding.replace("-", "").startswith("utf")
-        """Whether the output can have characters beyond ASCII."""
+        """Whether standard output can show characters beyond ASCII."""
         self._progress = ""
 
     def line(self, text: str = "") -> None:
-        """Print a line on standard output; the caller has escaped `text` (`hbtd.ctl.escaping`)."""
+        """Print a line on standard output; callers must have escaped it (`hbtd.ctl.escaping`)."""
         self.clear_progress()
         print(text, file=self.out)
 
     def note(self, text: str) -> None:
-        """Print a message for the user on standard error, escaped."""
+        """Escape a message for the user, and print it on standard error."""
         self.clear_progress()
         print(f"hbtctl: {shown(text, 4000)}", file=self.err, flush=True)
 
     def progress(self, text: str) -> None:
-        """Show the progress of a command, on standard error and only on a terminal."""
+        """Show the progress of a command on standard error, if that is a terminal."""
         if self.err.isatty():
             self.clear_progress()
             self._progress = f"hbtctl: {shown(text, 120)} ..."
@@ -53,7 +53,7 @@ class Terminal:
             self._progress = ""
 
     def paint(self, text: str, state: str) -> str:
-        """Return a text in the colour of a state, if the output is coloured."""
+        """Return a text in the colour of a state; unchanged if the output is not coloured."""
         colour = _COLOURS.get(state)
         return f"\x1b[{colour}m{text}\x1b[0m" if self.coloured and colour else text
 
@@ -65,7 +65,7 @@ class Terminal:
         *,
         titles: bool = True,
     ) -> None:
-        """Print a table; the caller has escaped its texts (`hbtd.ctl.escaping`).
+        """Print a table; callers must have escaped its texts (`hbtd.ctl.escaping`).
 
         `states` has the state of each row, for its colour; `titles` says whether `headers` are
         printed. On a terminal with colours, a table of up to `_PRETTIEST` rows is fitted to the

@@ -9,17 +9,17 @@ _OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?Z?")
 
 
 def shown_time(text: object) -> str:
-    """Return a time of RFC 3339 as `2026-11-26 18:56:00`, and `-` if there is none."""
+    """Return an RFC 3339 time in the form `2026-11-26 18:56:00`; `-` if `text` is not a string."""
     if not isinstance(text, str):
         return "-"
     return shown(text[:19].replace("T", " "), 19)
 
 
 def full_time(text: str | None, now: datetime | None = None) -> str | None:
-    """Return a time of day, `18:56` or `18:56:00`, as the latest such moment up to `now`.
+    """Convert a time of day to the date and time of its latest occurrence up to `now`.
 
-    `now` is by default the present time. The result is in the format of RFC 3339, in UTC. Any other
-    text, and `None`, is returned unchanged.
+    The time of day is a text such as `18:56` or `18:56:00`, in UTC; `now` is by default the current
+    time. The result is in the format of RFC 3339. `None`, or any other text, is returned unchanged.
     """
     if text is None or not _OF_DAY.fullmatch(text):
         return text

@@ -48,7 +48,7 @@ class Group:
 
 
 def grouped(components: list[Component]) -> Group:
-    """Return the whole machine as a group, with each component at its place.
+    """Return the whole machine as a group of nested groups, with each component in its place.
 
     The place of a component is derived from its xname.
     """
@@ -88,7 +88,7 @@ def _path(machine: Group, place: str, counts: dict[str, int]) -> list[Group]:
 
 
 def tree(run: Invocation) -> int:
-    """Print the machine as a tree, in which uniform parts are one line.
+    """Print the machine as a tree; a part whose components are all in one state is one line.
 
     The exit status is 1 if some components that were named are not tracked.
     """

@@ -77,7 +77,7 @@ class Behaviour:
     components, as those of the real HSM do."""
 
     lists: bool = True
-    """Whether requests for lists of components are answered; otherwise their answer is 404."""
+    """Whether components can be listed; otherwise requests for lists are answered with 404."""
 
     read_ms: float = 0.0
     """The simulated duration of a read of the table, in milliseconds."""

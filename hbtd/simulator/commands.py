@@ -31,7 +31,7 @@ _NAMES_SHOWN: Final = 4
 
 
 def describe_update(update: Update) -> str:
-    """Return a line that describes an applied update, and begins with its local time."""
+    """Return a line that describes an applied update, with the local time at its beginning."""
     when = datetime.fromtimestamp(update.applied or update.received)
     shown = " ".join(update.names[:_NAMES_SHOWN])
     more = " ..." if len(update.names) > _NAMES_SHOWN else ""

@@ -189,7 +189,7 @@ class _Hbtd(ProcessProtocol):
         self.url: Deferred[str] = Deferred()
         """Fires with hbtd's base URL once hbtd serves requests.
 
-        It fails with `RuntimeError` if hbtd ends before.
+        It fails with `RuntimeError` if hbtd ends before that.
         """
 
         self._waiting: list[Deferred[int]] = []
