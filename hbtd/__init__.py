@@ -1,6 +1,6 @@
 """hbtd, the Heartbeat Tracking Service.
 
-Nodes of a large machine POST small heartbeats; hbtd notes when each node was last heard, judges
+Nodes of a large machine POST small heartbeats; hbtd records when each node was last heard, judges
 which nodes have started, fallen silent, restarted or died, and tells the Hardware State Manager and
 Kafka. `docs/design.md` describes how the modules work together.
 """

@@ -1,4 +1,4 @@
-"""The console command `hbtd`: the service in the foreground."""
+"""The console command `hbtd`, which runs the service in the foreground."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The monitor: feeds the tracker with heartbeats and sweeps, and passes its judgements on."""
+"""The monitor: takes heartbeats, finds silent components, passes on the tracker's judgements."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -53,7 +53,7 @@ class Monitor:
 
         `journal` commits its judgements, and passes them on to `notifier` and `publisher`;
         `checkpointer` stores the records that heartbeats change. `unheard` returns the components
-        that are judged later, because heartbeats that they have sent may wait to be read.
+        whose judgement is postponed, because heartbeats from them may not have been read yet.
         """
         self._clock = clock
         self._observed = observed
@@ -71,20 +71,20 @@ class Monitor:
             clock, params.current.interval, self._sweep, "the sweep", now=False
         )
         self.now = observed.now
-        """A function that returns the observed time, in seconds."""
+        """A function that returns the current time of the observed clock, in seconds."""
         self.beat_again = tracker.beat_again
-        """Takes the heartbeat of a component if it is healthy, as nearly all are.
+        """A function that takes a heartbeat if the component is healthy, as nearly all are.
 
-        It is `Tracker.beat_again` itself, because each call costs time.
+        It is `Tracker.beat_again` itself, since a further call would cost time for each heartbeat.
         """
         self.running = False
         """Whether the monitor was started, and not stopped since."""
         self.leading = False
-        """Whether this replica is the one that judges."""
+        """Whether this replica is the leader, which is the only replica that judges."""
         self.judged = Counter(dict.fromkeys(Transition, 0))
         """The number of judgements since the start, by transition."""
         self.sweep_seconds = 0.0
-        """The duration of the last sweep in seconds, including other work in between."""
+        """The duration of the last sweep in seconds, including other work between its batches."""
         params.on_change(self._params_changed)
 
     async def start(self) -> None:
@@ -105,11 +105,11 @@ class Monitor:
         self._journal.begin()
 
     def start_observing(self) -> None:
-        """Begin to count observed time, since heartbeats arrive from now on."""
+        """Start the observed clock, because heartbeats can arrive from now on."""
         self._ticking.startService()
 
     def stop_observing(self) -> None:
-        """Stop sweeping and counting observed time, since heartbeats may no longer arrive."""
+        """Stop the sweeps and the observed clock, because heartbeats may no longer arrive."""
         self._sweeping.stopService()
         self._ticking.stopService()
 
@@ -150,14 +150,15 @@ class Monitor:
             self.commit([judgement])
 
     def forget_on_request(self, xname: str) -> str | None:
-        """Forget a component as `forget` does, but a tracked one only once in `errtime` seconds.
+        """Forget a component as `forget` does, but at most once in `errtime` seconds.
 
-        Return the state that it had, in words for the log line of the caller; `None` if it was not
-        tracked.
+        Return the component's last state, in words for the caller's log line, or `None` if the
+        component was not tracked.
 
-        Raise `ForgottenLately`, and forget nothing, if this component was forgotten less than
-        `errtime` seconds ago. Otherwise a node could cause transitions, updates of HSM and log
-        lines without bound, by sending heartbeats and requests to be forgotten in turn.
+        Raise `ForgottenLately`, and forget nothing, if the component is tracked, and was forgotten
+        less than `errtime` seconds ago. Without this limit, a node could cause transitions, updates
+        of HSM and log lines without bound: it would send heartbeats and requests to be forgotten in
+        turn.
         """
         if xname in self._tracker:
             self._forgotten.check(xname, self._clock.seconds(), self._params.current.errtime)
@@ -166,14 +167,14 @@ class Monitor:
         return before
 
     def forgotten(self) -> Deferred[None]:
-        """Return a Deferred that fires when the store has carried out the calls of `forget`."""
+        """Return a Deferred that fires when the store has carried out earlier calls of `forget`."""
         return self._checkpointer.forgotten()
 
     def forget(self, xname: str) -> None:
         """Stop tracking a component, and withdraw unsent alarms about that component.
 
-        This is called if another replica was requested to forget the component; the log of that
-        replica says by whom.
+        This is called when another replica was asked to forget the component. The log of that
+        replica says who asked.
         """
         if self._forget(xname):
             self._log.info(
@@ -181,10 +182,10 @@ class Monitor:
             )
 
     def stop_tracking(self, xname: str) -> bool:
-        """Stop tracking a component, on request; return whether it was tracked.
+        """Stop tracking a component on request; return whether the component was tracked.
 
-        The request was made to this replica or another; both count towards the limit of
-        `forget_on_request`.
+        The request may have been made to this replica or to another one: both kinds of requests
+        count towards the limit of `forget_on_request`.
         """
         tracked = self._tracker.forget(xname)
         if tracked:
@@ -206,7 +207,10 @@ class Monitor:
         return tracked
 
     def heartbeating(self, xnames: Iterable[str]) -> list[bool]:
-        """Return, for each of `xnames`, whether it was heard less than `errtime` seconds ago."""
+        """Return, for each of `xnames`, whether it was last heard less than `errtime` seconds ago.
+
+        The seconds are those of the observed clock. Dead components count as not heard.
+        """
         at, errtime = self._observed.now(), self._params.current.errtime
         return [self._tracker.heartbeating(xname, at, errtime) for xname in xnames]
 
@@ -216,18 +220,18 @@ class Monitor:
         return self._params.current
 
     def silence(self, component: Component) -> float:
-        """Return the silence of a component, in observed seconds; `inf` if it is not known."""
+        """Return for how many observed seconds a component has been silent; `inf` if unknown."""
         return max(self._observed.now() - component.last_heard, 0.0)
 
     def judged_later(self, xname: str, component: Component) -> bool:
         """Return whether the judgement that a component is silent has to be postponed.
 
-        It has to be while a replica may have unread heartbeats of the component.
+        It is postponed as long as a replica may have heartbeats of the component to read.
         """
         return self._unheard().includes(xname, component)
 
     def store_ready(self) -> bool:
-        """Return whether the store can be used now, or could be in the last five seconds.
+        """Return whether the store can be used now, or could be used less than five seconds ago.
 
         See `Journal.ready`.
         """
@@ -238,8 +242,8 @@ class Monitor:
     async def become_leader(self, started: Iterable[str] = ()) -> None:
         """Begin to judge; also send the judgements that the last leader or process did not deliver.
 
-        `started` are components whose first heartbeat a follower took: those that are healthy are
-        judged to have started. Raise `StoreUnusable` if the store can't be read.
+        `started` are components whose first heartbeat was taken by a follower. The healthy ones
+        among them are judged to have started. Raise `StoreUnusable` if the store can't be read.
         """
         self.leading = True
         self._journal.lead()
@@ -259,7 +263,10 @@ class Monitor:
         self._sweeping.startService()
 
     def become_follower(self) -> None:
-        """Stop judging, and drop unsent updates and messages: the new leader sends them."""
+        """Stop judging, and drop unsent updates to HSM and messages to Kafka.
+
+        The new leader sends them.
+        """
         self.leading = False
         self._sweeping.stopService()
         self._journal.follow()
@@ -269,9 +276,9 @@ class Monitor:
     def judge_returns(self, started: Iterable[str] = (), warned: Iterable[str] = ()) -> None:
         """Judge that healthy components have started or restarted; do nothing on a follower.
 
-        `started` are components that started while this replica was a follower: it requested the
-        leader to judge them, and must do so itself now that it leads. `warned` are components that
-        an original hbtd, which stores no judgements, may have told HSM are warned about.
+        `started` are components that started while this replica was a follower: it asked the leader
+        then to judge them, and must judge them itself now that it leads. `warned` are components
+        whose warnings HSM may have received from an original hbtd, which stores no judgements.
         """
         if self.leading:
             self.commit(self._returns([], started, warned))
@@ -279,7 +286,7 @@ class Monitor:
     def _uncommitted_deaths(self, stored: Iterable[Judgement]) -> list[Judgement]:
         """Return new judgements on the dead components whose deaths are not in `stored`.
 
-        `stored` are the stored judgements; deaths are missing there after etcd has lost its data.
+        `stored` are the stored judgements, from which deaths are missing if etcd has lost its data.
         """
         dead = set(self._tracker.dead_components())
         latest = {each.component: each for each in stored if each.component in dead}
@@ -311,9 +318,9 @@ class Monitor:
     ) -> list[Judgement]:
         """Return new judgements that components, which are healthy now, have started or restarted.
 
-        Those have started that have died according to their judgement in `stored` or, without such
-        a judgement, that are in `started`. Likewise those have restarted that were warned about
-        according to `stored` or, without a judgement there, that are in `warned`.
+        A component has started if its judgement in `stored` is that it died; without a judgement
+        there, if the component is in `started`. A component has restarted if its judgement in
+        `stored` is a warning; without a judgement there, if the component is in `warned`.
         """
         at = self._observed.now()
         latest = dict.fromkeys(warned, Transition.WARNED)

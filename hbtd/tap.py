@@ -21,7 +21,8 @@ def makeService(options: Options) -> IService:
     """Return hbtd's service for this process, as twistd expects of a plugin.
 
     The service logs to the standard error stream, unless twistd's options name another log or put
-    twistd in the background.
+    twistd in the background. Raise `SystemExit` if `--check` or `--health` is given: both are
+    options of the command `hbtd` only.
     """
     for name, given in (("check", options.check), ("health", options.health)):
         if given:
