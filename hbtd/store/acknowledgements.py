@@ -13,15 +13,15 @@ class Acknowledgements:
     """Tells the tracker and the store which judgements HSM has acknowledged, and when."""
 
     def __init__(self, wall: Callable[[], float], tracker: Tracker, store: IStore) -> None:
-        """Make an object that notes acknowledgements; `wall` returns the present Unix time."""
+        """Make an object for this tracker and store; `wall` returns the present Unix time."""
         self._wall = wall
         self._tracker = tracker
         self._store = store
 
     def note(self, judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Note that HSM has acknowledged judgements just now.
+        """Record in the tracker and in the store that HSM has acknowledged judgements just now.
 
-        The Deferred fails with `StoreUnusable` if that can't be stored.
+        The Deferred fails with `StoreUnusable` if the store can't record it.
         """
         at = self._wall()
         for judgement in judgements:
@@ -29,7 +29,7 @@ class Acknowledgements:
         return self._store.delivered(judgements, at)
 
     def told(self, xname: str) -> float:
-        """Return the Unix time at which HSM has acknowledged the latest transition of a component.
+        """Return the Unix time at which HSM acknowledged the latest transition of a component.
 
         Return 0 if HSM has not acknowledged that transition, or if the time is not known.
         """

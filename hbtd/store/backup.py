@@ -1,4 +1,4 @@
-"""The console command `hbtd-backup`: copies the file of the store `sqlite:`, also while in use."""
+"""The console command `hbtd-backup`: copies the file of a store `sqlite:PATH`, even if in use."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ from hbtd.formats.counts import counted
 from hbtd.store.sqlite_file import APPLICATION, end_session, missing_directory, synchronize
 
 _TIMEOUT = 30.0
-"""Seconds that a backup may take, unless the command line says otherwise."""
+"""Seconds that a backup may take, unless the command line gives another limit."""
 
 _PAGES = 1000
 """The pages, of mostly 4 KiB, that are copied between two checks of the deadline."""
@@ -46,15 +46,15 @@ MEANINGS = (
 
 
 class BackupFailed(Exception):
-    """The backup could not be made; the message says why."""
+    """Raised when the backup could not be made; the message says why."""
 
 
 class TooLate(BackupFailed):
-    """The backup was not complete at its deadline."""
+    """Raised when the backup was not complete at its deadline."""
 
 
 Progress = Callable[[int, int], None]
-"""A function that is called with the number of pages copied so far, and of all pages."""
+"""A function that is called with the number of pages copied so far and the number of all pages."""
 
 
 def back_up(
@@ -70,11 +70,12 @@ def back_up(
 ) -> tuple[int, int]:
     """Copy the file of a store; return the numbers of records and judgements in the copy.
 
-    The copy is as of one moment, even if hbtd writes meanwhile. Raise `TooLate` if it is not
-    complete at `deadline`, in seconds of `clock`, for example because another program keeps the
-    file locked, and `BackupFailed` if it can't be made; then there is no new file. An existing file
-    is overwritten only if `replace` is true. After every `pages` pages, `progress` is called
-    with the number of pages copied so far and the number of all pages, and the deadline is checked.
+    The copy is as of one moment, even if hbtd writes to the file meanwhile. Raise `TooLate` if the
+    copy is not complete at `deadline`, in seconds of `clock`, for example because another program
+    keeps the file locked. Raise `BackupFailed` if the copy can't be made for any other reason. In
+    both cases there is no new file. An existing file `target` is overwritten only if `replace` is
+    true. After every `pages` pages, `progress` is called with the number of pages copied so far and
+    the number of all pages, and the deadline is checked.
     """
     if not os.path.isfile(source):
         raise BackupFailed(f"there is no file {source}")
@@ -167,7 +168,7 @@ def _seconds(text: str) -> float:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+    """Return the parser of the command line of `hbtd-backup`."""
     statuses = "\n".join(f"  {number:<3} {meaning}" for number, meaning in MEANINGS)
     parser = argparse.ArgumentParser(
         prog="hbtd-backup",
@@ -195,7 +196,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make a backup as the command line says, and exit."""
+    """Make the backup that the command line asks for.
+
+    `arguments` are those of the command line; `None` stands for those of this process. Raise
+    `SystemExit` with the exit status if the backup could not be made.
+    """
     options = make_parser().parse_args(arguments)
     source = options.source.removeprefix("sqlite:")
 

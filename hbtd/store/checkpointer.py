@@ -1,4 +1,4 @@
-"""The checkpointer: stores the records of the components that were heard."""
+"""The checkpointer, which stores the records of the components that were heard."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -46,10 +46,10 @@ _PAGE = 2000
 class Checkpointer:
     """Stores the records of the components that were heard, and restores the tracker from them.
 
-    If the store is durable, records are stored in checkpoints: `IStore.gather` seconds apart, or
-    further apart if there are more than 3000 records to store per second. While a component has a
-    judgement to be committed, its record is stored only together with the judgement, so that the
-    store never has one without the other.
+    If the store is durable, records are stored in checkpoints. These are `IStore.gather` seconds
+    apart, or further apart if there are more than 3000 records to store per second. While there is
+    an uncommitted judgement on a component, its record is stored only together with the judgement,
+    so that the store never has one of the two without the other.
     """
 
     _log = Logger()
@@ -67,9 +67,9 @@ class Checkpointer:
     ) -> None:
         """Make the checkpointer of a tracker and a store.
 
-        `uncommitted` are the judgements that the journal has yet to commit; `condition` notes
-        whether calls of the store succeed. `synchronized` returns whether this replica knows all
-        that others have stored.
+        `uncommitted` has the judgements that the journal has not committed yet. `condition` is told
+        whether calls of the store succeed. `synchronized` returns whether this replica knows
+        everything that other replicas have stored.
         """
         self._clock = clock
         self._observed = observed
@@ -101,10 +101,10 @@ class Checkpointer:
         self._unfinished = False
 
     async def restore(self) -> None:
-        """Restore the tracker from the store: living and dead components, and identities.
+        """Restore the tracker from the store: living and dead components, host names and NIDs.
 
         With the parameter `clear_on_gap`, all stored records are deleted first: then only the dead
-        components and their identities are restored.
+        components, with their host names and NIDs, are restored.
 
         Raise `StoreUnusable` if the store can't be read or written.
         """
@@ -140,9 +140,10 @@ class Checkpointer:
         self._identities.end()
 
     async def finish(self, within: float) -> None:
-        """Store the remaining records, for at most `within` seconds. Call `end` before this.
+        """Store the records, host names and NIDs that are not stored yet; call `end` before this.
 
-        Do nothing if `begin` was not called, or if the store is not durable.
+        If this takes more than `within` seconds, it is given up, and a warning is logged. Nothing
+        is done if `begin` was not called, or if the store is not durable.
         """
         if not self._unfinished:
             return
@@ -163,9 +164,9 @@ class Checkpointer:
 
     @property
     def behind(self) -> float:
-        """Seconds since the last complete checkpoint began; all heartbeats before that are stored.
+        """Seconds since the last complete checkpoint began; all earlier heartbeats are stored.
 
-        0 if the store is not durable, and before `begin` is called.
+        The value is 0 if the store is not durable, and before `begin` is called.
         """
         if not (self._begun and self._store.durable):
             return 0.0
@@ -173,17 +174,19 @@ class Checkpointer:
 
     @property
     def late(self) -> bool:
-        """Whether a complete checkpoint is overdue by more than a second.
+        """Whether the next complete checkpoint is overdue by more than a second.
 
-        Then other replicas may consider components silent because their heartbeats are not stored.
+        If so, other replicas may consider components silent because their latest heartbeats are not
+        stored.
         """
         return self.behind > self._late_after
 
     @property
     def slow(self) -> bool:
-        """Whether a checkpoint is late, but not because the store has failed, or hbtd has stalled.
+        """Whether a checkpoint is late for another reason than a failed store or a stall of hbtd.
 
-        The store's last failure, and the last long stall, are more than `_late_after` seconds ago.
+        This is so if `late` is true, and if the last failure of the store and the last long stall
+        of hbtd are both too long ago to be the cause.
         """
         if not self.late or self._observed.stalled:
             return False
@@ -197,12 +200,12 @@ class Checkpointer:
         return usual + _LATE
 
     def has_news(self, xname: str) -> bool:
-        """Return whether other replicas don't know of the latest heartbeat of a component.
+        """Return whether only this replica knows of the latest heartbeat of a component.
 
-        This replica has taken the heartbeat, and has yet to begin to store it. A heartbeat that may
-        be older than judgements of other replicas does not count. If there is an uncommitted
-        judgement on the component, its heartbeat may be older only if it was read after a long
-        stall.
+        That is so if this replica has taken the heartbeat, and has not begun to store it. The
+        heartbeat does not count if another replica may have judged the component since: if it was
+        taken before hbtd had caught up after the last long stall, or if it was taken too long ago
+        and no judgement on the component is uncommitted here.
         """
         at = self._tracker.changed_at(xname)
         if at is None or at < self._old_until():
@@ -210,19 +213,22 @@ class Checkpointer:
         return at >= self._shared_since() or xname in self._uncommitted
 
     def has_uncommitted(self, xname: str) -> bool:
-        """Return whether a judgement about the component is not committed yet."""
+        """Return whether a judgement on the component is not committed yet."""
         return xname in self._uncommitted
 
     def unstored(self) -> set[str]:
-        """Return the components with heartbeats or judgements that this replica has not stored."""
+        """Return the components with heartbeats or judgements that are not stored yet.
+
+        Heartbeats that are too old to be stored do not count.
+        """
         return self._unstored_since(self._shared_since())
 
     def news(self) -> set[str]:
-        """Return the components of which this replica knows more than others may know.
+        """Return the components about which this replica may know more than other replicas.
 
-        It has a judgement on them, or a heartbeat of theirs, that is not stored yet. A record that
-        is being stored at this moment counts as not stored. A heartbeat that may be older than
-        judgements of other replicas does not count.
+        For each of these components, this replica has a heartbeat or a judgement that is not stored
+        yet. A record that is being stored at this moment counts as not stored. A heartbeat that may
+        be older than judgements of other replicas does not count.
         """
         since = max(self._shared_since(), self._old_until())
         return self._unstored_since(since).difference(self.old_judgements())
@@ -230,9 +236,9 @@ class Checkpointer:
     def old_judgements(self) -> set[str]:
         """Return the components with uncommitted judgements that may be outdated.
 
-        Such judgements follow from heartbeats that were sent before the end of the last long stall.
-        If other replicas have judged these components meanwhile, their judgements hold: see
-        `withdraw`.
+        Such a judgement follows from a heartbeat that may have been sent before the end of the last
+        long stall. If another replica has judged the component meanwhile, the judgement of that
+        replica holds; then call `withdraw` to drop the one here.
         """
         old_until = self._old_until()
         times = {x: self._tracker.changed_at(x) for x in self._uncommitted.components()}
@@ -241,8 +247,8 @@ class Checkpointer:
     def withdraw(self, xname: str) -> None:
         """Drop the uncommitted judgements `STARTED` and `RESTARTED` on a component.
 
-        The caller has found that another replica has judged the component after the heartbeats from
-        which these judgements follow.
+        Call this if another replica has judged the component after the heartbeats from which these
+        judgements follow.
         """
         self._uncommitted.drop_returns(xname)
 
@@ -256,9 +262,11 @@ class Checkpointer:
         return self._being_stored.union(changed, self._uncommitted.components())
 
     def behind_others(self) -> bool:
-        """Return whether other replicas may have made judgements during a long stall, unknown here.
+        """Return whether this replica may lack judgements that others made during its long stall.
 
-        While they may have, a judgement from an earlier heartbeat might contradict theirs.
+        While it may lack any, a judgement that follows from an earlier heartbeat might contradict
+        the judgements of other replicas. The result is `False` if no other replica can use the
+        store.
         """
         if not self._store.shared:
             return False
@@ -274,14 +282,18 @@ class Checkpointer:
         return False
 
     def forget(self, xname: str) -> None:
-        """Begin to make the store forget a component, and return at once."""
+        """Make the store forget a component; return without waiting for that.
+
+        If the store fails, the next checkpoint tries again.
+        """
         self._forgetting = Deferred.fromCoroutine(self._forget(xname))
 
     def forgotten(self) -> Deferred[None]:
         """Return a Deferred that fires when the store has carried out the calls of `forget` so far.
 
-        It fires even if some of them fail. A caller that has many components forgotten should wait
-        for it now and then, because a commit waits for all earlier calls of the store.
+        The Deferred fires even if some of these calls fail. A caller that calls `forget` for many
+        components should wait for such a Deferred now and then, because a commit has to wait for
+        all earlier calls of the store.
         """
         waiting: Deferred[None] = Deferred()
 
@@ -294,9 +306,9 @@ class Checkpointer:
         return waiting
 
     async def forget_again(self, xname: str) -> None:
-        """Make the store forget a component once more, unless it is tracked again.
+        """Make the store forget a component once more, unless the component is tracked again.
 
-        The record of one that is tracked again is overwritten.
+        If it is tracked again, its next record overwrites the old one.
         """
         if xname not in self._tracker:
             await self._forget(xname)
@@ -319,8 +331,8 @@ class Checkpointer:
         """Return the records to be committed with `judgements`.
 
         Each record agrees with the last of `judgements` on its component, even if the tracker has
-        judged the component again since: the newer judgement is committed later, with its own
-        record.
+        judged the component again since: a newer judgement is committed later, with a record of its
+        own. The result is empty if the store is not durable.
         """
         if not self._store.durable:
             return []

@@ -1,4 +1,4 @@
-"""Whether the store can be used, for readiness and the log."""
+"""The condition of the store: whether it can be used, for the readiness check and the log."""
 
 from collections.abc import Callable
 from math import inf
@@ -14,12 +14,12 @@ _PATIENCE = 5.0
 
 
 class StoreCondition:
-    """Tracks whether a store can be used; logs when its calls begin to fail and succeed again."""
+    """Tracks whether a store can be used; logs when its calls begin to fail or to succeed again."""
 
     _log = Logger()
 
     def __init__(self, store: IStore, now: Callable[[], float]) -> None:
-        """Make the condition of a store that has not failed yet.
+        """Make the object for a store of which no call has failed yet.
 
         `now` returns the seconds of a monotonic clock.
         """
@@ -30,16 +30,19 @@ class StoreCondition:
         self._failed_at = -inf
 
     def ready(self) -> bool:
-        """Return whether the store can be used now, or could be in the last five seconds.
+        """Return whether the store can be used now, or could be used in the last five seconds.
 
-        The store is only checked when this method is called; each checkpoint calls it.
+        The store is checked only when this method is called; each checkpoint calls it.
         """
         if self._store.usable():
             self._usable_at = self._now()
         return self._now() - self._usable_at < _PATIENCE
 
     def failed(self, error: Exception) -> None:
-        """Note that a call has failed; the first failure of an outage is logged."""
+        """Record that a call of the store has failed; log the first failure of an outage.
+
+        `NotLeading` is ignored, because it is no fault of the store.
+        """
         if isinstance(error, NotLeading):
             return  # this replica is about to follow, or to lead again
         self._failed_at = self._now()
@@ -56,7 +59,7 @@ class StoreCondition:
         return self._now() - self._failed_at
 
     def worked(self) -> None:
-        """Note that a call has succeeded; the end of an outage is logged."""
+        """Record that a call of the store has succeeded; log the end of an outage."""
         if self._store.usable():
             self._outage.recover()
 

@@ -40,8 +40,8 @@ class EtcdStore:
     """Keeps judgements, records and the log of transitions in etcd; see `IStore`.
 
     Every replica writes the records of the components that it hears. Only the leader writes
-    judgements, in fenced transactions. A follower writes a *request* to the leader instead; the
-    leader watches etcd for requests.
+    judgements, in fenced transactions, which have no effect once another replica leads. A follower
+    writes a *request* to the leader instead; the leader watches etcd for requests.
 
     Calls are carried out one after the other. Judgements and requests are also held in memory, in
     `mirror`; the replica updates the mirror with the changes that other replicas write.
@@ -61,8 +61,9 @@ class EtcdStore:
         """Make a store in the etcd that `client` talks to.
 
         `wall` returns the present Unix time in seconds; times in stored records are by this clock.
-        `blocks` decides which heartbeats are written in blocks; without it, none are. `judge` is
-        the name of this replica in entries of the log, its host and port.
+        `blocks` decides which heartbeats are written in blocks; without it, all are written as
+        records. `judge` is the host and port of this replica, for the entries that it adds to the
+        log.
         """
         self._client = client
         self.wall = wall
@@ -74,9 +75,9 @@ class EtcdStore:
         self._trouble: str | None = "Not initialized"
         self._out_of_sync: str | None = None
         self.mirror = EtcdMirror(wall)
-        """A copy of the judgements and requests that are in etcd."""
+        """A copy, in memory, of the judgements and of the requests to the leader in etcd."""
         self.blocks = Blocks(lambda: 0.0, Params) if blocks is None else blocks
-        """The `Blocks` that decides which heartbeats are written in blocks only."""
+        """The `Blocks` that decides which heartbeats are written in blocks, not as records."""
         self.writer = EtcdWriter(client, self.mirror)
         """The `EtcdWriter` that makes all writing transactions of this store."""
         self._numbering = Numbering(self.mirror)
@@ -91,8 +92,8 @@ class EtcdStore:
     def open(self) -> Deferred[None]:
         """Open the store: read judgements and requests to the leader from etcd into `mirror`.
 
-        Of the log, only the last number is read. The key `HBTD_HEALTH_KEY` is written as well
-        (docs/protocol.md, "etcd").
+        Of the log, only its readers' cursors and the number of its last entry are read. The key
+        `HBTD_HEALTH_KEY` is written as well (docs/protocol.md, "etcd").
         """
         return self._noting(self._open())
 
@@ -108,30 +109,35 @@ class EtcdStore:
         await self._client.put(*HEALTH)
 
     def close(self) -> Deferred[None]:
-        """Close the store; further calls fail with `StoreUnusable`."""
+        """Close the store once earlier calls are done; later calls fail with `StoreUnusable`."""
         self._closed = True
         return self._turn.run(lambda: None)
 
     def usable(self) -> bool:
-        """Return whether the last call succeeded and changes in etcd reach this replica."""
+        """Return whether the last call has succeeded, and changes in etcd reach this replica."""
         return not self._closed and self._trouble is None and self._out_of_sync is None
 
     def health(self) -> str:
-        """Return why the store can't be used, or the original hbtd's text for a store that can."""
+        """Return the reason why the store can't be used.
+
+        If the store can be used, return the text that the original hbtd returns in this case.
+        """
         trouble = "Closed" if self._closed else self._trouble
         return self._out_of_sync or trouble or "Initialization key present: HBTD_OK"
 
     def out_of_sync(self, reason: str) -> None:
-        """Make the store unusable until `in_sync`: changes in etcd don't reach this replica.
+        """Make the store unusable until `in_sync` is called.
 
-        `reason` is the text that `health` returns meanwhile.
+        Call this when changes in etcd no longer reach this replica. `reason` is the text that
+        `health` returns meanwhile.
         """
         self._out_of_sync = reason
 
     def in_sync(self) -> None:
-        """Make the store usable after `out_of_sync`: changes in etcd reach this replica again.
+        """Make the store usable again.
 
-        Errors of etcd before this call no longer count.
+        Call this when changes in etcd reach this replica again after `out_of_sync`. Earlier errors
+        of etcd no longer count either.
         """
         self._out_of_sync = self._trouble = None
 
@@ -150,17 +156,18 @@ class EtcdStore:
     def judgements(
         self, of: Collection[Transition] = tuple(Transition)
     ) -> Deferred[list[Judgement]]:
-        """Return the judgements with these transitions in `mirror`, in the order of their commits.
+        """Return the judgements in `mirror` with transitions in `of`, in order of their commits.
 
-        There is one per component at most.
+        There is at most one judgement on each component.
         """
         found = (each.judgement for each in self.mirror.judgements())
         return succeed([judgement for judgement in found if judgement.transition in of])
 
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
-        """Return the alarms in `mirror` that HSM has acknowledged and no later judgement replaced.
+        """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
 
-        The result has, by component, the transition and the Unix time of the acknowledgement.
+        The result is a dictionary from each component's name to the transition and the Unix time of
+        the acknowledgement. The alarms are taken from `mirror`.
         """
         return succeed(
             {
@@ -196,14 +203,16 @@ class EtcdStore:
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Store judgements, as not delivered, and records; a leader's transactions are fenced.
+        """Store judgements and records; the judgements are marked as not delivered.
 
-        Each transaction also adds its judgements to the log. If judgements on one component are in
-        several transactions, each is stored together with a record that agrees with it.
+        The leader uses fenced transactions. Each of these also adds its judgements to the log. If
+        the judgements on one component are divided between transactions, each judgement is stored
+        together with a record that agrees with it.
 
-        The result is `True` on the leader and `False` on a follower. A follower writes the records
-        and, for each component that started, a request to the leader to make this judgement. A
-        component that restarted needs no request: the leader recognizes it by the record.
+        The Deferred's result is `True` on the leader and `False` on a follower. A follower writes
+        no judgements, but the records and, for each component that started, a request to the leader
+        to judge that it started. A component that restarted needs no request: the leader recognizes
+        the restart by the record.
         """
 
         async def work() -> bool:
@@ -224,7 +233,7 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Store records; some of them may be written later (see `Blocks`)."""
+        """Store records; those whose heartbeats go into blocks are written later (see `Blocks`)."""
 
         async def work() -> None:
             last = {record.component: record for record in records}
@@ -257,9 +266,10 @@ class EtcdStore:
                 self.blocks.undo(plan)
 
     def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
-        """Mark judgements as delivered, acknowledged by HSM at the Unix time `at`; 0 if unknown.
+        """Mark judgements as delivered, because HSM has acknowledged them.
 
-        The Deferred fails with `NotLeading` if this replica does not lead.
+        `at` is the Unix time of the acknowledgement; 0 if it is not known. The Deferred fails with
+        `NotLeading` if this replica does not lead.
         """
 
         async def work() -> None:
@@ -279,9 +289,10 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Delete what is stored of a component, except its entries in the log.
+        """Delete what is stored about a component, except its entries in the log.
 
-        A follower deletes the record and the identity, and requests the leader to delete the rest.
+        A follower deletes the record and the identity, and writes a request to the leader to delete
+        the judgement.
         """
 
         async def work() -> None:
@@ -302,10 +313,10 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def remove_requests(self, xnames: Sequence[str]) -> Deferred[None]:
-        """Delete the requests to the leader about these components, as far as `mirror` has them.
+        """Delete from etcd the requests to the leader that `mirror` has about these components.
 
-        If a newer request has replaced one of them in etcd, the newer one stays. The Deferred fails
-        with `StoreUnusable` if etcd fails.
+        If a newer request has replaced such a request in etcd, the newer request stays. The
+        Deferred fails with `StoreUnusable` if etcd fails.
         """
 
         async def work() -> None:
@@ -328,7 +339,7 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     async def touch(self) -> int:
-        """Write only the presence key; return the revision of that change.
+        """Write this replica's presence key, and nothing else; return the revision of this change.
 
         Raise `EtcdUnavailable` or `EtcdRefused` as the methods of `EtcdClient` do, and
         `StoreUnusable` if the store is closed.
@@ -342,19 +353,20 @@ class EtcdStore:
         return self._noting(self._identities.read(after, most))
 
     def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
-        """Store host names and NIDs; keys in which nothing changes are not written."""
+        """Store host names and NIDs; of etcd's keys, only those whose values change are written."""
         return self._noting(self._identities.write(identities))
 
     # Notes
 
     def notes(self, kind: str) -> Deferred[dict[str, str]]:
-        """Return all notes of a kind, by name."""
+        """Return all notes of a kind: a dictionary from their names to their texts."""
         return self._noting(self._notes.read(kind))
 
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
-        """Write notes of a kind, by name; delete those that are `None`.
+        """Write notes of a kind; delete the notes whose text is `None`.
 
-        The Deferred fails with `NotLeading` if this replica does not lead.
+        `notes` has the texts by name. The Deferred fails with `NotLeading` if this replica does not
+        lead.
         """
         return self._noting(self._notes.write(kind, notes))
 
@@ -379,8 +391,8 @@ class EtcdStore:
     ) -> Deferred[StatesThen]:
         """Return the states that the selected components had at the Unix time `at`.
 
-        These are the states of the first `most` components, by name, after the name `after`. To
-        find them, all of the log is read.
+        The result has the first `most` of these components after the name `after`, in the order of
+        their names. To find the states, all of the log is read.
         """
         return self._noting(self._asking(self._past.states_at(at, selection, after, most)))
 
@@ -405,15 +417,17 @@ class EtcdStore:
         return self._noting(self._log.cursor(reader))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
-        """Set the cursor of a reader that has passed on the log's entries up to `number`.
+        """Set a reader's cursor to `number`, the number of the last entry that it has passed on.
 
-        On the next leader, the same reader begins there. The Deferred fails with `NotLeading` if
-        this replica does not lead.
+        When another replica leads, its reader of the same name goes on from there. The Deferred
+        fails with `NotLeading` if this replica does not lead.
         """
         return self._noting(self._log.move_cursor(reader, number))
 
     async def restore_cursors(self) -> None:
-        """Write the cursors of readers of the log that etcd has lost with its data, from memory.
+        """Write back the cursors of log readers that etcd has lost together with its data.
+
+        The cursors are kept in `mirror`.
 
         Raise `StoreUnusable` if etcd fails.
         """
@@ -421,11 +435,11 @@ class EtcdStore:
             await self._noting(self._log.restore_cursors())
 
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
-        """Delete entries of the log as `IStore.trim` says; return how many.
+        """Delete old entries of the log, as `IStore.trim` says; return how many were deleted.
 
-        In a log of more than 10,000 entries, up to a tenth of them may stay although `IStore.trim`
-        says that they are deleted. The Deferred fails with `NotLeading` if this replica does not
-        lead.
+        In a log of more than 10,000 entries, up to a tenth of the entries may stay although
+        `IStore.trim` says that they are deleted. The Deferred fails with `NotLeading` if this
+        replica does not lead.
         """
         return self._noting(self._trimming.trim(before, most, told))
 
@@ -438,7 +452,8 @@ class EtcdStore:
     async def exclusively(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Run `work` once all earlier calls of this store are done, and return its result.
 
-        Later calls wait until `work` has ended, so `work` must make none, but use etcd directly.
+        Later calls wait until `work` has ended. So `work` must not wait for calls of this store,
+        but use etcd directly.
         Raise `StoreUnusable` if the store is closed, and the exceptions of `work`.
         """
         return await self._in_turn(work)

@@ -1,8 +1,8 @@
 """Blocks: keys in etcd that each have the ages of the heartbeats of many components.
 
-A replica that reads blocks says so in its sign of life. While all living replicas do, a replica
-writes its heartbeats in blocks, and the record of a component only now and then. Otherwise, as
-while an original hbtd runs, each heartbeat is written as a record.
+A replica that reads blocks says so in its sign of life. While all living replicas say so, each
+replica writes most heartbeats in blocks, and the record of a component only now and then.
+Otherwise, for example while an original hbtd runs, every heartbeat is written as a record.
 """
 
 from collections import OrderedDict
@@ -20,10 +20,10 @@ from hbtd.store.etcd_steps import Step, batches, put_of
 from hbtd.tracker.records import Record
 
 BLOCK = b"hbtd/block/"
-"""The prefix of the key of a block; the number of the replica, `/` and a digit or more follow."""
+"""The prefix of the key of a block; the number of the replica, `/` and the slot follow."""
 
 MOST_RESTATED = 1500
-"""The most records of newly silent components that one checkpoint writes."""
+"""The largest number of records of newly silent components that one checkpoint writes."""
 
 _MOST_HEARD = 500
 """The most components in a block."""
@@ -39,11 +39,12 @@ class Block(NamedTuple):
     """The contents of a block: the ages of heartbeats in seconds, by the xname of the component."""
 
     heard: Mapping[str, float]
-    """The heartbeats of components whose records are not written with this block."""
+    """The ages of heartbeats that are written only in this block, without records."""
     recorded: Mapping[str, float]
-    """The heartbeats whose records follow in the same transaction.
+    """The ages of heartbeats whose records are written in the same transaction.
 
-    Other records in the transaction repeat heartbeats of earlier blocks, with status and timestamp.
+    Any other records in this transaction are about heartbeats of earlier blocks: unlike a block, a
+    record has the status and the timestamp of a heartbeat.
     """
 
 
@@ -77,8 +78,9 @@ def _ages(stored: Any) -> dict[str, float]:
 def put_of_block(presence: Put, slot: int, block: Block) -> Put:
     """Return the operation that writes a block of this replica.
 
-    `presence` is the write of the replica's presence key. `slot` is a number in the block's key;
-    no two blocks of a transaction may have the same one.
+    `presence` is the operation that writes the replica's presence key: the block gets the same
+    number of the replica, and the same lease. `slot` is a further number in the block's key; no two
+    blocks of a transaction may have the same `slot`.
     """
     key = BLOCK + presence.key.removeprefix(PRESENCE) + b"/%d" % slot
     return Put(key, block_value(block), presence.lease)
@@ -90,17 +92,17 @@ class Plan(NamedTuple):
     heard: Mapping[str, float]
     """The ages of the heartbeats that are written in blocks only, by component."""
     own: Sequence[Record]
-    """The records of new heartbeats that are written as records."""
+    """The new heartbeats that are written as records."""
     restated: Sequence[Record]
-    """The records of heartbeats that were written only in earlier blocks."""
+    """The records to write of heartbeats that so far were written in blocks only."""
     in_blocks: bool
     """Whether the heartbeats in `own` are written in blocks, too."""
 
     def steps(self, presence: Put | None, wall: float) -> list[Step]:
-        """Return the steps that carry out the plan: groups of writes that belong together.
+        """Return the steps that carry out the plan; each is a part of one transaction.
 
-        `presence` is the write of this replica's presence key; if it is `None`, no blocks are
-        written. `wall` is the present Unix time in seconds.
+        `presence` is the operation that writes this replica's presence key; if it is `None`, no
+        blocks are written. `wall` is the present Unix time in seconds.
         """
         if presence is None or not (self.in_blocks or self.restated):
             return [Step([put_of(record, wall)]) for record in (*self.own, *self.restated)]
@@ -148,7 +150,7 @@ class Blocks:
         self._elapsed = elapsed
         self._params = params
         self.allowed = False
-        """Whether blocks may be written; see `allow`."""
+        """Whether heartbeats may be written in blocks; `allow` sets this."""
         # When the record of a component was last written, by any replica.
         self._recorded: dict[str, float] = {}
         # The heartbeats taken here that their components' records don't tell of, with their times,
@@ -156,23 +158,23 @@ class Blocks:
         self._owed: OrderedDict[str, tuple[Record, float]] = OrderedDict()
 
     def allow(self, allowed: bool) -> None:
-        """Write blocks from now on if `allowed` is true, otherwise only records."""
+        """Plan blocks from now on if `allowed` is true; otherwise plan only records."""
         self.allowed = allowed
 
     @property
     def owed(self) -> int:
-        """The number of records that lack a heartbeat which was written in a block only.
+        """The number of components whose last heartbeat this replica has written only in a block.
 
-        Each is the record of a component whose last heartbeat this replica took.
+        The record of each of these components has yet to be written.
         """
         return len(self._owed)
 
     def plan(self, records: Iterable[Record]) -> Plan:
         """Return the plan for writing the heartbeats in `records`.
 
-        The plan also has records of components whose last heartbeats are only in blocks, and that
-        have been silent for half of `warntime`, or of `errtime` if that is shorter. If the plan
-        can't be carried out, call `undo`; then `records` may be planned again.
+        The plan also has the records of components whose last heartbeats are only in blocks, and
+        that have been silent for half of `warntime`, or of `errtime` if that is shorter. If the
+        plan can't be carried out, call `undo`; then `plan` may be called again with `records`.
         """
         now, params = self._elapsed(), self._params()
         heard: dict[str, float] = {}
@@ -195,7 +197,7 @@ class Blocks:
         return Plan({}, (), self._restate(now, now, most), self.allowed)
 
     def undo(self, plan: Plan) -> None:
-        """Note that a plan was not carried out, or only in part: its records are still due."""
+        """Take back a plan that was not carried out, or only in part: its records are still due."""
         now = self._elapsed()
         for record in plan.own:
             self._recorded.pop(record.component, None)
@@ -206,31 +208,34 @@ class Blocks:
                 self._owed.move_to_end(record.component, last=False)
 
     def note_records(self, xnames: Iterable[str]) -> None:
-        """Note that the records of these components were written, here or by another replica."""
+        """Regard the records of these components as written just now, here or by another replica.
+
+        Their next heartbeats may be written in blocks.
+        """
         now = self._elapsed()
         for xname in xnames:
             self._recorded[xname] = now
             self._owed.pop(xname, None)
 
     def note_heard_elsewhere(self, xnames: Iterable[str]) -> None:
-        """Note that another replica has heard these components, and will write their records."""
+        """Leave the records of these components to another replica, which has heard them since."""
         for xname in xnames:
             self._owed.pop(xname, None)
 
     def note_change(self, xname: str) -> None:
-        """Note that a component was warned about, has died or was forgotten.
+        """Have the next heartbeat of a component written as a record.
 
-        Its next heartbeat is written as a record.
+        Call this when the component was warned about, has died or was forgotten.
         """
         self._recorded.pop(xname, None)
         self._owed.pop(xname, None)
 
     def reset(self, living: Collection[str] = ()) -> None:
-        """Begin anew, since all of etcd was read again.
+        """Have the next heartbeat of every component written as a record.
 
-        From now on, the next heartbeat of each component is written as a record. `living` are the
-        components that have a record without a warning in etcd; records of other components that
-        were still to be written are dropped.
+        Call this when all of etcd has been read again, or all records were deleted. `living` are
+        the components that have a record without a warning in etcd; for other components, the
+        records that have yet to be written are dropped.
         """
         self._recorded.clear()
         for xname in [xname for xname in self._owed if xname not in living]:

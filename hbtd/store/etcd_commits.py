@@ -16,8 +16,9 @@ class Numbering:
     """Assigns numbers to the judgements that the leader commits.
 
     Later judgements get higher numbers, and no two judgements get the same number. When a commit
-    fails, etcd may have carried it out nevertheless. So if it is retried under the same lock, its
-    judgements get the same numbers as before, and the log has each of them once.
+    seems to fail, etcd may have carried it out nevertheless. So if the commit is retried while this
+    replica still holds the same lock, the judgements get the same numbers as before, and each of
+    them is in the log only once.
     """
 
     def __init__(self, mirror: EtcdMirror) -> None:
@@ -28,8 +29,9 @@ class Numbering:
     def assign(self, judgements: Sequence[Judgement], lock_key: bytes | None) -> list[int]:
         """Return the numbers of the judgements of a commit, in the order of `judgements`.
 
-        `lock_key` is the key that stands for holding the lock; `None` if this replica does not
-        lead. A judgement of a failed commit gets its number again if `lock_key` is still the same.
+        `lock_key` is the key in etcd that exists while this replica holds the leader's lock; `None`
+        if it does not lead. If the last commit failed, and `lock_key` is still the same, the
+        judgements of that commit get the same numbers again.
         """
         # By identity: judgements that say the same are equal.
         known = {id(judgement): number for judgement, number in self._unsure}
@@ -47,7 +49,7 @@ class Numbering:
         return numbers
 
     def committed(self) -> None:
-        """Note that the last commit has succeeded, so that its numbers are not used again."""
+        """Forget which numbers the last commit had: it has succeeded, and is not retried."""
         self._unsure = []
 
 
@@ -60,10 +62,11 @@ def steps_of_leader(
 ) -> list[Step]:
     """Return the steps by which a leader commits judgements with these numbers, and records.
 
-    There is a step for each judgement, in their order, which also adds it to the log of
-    transitions. With the last judgement of a component, its record in `records` is written; with an
-    earlier one, a record that agrees with that judgement. `judge` is the name of this replica,
-    `wall` the present Unix time in seconds.
+    There is a step for each judgement, in the order of `judgements`; it also adds the judgement to
+    the log of transitions. The step for a component's last judgement writes the component's record
+    in `records`; the step for an earlier one writes a record that agrees with that judgement. The
+    other records have steps of their own. `judge` is the host and port of this replica, `wall` the
+    present Unix time in seconds.
     """
     given = {record.component: record for record in records}
     last = {
@@ -113,8 +116,9 @@ def steps_of_follower(
 ) -> list[Step]:
     """Return the steps by which a follower writes records.
 
-    For a judgement that a component started, the steps also write a request to the leader; all
-    other judgements are left out. `wall` is the present Unix time in seconds.
+    For a judgement that a component started, the steps also write a request to the leader to make
+    this judgement. No judgements are written, nor the records of components whose last judgement
+    is an alarm. `wall` is the present Unix time in seconds.
     """
     remaining = {record.component: record for record in records}
     for xname, judgement in latest(judgements):

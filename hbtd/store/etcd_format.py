@@ -29,7 +29,7 @@ The first range is that of the components in a cabinet; the original hbtd judges
 """
 
 EVERYTHING = (b"all", b"xz")
-"""The range that contains the records and all keys named below, except the health key."""
+"""The range of keys that has the records and all keys named below, except the health key."""
 
 PARAMS = b"params"
 HEALTH = (b"HBTD_HEALTH_KEY", b"HBTD_OK")
@@ -57,7 +57,7 @@ FORGET = b"forget"
 """The value of a request to forget a component."""
 
 END_OF_NUMBERS = 2**53
-"""The number below which judgements are numbered, so that JSON represents the numbers exactly."""
+"""The limit below which the numbers of judgements stay: JSON represents such numbers exactly."""
 
 _WARNED, _WARNED_AFTER_GAP = "WN", "WG"
 """The values of `Had_warning` for components that were warned about."""
@@ -72,7 +72,7 @@ _FIELDS = (
 
 
 class InvalidValue(Exception):
-    """A value in etcd does not have the form that its key demands; the message says why."""
+    """Raised when a value in etcd lacks the form that its key demands; the message says why."""
 
 
 class StoredJudgement(NamedTuple):
@@ -80,7 +80,7 @@ class StoredJudgement(NamedTuple):
 
     judgement: Judgement
     number: int
-    """The judgement's place in the order of commits: later ones have higher numbers."""
+    """The judgement's place in the order of commits: later judgements have higher numbers."""
     delivered: bool
     """Whether HSM has acknowledged the judgement."""
     told: float = 0.0
@@ -92,9 +92,9 @@ class StoredRecord(NamedTuple):
 
     record: Record
     heard: int
-    """The heartbeat's Unix time in seconds, by the wall clock of the replica that wrote this."""
+    """The Unix time of the heartbeat, by the wall clock of the replica that wrote the record."""
     after_gap: bool
-    """Whether the warning followed a gap in the monitoring; only original hbtds write that."""
+    """Whether the warning followed a gap in the monitoring; only the original hbtd writes this."""
 
 
 def record_value(record: Record, wall: float) -> bytes:
@@ -115,8 +115,8 @@ def read_record(key: bytes, value: bytes, wall: float) -> StoredRecord:
 
     The age of the record is the difference between `wall`, the present Unix time in seconds, and
     the stored time of the heartbeat, by the wall clock of the replica that wrote the record. A
-    missing field counts as empty, a missing time as now; unknown fields are ignored. Raise
-    `InvalidValue` if the key or the value is not that of a record.
+    missing field counts as empty, and a missing time as the present time; unknown fields are
+    ignored. Raise `InvalidValue` if the key or the value is not that of a record.
     """
     xname = _component(key)
     stored = read_object(value)

@@ -47,7 +47,7 @@ _Names = dict[str, tuple[str, str]]
 
 
 def identity_key(xname: str) -> bytes:
-    """Return the key whose value has the identity of a component, among others of its chassis."""
+    """Return the key that stores the identity of a component; several components share a key."""
     place = _PLACE.match(xname)
     if place is None:
         return IDENTITY + b"other/%d" % (sum(xname.encode()) % _SLOTS)
@@ -57,7 +57,7 @@ def identity_key(xname: str) -> bytes:
 
 
 def identities_value(names: _Names) -> bytes:
-    """Return the value that stores host names and NIDs, by component."""
+    """Return the value that stores `names`: the host name and NID of each component, by xname."""
     return orjson.dumps(dict(sorted(names.items())))
 
 
@@ -85,7 +85,8 @@ class EtcdIdentities:
     """Reads and writes the identities of components in etcd.
 
     Every replica writes the identities of the components that it hears. As several replicas may
-    write one key, each reads the key first, and writes it only if it was not changed meanwhile.
+    write the same key, a replica reads the key first, and writes it only if the key has not changed
+    meanwhile.
     """
 
     def __init__(
@@ -114,14 +115,17 @@ class EtcdIdentities:
         return await self._in_turn(work)
 
     async def write(self, identities: Sequence[Identity]) -> None:
-        """Store identities, which replace those of the same components."""
+        """Store identities; they replace the stored ones of the same components.
+
+        Raise `StoreUnusable` if other replicas keep writing the same keys.
+        """
         changes: dict[bytes, dict[str, tuple[str, str] | None]] = {}
         for xname, hostname, nid in identities:
             changes.setdefault(identity_key(xname), {})[xname] = hostname, nid
         await self._in_turn(lambda: self._change(changes))
 
     async def remove(self, xname: str) -> None:
-        """Delete the identity of a component. Call this only from work that `in_turn` runs."""
+        """Delete the identity of a component; only functions that `in_turn` runs may call this."""
         await self._change({identity_key(xname): {xname: None}})
 
     async def _change(self, changes: dict[bytes, dict[str, tuple[str, str] | None]]) -> None:

@@ -47,7 +47,7 @@ class LogKey(NamedTuple):
 
 
 class EtcdLog:
-    """Reads the log of transitions in etcd, and keeps the cursors of its readers there."""
+    """Reads the log of transitions in etcd; reads and writes the cursors of the log's readers."""
 
     def __init__(
         self, client: EtcdClient, mirror: EtcdMirror, writer: EtcdWriter, in_turn: InTurn
@@ -56,13 +56,13 @@ class EtcdLog:
         self._mirror = mirror
         self._writer = writer
         self.in_turn = in_turn
-        """The function that runs a coroutine after all earlier calls of the store."""
+        """The function that runs a coroutine function after all earlier calls of the store."""
 
     async def keys(self, after: int, size: int = _FIRST_PAGE) -> AsyncIterator[list[LogKey]]:
         """Yield the keys of the log that may have entries with numbers above `after`, in order.
 
-        The keys are yielded in pages. The first page has up to `size` keys; the size of the next
-        ones depends on how many entries the keys have. Between two pages, other calls of the store
+        The keys are yielded in pages. The first page has up to `size` keys; the sizes of the next
+        pages depend on how many entries the keys have. Between two pages, other calls of the store
         are carried out. Keys with invalid values or without entries are left out. Raise the
         exceptions of `EtcdClient.range`, and `StoreUnusable` if the store is closed.
         """
@@ -89,7 +89,7 @@ class EtcdLog:
         return await self.in_turn(work)
 
     async def breathe(self) -> None:
-        """Let the reactor do other work once; for use between the parts of a long computation."""
+        """Let the reactor do other work once; call this between the parts of a long computation."""
         await self._client.breathe()
 
     async def read(self, after: int, most: int) -> Sequence[LogEntry]:
@@ -118,15 +118,16 @@ class EtcdLog:
         return await self.in_turn(work)
 
     async def move_cursor(self, reader: str, number: int) -> None:
-        """Set the cursor of a reader that has passed on the log's entries up to `number`."""
+        """Set a reader's cursor to `number`, the number of the last entry that it has passed on."""
         key = CURSOR + reader.encode()
         await self.write([Step([Put(key, cursor_value(number))])])
         self._mirror.moved(key, number)
 
     async def restore_cursors(self) -> None:
-        """Write back the cursors in `EtcdMirror.lost_cursors`, except those written meanwhile.
+        """Write back the cursors that etcd has lost, from `EtcdMirror.lost_cursors`.
 
-        A reader without a cursor would begin at the end of the log, and miss earlier entries.
+        A cursor that was written again since the loss stays as it is. Without its cursor, a reader
+        would begin at the end of the log, and miss earlier entries.
         """
 
         async def work() -> None:

@@ -17,7 +17,7 @@ from hbtd.tracker.transitions import Judgement, Phase, Transition
 LOG = b"hbtd/log/"
 """The prefix of the keys of the log; 16 digits follow: the number of the key's last entry.
 
-That entry may have been trimmed meanwhile.
+That entry may have been deleted since, by trimming of the log.
 """
 LOG_END = b"hbtd/log0"
 """The end of the range of the keys of the log."""
@@ -32,7 +32,7 @@ _PHASES = {phase.value: phase for phase in Phase}
 
 
 def log_key(number: int) -> bytes:
-    """Return the key for some entries, of which the last one has the given number."""
+    """Return the key for entries of the log, the last of which has this number."""
     return LOG + b"%0*d" % (_DIGITS, number)
 
 
@@ -45,7 +45,7 @@ def number_of(key: bytes) -> int:
 
 
 def entry_value(entry: LogEntry) -> bytes:
-    """Return the JSON of an entry, a part of the value of a key of the log."""
+    """Return an entry as JSON, which becomes a part of the value of a key of the log."""
     number, judgement, judge = entry
     fields: tuple[object, ...] = (
         number,
@@ -68,7 +68,7 @@ def log_value(entries: Sequence[bytes]) -> bytes:
 
 
 class StoredEntry(NamedTuple):
-    """An entry as it is stored, with the fields that trimming needs."""
+    """An entry of the log as it is stored; the fields that trimming needs are attributes, too."""
 
     number: int
     component: str
@@ -81,8 +81,8 @@ class StoredEntry(NamedTuple):
 def read_stored(key: bytes, value: bytes) -> list[StoredEntry]:
     """Return the entries that are stored in the value of a key of the log, in order.
 
-    Raise `InvalidValue` if the key or the value is not that of the log. The names of components are
-    not checked.
+    Raise `InvalidValue` if the key is not one of the log, or the value is not a list of entries.
+    The names of components are not checked.
     """
     last = number_of(key)
     try:

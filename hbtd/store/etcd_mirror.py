@@ -40,8 +40,8 @@ class LeaderRequest(NamedTuple):
 class EtcdMirror:
     """A copy of the judgements and of the requests to the leader that are in etcd.
 
-    `wrote` applies the changes that this replica writes, `apply` those that the watch of etcd
-    reports. `read` interprets the values of keys, and counts and logs the invalid ones.
+    `wrote` applies the changes that this replica writes; `apply` applies the changes that etcd
+    reports to this replica. `read` interprets the values of keys; it counts and logs invalid ones.
     """
 
     _log = Logger()
@@ -55,12 +55,12 @@ class EtcdMirror:
         self._judgements: dict[str, StoredJudgement] = {}
         self._reserved = 0
         self.last_number = 0
-        """The highest number that any judgement or entry of the log in etcd was seen to have."""
+        """The highest number that was seen in etcd, of a judgement or of an entry of the log."""
         self._reported: set[bytes] = set()
         self.cursors: dict[bytes, int] = {}
-        """The cursors of the readers of the log, by key."""
+        """The cursors of the readers of the log, by their keys in etcd."""
         self.lost_cursors: dict[bytes, int] = {}
-        """The cursors that etcd has lost and that no replica has written back yet, by key."""
+        """The cursors that etcd has lost and no replica has written back yet, by their keys."""
         self.requests: dict[str, LeaderRequest] = {}
         """The requests to the leader, by the xname of the component."""
         self.skipped_count = 0
@@ -73,24 +73,27 @@ class EtcdMirror:
         self.requests.clear()
 
     def lose(self, keys: Container[bytes]) -> None:
-        """Note that etcd has lost its data; `keys` are the keys that it has now.
+        """Add the cursors that etcd has lost to `lost_cursors`; call this when etcd has lost data.
 
-        The mirror's cursors whose keys are not in `keys` are added to `lost_cursors`.
+        `keys` are the keys that etcd has now: cursors with other keys are lost.
         """
         lost = {key: number for key, number in self.cursors.items() if key not in keys}
         self.lost_cursors.update(lost)
 
     def moved(self, key: bytes, number: int) -> None:
-        """Note that `number` was written as the cursor in `key`."""
+        """Set the cursor with this key to `number`, which was written to etcd.
+
+        The cursor no longer counts as lost.
+        """
         self.cursors[key] = number
         self.lost_cursors.pop(key, None)
 
     def apply(self, key: bytes, value: bytes | None, revision: int) -> StoredJudgement | None:
         """Apply a change of a key in etcd; `value` is `None` if the key was deleted.
 
-        Return the judgement if the key now holds one, `None` otherwise. Of the log, only the
-        cursors and the highest number are kept. Keys that are not those of judgements, requests,
-        the log or cursors are ignored.
+        `revision` is etcd's revision of the change. Return the judgement if the key now holds one,
+        `None` otherwise. Of the log, only the cursors and the highest number are kept. Keys that
+        are not those of judgements, requests, the log or cursors are ignored.
         """
         if key.startswith(JUDGEMENT):
             stored = self.read(read_judgement, key, value) if value is not None else None
@@ -117,9 +120,9 @@ class EtcdMirror:
         return None
 
     def wrote(self, step: Step, revision: int) -> None:
-        """Apply what this replica has written to etcd with a step, in a transaction.
+        """Apply the changes of a step that this replica has written to etcd in a transaction.
 
-        `revision` is that of etcd after the transaction.
+        `revision` is etcd's revision after the transaction.
         """
         if step.judgement is not None:
             self._keep(step.judgement)
@@ -133,7 +136,7 @@ class EtcdMirror:
                 self.requests[xname] = LeaderRequest(kind, revision)
 
     def removed(self, requests: dict[str, LeaderRequest]) -> None:
-        """Drop requests that are no longer in etcd; keep newer ones about the same components."""
+        """Drop requests that are no longer in etcd; newer ones about the same components stay."""
         for xname, request in requests.items():
             if self.requests.get(xname) == request:
                 del self.requests[xname]

@@ -14,16 +14,19 @@ NOTE: Final = b"hbtd/note/"
 
 
 class EtcdNotes:
-    """Reads and writes notes. Only the leader writes them, in fenced transactions."""
+    """Reads and writes notes in etcd. Only the leader writes notes, in fenced transactions."""
 
     def __init__(self, client: EtcdClient, writer: EtcdWriter, in_turn: InTurn) -> None:
-        """Make the object; `in_turn` runs a coroutine function after all earlier store calls."""
+        """Make the object that reads and writes notes.
+
+        `in_turn` runs a coroutine function after all earlier calls of the store.
+        """
         self._client = client
         self._writer = writer
         self._in_turn = in_turn
 
     async def read(self, kind: str) -> dict[str, str]:
-        """Return all notes of a kind, by name."""
+        """Return all notes of a kind: a dictionary from their names to their texts."""
 
         async def work() -> dict[str, str]:
             prefix = _key(kind, "")
@@ -37,9 +40,9 @@ class EtcdNotes:
         return await self._in_turn(work)
 
     async def write(self, kind: str, notes: Mapping[str, str | None]) -> None:
-        """Write notes of a kind, by name, and delete those that are `None`.
+        """Write notes of a kind; delete the notes whose text is `None`.
 
-        Raise `NotLeading` if this replica does not lead.
+        `notes` has the texts by name. Raise `NotLeading` if this replica does not lead.
         """
         steps = [
             Step([Delete(key) if text is None else Put(key, text.encode())])

@@ -1,8 +1,8 @@
 """Answers questions about the past from the log of transitions in etcd.
 
-In etcd, entries are found only by their numbers. The entry of a given time is found by binary
-search; the following ones are read key by key, in pages between which other calls of the store are
-carried out.
+In etcd, entries can be looked up only by their numbers. So the first entry after a given time is
+found by binary search, and the entries after it are read in pages. Between two pages, other calls
+of the store are carried out.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -36,7 +36,7 @@ class EtcdPast:
         self._mirror = mirror
 
     async def history(self, span: Span, selection: Selection, most: int) -> Sequence[LogEntry]:
-        """Return entries about selected components, as `IStore.history` says."""
+        """Return log entries about selected components, as `IStore.history` says."""
         low, high = 0, self._mirror.last_number
         if span.since > -inf:
             low = max(await self._number_before(span.since) - _KEPT_BEFORE, 0)
@@ -103,7 +103,7 @@ class EtcdPast:
     async def states_at(self, at: float, selection: Selection, after: str, most: int) -> StatesThen:
         """Return the states of the selected components at the time `at`; see `IStore.states_at`.
 
-        To find them, all of the log is read.
+        To find the states, all of the log is read.
         """
         number = self._mirror.last_number
         if at < inf:

@@ -31,7 +31,7 @@ class Step:
     judgement: StoredJudgement | None = None
     """The judgement that the operations write, if any."""
     logged: bytes = b""
-    """The entry about `judgement` that is added to the log, if any: see `entry_value`."""
+    """The entry about `judgement` to be added to the log, as JSON (see `entry_value`), if any."""
     dropped: str | None = None
     """The xname of the component whose judgement the operations delete, if any."""
     request: tuple[str, bytes] | None = None
@@ -66,7 +66,7 @@ def latest(judgements: Iterable[Judgement]) -> Iterable[tuple[str, Judgement]]:
 
 
 def batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    """Yield batches of `size` items of a sequence; the last batch may have fewer."""
+    """Yield the items of a sequence in batches of `size`; the last batch may be smaller."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
@@ -98,8 +98,8 @@ def transactions(steps: Iterable[Step]) -> Iterator[list[Step]]:
 def operations_of(batch: Iterable[Step]) -> list[Operation]:
     """Return the operations that carry out these steps, without the write of the presence key.
 
-    Of several operations on one key, only the last is returned: etcd refuses more than one. If the
-    steps have entries for the log, a further operation writes these.
+    Of several operations on one key, only the last is returned, because etcd refuses more than one.
+    If the steps have entries for the log, a further operation writes these entries.
     """
     operations: dict[bytes, Operation] = {}
     logged: list[bytes] = []

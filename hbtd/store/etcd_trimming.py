@@ -1,4 +1,4 @@
-"""Trims the log of transitions in etcd."""
+"""Trimming of the log of transitions in etcd: old entries are deleted."""
 
 from collections.abc import Sequence
 
@@ -20,10 +20,10 @@ from hbtd.store.interface import NotLeading
 from hbtd.store.past import TRIMMED
 
 SMALL = 10_000
-"""The number of entries up to which the whole log is examined each time."""
+"""The largest number of entries of a log that is examined as a whole at each trimming."""
 
 PORTION = 10_000
-"""Approximately the most entries that are examined at once; their components are then in memory."""
+"""The approximate number of entries that are examined at once in a log larger than `SMALL`."""
 
 _MOST_PORTIONS = 10
 """The most portions in one call; the next call goes on from there."""
@@ -36,7 +36,7 @@ They have about a thousand entries: a few milliseconds' worth.
 
 
 class EtcdTrimming:
-    """Deletes entries of the log, but never the last one of a component.
+    """Deletes old entries of the log, but never the last entry of a component.
 
     Entries are examined in portions, beginning with the oldest. For each portion, the whole rest of
     the log is read, to find out which entries are the last ones of their components. Because of
@@ -54,8 +54,8 @@ class EtcdTrimming:
     ) -> None:
         """Make the trimmer of a log.
 
-        A log of up to `small` entries is examined as a whole each time; of a larger one, about
-        `portion` entries are examined at once.
+        A log of up to `small` entries is examined as a whole at each trimming; of a larger log,
+        about `portion` entries are examined at once.
         """
         self._log = log
         self._mirror = mirror
@@ -73,7 +73,7 @@ class EtcdTrimming:
         self._trimmed = 0
 
     async def trim(self, before: float, most: int, told: int) -> int:
-        """Delete entries; return how many. The arguments are those of `IStore.trim`.
+        """Delete old entries of the log, as `IStore.trim` says; return how many were deleted.
 
         Raise `NotLeading` if this replica does not lead, the exceptions of `EtcdClient` if etcd
         fails, and `StoreUnusable` if the store is closed.

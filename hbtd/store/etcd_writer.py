@@ -1,4 +1,4 @@
-"""The transactions by which a replica writes to etcd, some of them fenced."""
+"""The transactions by which a replica writes to etcd."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -11,14 +11,14 @@ from hbtd.store.interface import NotLeading
 
 
 class EtcdWriter:
-    """Writes to etcd in as few transactions as its limits allow, and updates the mirror.
+    """Writes to etcd in as few transactions as etcd's limits allow, and updates the mirror.
 
     Writes are given as steps: groups of operations, none of which is divided between transactions.
 
-    Every transaction begins with a write of this replica's presence key, which shows the replicas
-    that watch etcd who has made the transaction. *Fenced* transactions depend on the key that
-    stands for holding the lock: they have no effect unless this replica holds the lock when etcd
-    carries them out.
+    Every transaction begins with a write of this replica's presence key. By this key, replicas that
+    watch etcd see which replica has made the transaction. *Fenced* transactions depend on the key
+    in etcd that exists while this replica holds the leader's lock: they have no effect unless this
+    replica holds the lock when etcd carries them out.
     """
 
     def __init__(self, client: EtcdClient, mirror: EtcdMirror) -> None:
@@ -33,30 +33,36 @@ class EtcdWriter:
 
     @property
     def lock_key(self) -> bytes | None:
-        """The key that stands for holding the lock, `None` if this replica does not lead."""
+        """The key in etcd that exists while this replica holds the leader's lock.
+
+        The value is `None` if this replica does not lead.
+        """
         return self._lock_key
 
     @property
     def leading(self) -> bool:
         """Whether this replica leads, as far as it knows.
 
-        For certainty, a fenced transaction is needed.
+        Only a fenced transaction can make sure of it.
         """
         return self._lock_key is not None
 
     def lock_gained(self, lock_key: bytes) -> None:
-        """Allow fenced transactions: this replica holds the lock, for which `lock_key` stands."""
+        """Allow fenced transactions, because this replica holds the leader's lock now.
+
+        `lock_key` is the key in etcd that exists while this replica holds the lock.
+        """
         self._lock_key = lock_key
 
     def lock_lost(self) -> None:
-        """Refuse to write fenced transactions from now on: this replica no longer leads."""
+        """Refuse fenced transactions from now on, because this replica no longer leads."""
         self._lock_key = None
 
     @property
     def presence(self) -> Put | None:
         """The operation with which each transaction begins: it writes the presence key.
 
-        `None` if `set_presence` was not called yet.
+        The value is `None` if `set_presence` was not called yet.
         """
         return None if self._presence is None else self._presence()
 
@@ -93,7 +99,7 @@ class EtcdWriter:
         return revision
 
     async def write_if(self, compares: Sequence[Compare], operations: Sequence[Operation]) -> bool:
-        """Carry out operations if all of `compares` hold; return whether they do.
+        """Carry out operations in a transaction if all of `compares` hold; return whether they do.
 
         Raise the exceptions of `EtcdClient.txn` if etcd fails.
         """
@@ -103,9 +109,9 @@ class EtcdWriter:
     async def remove(self, requests: dict[str, LeaderRequest]) -> bool:
         """Delete requests to the leader from etcd; return whether they were deleted.
 
-        If any of them was replaced or deleted in etcd meanwhile, none is deleted. The mirror drops
-        deleted requests. If `requests` has only one, and it is no longer in etcd, the mirror drops
-        it, too. Raise the exceptions of `EtcdClient.txn` if etcd fails.
+        If any of the requests was replaced or deleted in etcd meanwhile, none is deleted. The
+        mirror drops deleted requests. If `requests` has only one request, the mirror drops it in
+        these cases, too. Raise the exceptions of `EtcdClient.txn` if etcd fails.
         """
         keys = [key_of(REQUEST, xname) for xname in requests]
         revisions = [request.revision for request in requests.values()]

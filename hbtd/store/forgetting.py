@@ -14,7 +14,7 @@ class Forgetting:
     """The names of components to be forgotten, until the store's thread takes them.
 
     If each of thousands of components were forgotten in a transaction of its own, commits, and
-    therefore updates to HSM, would have to wait for all of these.
+    therefore updates to HSM, would have to wait for all these transactions.
     """
 
     def __init__(self) -> None:
@@ -24,9 +24,10 @@ class Forgetting:
         self._waiting: list[Deferred[None]] = []
 
     def add(self, xname: str) -> Deferred[None] | None:
-        """Add a component; return `None`, and add nothing, after `take` or if there are too many.
+        """Add a component; return a Deferred, or `None` if the batch accepts no more components.
 
-        The Deferred fires when the component is forgotten, or fails if that is not possible.
+        The batch accepts up to 500 components until `take` is called. The Deferred fires when the
+        component is forgotten, or fails if the store can't forget it.
         """
         with self._lock:
             if self._taken or len(self._names) >= _MOST:
@@ -37,7 +38,7 @@ class Forgetting:
         return waiting
 
     def take(self) -> list[str]:
-        """Return the names, and accept no more. The store's thread calls this."""
+        """Return the names, and accept no more from now on. The store's thread calls this."""
         with self._lock:
             self._taken = True
             return self._names

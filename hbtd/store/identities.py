@@ -29,7 +29,7 @@ class IdentityKeeper:
     ) -> None:
         """Make the keeper of a tracker's host names and NIDs; it stores none until `begin`.
 
-        `condition` notes whether calls of the store succeed.
+        `condition` is told whether calls of the store succeed.
         """
         self._tracker = tracker
         self._store = store
@@ -54,7 +54,7 @@ class IdentityKeeper:
         self._storing.startService()
 
     def end(self) -> None:
-        """Stop storing changed host names and NIDs every ten seconds."""
+        """Stop the periodic storing of changed host names and NIDs, which `begin` has started."""
         self._storing.stopService()
 
     async def store_changed(self) -> None:

@@ -14,7 +14,7 @@ __all__ = ["IStore", "LogEntry", "NotLeading", "StoreUnusable"]
 
 
 class StoreUnusable(Exception):
-    """The store can't carry out a call now; the message says why. A retry may succeed."""
+    """Raised when the store can't carry out a call. The message says why; a retry may succeed."""
 
 
 class NotLeading(StoreUnusable):
@@ -22,16 +22,16 @@ class NotLeading(StoreUnusable):
 
 
 class IStore(Interface):
-    """A store of all that must survive a crash: judgements, their log, and records of the living.
+    """A store of what must survive a crash: judgements, their log, and records of components.
 
-    A judgement is committed before it is sent, and marked as delivered once HSM has acknowledged
-    it: after a crash, the next process sends the judgements that are not marked. Only the latest
-    judgement on each component is kept: an alarm (`WARNED`, `DIED`) until the next judgement
-    replaces it, any other judgement until it is delivered.
+    A judgement is committed before it is sent to HSM, and marked as delivered once HSM has
+    acknowledged it. After a crash, the next process sends the judgements that are not marked. Apart
+    from the log, only the latest judgement on each component is kept: an alarm (`WARNED`, `DIED`)
+    until the next judgement replaces it, any other judgement until it is delivered.
 
-    Calls are carried out in the order in which they are made; a caller need not wait for one to
-    finish before making the next. All stores pass the tests in `tests/support/store_contract.py`,
-    `store_records_contract.py` and `store_log_contract.py`.
+    Calls are carried out in the order in which they are made; a caller need not wait for one call
+    to finish before making the next. All stores pass the tests in
+    `tests/support/store_contract.py`, `store_records_contract.py` and `store_log_contract.py`.
     """
 
     durable = Attribute("Whether the contents of the store outlive the process (`bool`).")
@@ -45,26 +45,26 @@ class IStore(Interface):
         """
 
     def close() -> Deferred[None]:
-        """Release the store once earlier calls are done; its contents stay."""
+        """Close the store once all earlier calls are done; its contents stay."""
 
     def commit(judgements: Sequence[Judgement], records: Sequence[Record] = ()) -> Deferred[bool]:
-        """Store records, and judgements, which are marked as not delivered.
+        """Store judgements and records; the judgements are marked as not delivered.
 
         They replace the stored judgements and records of the same components. The judgement and the
-        record of a component are committed together or not at all. All judgements are also added to
-        the log, in the same transaction and in the order in which they are given, even if several
-        are about one component. The record of a component that died is deleted, unless `records`
-        has a new one.
+        record of a component are committed together or not at all. Each judgement is also added to
+        the log, in the same transaction. The log has the judgements in the order in which they are
+        given, even if several are about one component. The record of a component that died is
+        deleted, unless `records` has a new one.
 
-        The Deferred fires once everything is stored safely: with `True` if the caller is to send
-        the judgements, with `False` if another replica judges instead. It fails with
-        `StoreUnusable` if anything could not be committed.
+        The Deferred fires once everything is stored safely. Its result is `True` if the caller is
+        to send the judgements, and `False` if another replica leads: then only that replica judges.
+        The Deferred fails with `StoreUnusable` if anything could not be committed.
         """
 
     def log(after: int, most: int) -> Deferred[Sequence[LogEntry]]:
-        """Return entries of the log with numbers above `after`, in order; `most` of them at most.
+        """Return up to `most` entries of the log with numbers above `after`, in order of number.
 
-        The Deferred fails with `StoreUnusable` if they can't be read.
+        The Deferred fails with `StoreUnusable` if the log can't be read.
         """
 
     def history(
@@ -73,10 +73,9 @@ class IStore(Interface):
         """Return at most `most` log entries about selected components, in the order of `span`.
 
         `span` gives the times of the entries, and whether the oldest or the newest comes first.
-        Only the part of the log between the entry with the earliest time in the span and the one
-        with the latest is searched. If the wall clock was set back, entries outside of this part
-        may have times in the span, too; they may be left out. The Deferred fails with
-        `StoreUnusable` if the log can't be read.
+        If the wall clock was set back, the log is not in the order of the entries' times; then
+        entries with times in the span may be left out. The Deferred fails with `StoreUnusable` if
+        the log can't be read.
         """
 
     def states_at(
@@ -84,15 +83,15 @@ class IStore(Interface):
     ) -> Deferred[StatesThen]:
         """Return the states that the selected components had at the Unix time `at`.
 
-        These are the states of the first `most` components, by name, after the name `after`,
-        including components that were forgotten since. A component's state is taken from its last
-        entry in the log that was judged at `at` or before; if there is none, from its first later
-        entry, which says what it was before. The Deferred fails with `StoreUnusable` if the log
-        can't be read.
+        The result has the first `most` of these components after the name `after`, in the order of
+        their names, including components that were forgotten since. A component's state follows
+        from its last log entry with a judgement made at `at` or before. If the log has no such
+        entry, the state follows from the component's first later entry, which has the state before
+        that judgement. The Deferred fails with `StoreUnusable` if the log can't be read.
         """
 
     def last_number() -> int:
-        """Return the number of the last entry of the log that this replica knows of; 0 if none."""
+        """Return the number of the last log entry that this replica knows of; 0 if it has none."""
 
     def cursor(reader: str) -> Deferred[int | None]:
         """Return the cursor of a reader of the log, or `None` if the reader has none yet.
@@ -102,25 +101,26 @@ class IStore(Interface):
         """
 
     def move_cursor(reader: str, number: int) -> Deferred[None]:
-        """Set the cursor of a reader that has passed on the log's entries up to `number`.
+        """Set a reader's cursor to `number`, the number of the last entry that it has passed on.
 
         The Deferred fails with `StoreUnusable` if the cursor can't be stored, and with `NotLeading`
         if another replica leads.
         """
 
     def trim(before: float, most: int, told: int) -> Deferred[int]:
-        """Delete entries of the log; return how many.
+        """Delete old entries of the log; return the number of deleted entries.
 
-        Entries that were judged before the Unix time `before` are deleted, and then the oldest ones
-        until `most` are left; but none with a number above `told`, and never the last entry of a
-        component. The Deferred fails with `StoreUnusable` if they can't be deleted, with
-        `NotLeading` if another replica leads.
+        Entries of judgements made before the Unix time `before` are deleted. If more than `most`
+        entries are left, the oldest of these are deleted, too, until `most` are left. But entries
+        with numbers above `told` always stay, and so does the last entry of each component. The
+        Deferred fails with `StoreUnusable` if entries can't be deleted, and with `NotLeading` if
+        another replica leads.
         """
 
     def checkpoint(records: Sequence[Record]) -> Deferred[None]:
-        """Store records, which replace those of the same components.
+        """Store records; they replace the stored records of the same components.
 
-        The Deferred fails with `StoreUnusable` if any could not be stored.
+        The Deferred fails with `StoreUnusable` if any record could not be stored.
         """
 
     def records(after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
@@ -140,24 +140,26 @@ class IStore(Interface):
         """
 
     def delivered(judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
-        """Mark judgements as delivered: acknowledged by HSM at the Unix time `at`; 0 if unknown.
+        """Mark judgements as delivered, because HSM has acknowledged them.
 
-        A judgement that is no longer the latest of its component is ignored. The Deferred fails
-        with `StoreUnusable` if any could not be marked.
+        `at` is the Unix time of the acknowledgement; 0 if it is not known. A judgement that is no
+        longer the latest on its component is ignored. The Deferred fails with `StoreUnusable` if
+        any judgement could not be marked.
         """
 
     def identities(after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
-        """Return the stored host names and NIDs of living and dead components.
+        """Return the stored host names and NIDs (node IDs) of living and dead components.
 
-        The result is for the first `most` components after the name `after`, in the order of the
-        components' names. The Deferred fails with `StoreUnusable` if they can't be read.
+        The result has the identities of the first `most` components after the name `after`, in the
+        order of the components' names. The Deferred fails with `StoreUnusable` if they can't be
+        read.
         """
 
     def identify(identities: Sequence[Identity]) -> Deferred[None]:
-        """Store host names and NIDs, which replace those of the same components.
+        """Store host names and NIDs; they replace the stored ones of the same components.
 
-        The store keeps them until the component is forgotten. The Deferred fails with
-        `StoreUnusable` if any could not be stored.
+        The store keeps an identity until its component is forgotten. The Deferred fails with
+        `StoreUnusable` if any identity could not be stored.
         """
 
     def forget(xname: str) -> Deferred[None]:
@@ -167,19 +169,19 @@ class IStore(Interface):
         """
 
     def notes(kind: str) -> Deferred[dict[str, str]]:
-        """Return all notes of a kind, by name.
+        """Return all notes of a kind: a dictionary from their names to their texts.
 
-        Notes are texts that parts of hbtd keep across restarts and changes of the leader, such as
-        how often HSM was told of a component again. The Deferred fails with `StoreUnusable` if they
-        can't be read.
+        Notes are texts that parts of hbtd keep across restarts and changes of the leader. For
+        example, a note keeps the times at which HSM was told the state of a component again. The
+        Deferred fails with `StoreUnusable` if the notes can't be read.
         """
 
     def write_notes(kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
-        """Write notes of a kind, by name; delete those that are `None`.
+        """Write notes of a kind; delete the notes whose text is `None`.
 
-        Notes with other names stay as they are. The Deferred fails with `StoreUnusable` if the
-        notes can't be stored, with `NotLeading` if another replica leads; some may have been stored
-        then.
+        `notes` has the texts by name; notes with other names stay as they are. The Deferred fails
+        with `StoreUnusable` if the notes can't be stored, and with `NotLeading` if another replica
+        leads. Even when it fails, some of the notes may have been written.
         """
 
     def undelivered(
@@ -187,25 +189,26 @@ class IStore(Interface):
     ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits.
 
-        `share` is called with a component's name and a timestamp, and returns equal texts that are
-        in memory already, if there are any. A store that does not keep judgements in memory uses
-        these texts in the judgements, so that a million texts are not in memory twice.
+        `share` is called with a component's name and a timestamp, and returns equal strings: those
+        that are in memory already, if there are any, otherwise its arguments. A store that does not
+        keep judgements in memory puts these strings into the judgements that it returns, so that a
+        million strings are not in memory twice.
         """
 
     def told() -> Deferred[dict[str, tuple[Transition, float]]]:
         """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
 
-        The result has, by component, the transition and the Unix time of the acknowledgement.
-        Alarms are left out if that time is not known. The Deferred fails with `StoreUnusable` if
-        they can't be read.
+        The result is a dictionary from each component's name to the transition and the Unix time of
+        the acknowledgement. An alarm is left out if that time is not known. The Deferred fails with
+        `StoreUnusable` if the alarms can't be read.
         """
 
     def judgements(
         of: Collection[Transition] = tuple(Transition),
     ) -> Deferred[list[Judgement]]:
-        """Return the stored judgements with these transitions, in the order of their commits.
+        """Return the stored judgements with transitions in `of`, in the order of their commits.
 
-        There is one per component at most.
+        There is at most one judgement on each component.
         """
 
     def usable() -> bool:
