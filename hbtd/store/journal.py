@@ -35,7 +35,8 @@ class Journal:
     """Commits judgements in the order in which they are added, then calls the `tellers`.
 
     The tellers pass the judgements on to HSM and Kafka. Each judgement is committed together with
-    the record of its component. The store adds it to the log of transitions in the same step.
+    the record of its component. The store adds the judgement to the log of transitions in the same
+    step.
     """
 
     _log = Logger()
@@ -54,10 +55,11 @@ class Journal:
     ) -> None:
         """Make the journal of a store.
 
-        `wall` returns Unix seconds. `uncommitted` and `condition` are those of `checkpointer`,
-        which provides the records. If this replica leads, each of `tellers` is called with the
-        judgements of each commit. `jitter` returns a random number from 0 to 1. `judged` is called
-        with judgements before they are committed.
+        `wall` returns the current Unix time in seconds. `uncommitted` and `condition` are the
+        objects that `checkpointer` uses as well; `checkpointer` provides the records. If this
+        replica leads, each of `tellers` is called with the judgements of each commit. `jitter`
+        returns a random number from 0 to 1, which varies the pauses before a failed commit is tried
+        again. `judged` is called with the judgements of each call of `add`, before their commit.
         """
         self._clock = clock
         self._wall = wall
@@ -78,30 +80,31 @@ class Journal:
         self._backoff = Backoff(*_RETRY, jitter)
 
     def begin(self) -> None:
-        """Begin to commit judgements, including those added before."""
+        """Begin to commit judgements, including those that were added before this call."""
         self._open = True
         self.add([])
 
     def ready(self) -> bool:
-        """Return whether the store can be used now, or could be in the last five seconds."""
+        """Return whether the store is usable now, or was found usable in the last five seconds."""
         return self._condition.ready()
 
     def lead(self) -> None:
-        """Pass judgements on after each commit from now on: this replica has become the leader."""
+        """From now on, pass judgements on after each commit: this replica has become the leader."""
         self._leading = True
 
     def follow(self) -> None:
-        """Pass on no more judgements: this replica has become a follower.
+        """Stop passing judgements on, because this replica has become a follower.
 
-        Also drop the uncommitted alarms (warned, died): another replica judges instead.
+        Also drop the uncommitted alarms (`WARNED`, `DIED`), because another replica judges instead.
         """
         self._leading = False
         self._uncommitted.drop_alarms()
 
     def add(self, judgements: Sequence[Judgement]) -> None:
-        """Commit judgements and pass them on, together with others that are added within 0.1 s.
+        """Queue judgements to be committed and then passed on.
 
-        Judgements without a time get the present one.
+        The commit begins 0.1 s later, to include judgements that are added meanwhile, or directly
+        after a commit in progress. Judgements without a time get the current Unix time.
         """
         at = self._wall()
         self._uncommitted.add([each.made_at(at) for each in judgements])
@@ -113,16 +116,16 @@ class Journal:
     def forget(self, xname: str) -> None:
         """Make the store forget a component, and drop uncommitted alarms about that component.
 
-        Alarms are the judgements that the component was warned or died.
+        Alarms are judgements that the component was warned about (`WARNED`) or has died (`DIED`).
         """
         if self._uncommitted.forget(xname):
             self._forgotten_in_hand.add(xname)
         self._checkpointer.forget(xname)
 
     async def close(self, within: float) -> bool:
-        """Commit the remaining judgements, for at most `within` seconds.
+        """Commit the remaining judgements, but give up after `within` seconds.
 
-        Return whether that succeeded. If not, log an error, and leave the rest uncommitted.
+        Return whether all were committed. If not, log an error, and leave the rest uncommitted.
         """
         # A call that is cancelled may fail like any other; it must not be tried again.
         giving_up = self._clock.callLater(within, self._give_up)
@@ -147,7 +150,7 @@ class Journal:
             self._committing.cancel()
 
     async def _commit_all(self) -> None:
-        """Commit judgements, batch by batch, and pass them on, until none are left."""
+        """Commit judgements, batch by batch, and pass them on, until no judgements are left."""
         await deferLater(self._clock, _GATHER)
         while self._uncommitted.take(_BATCH):
             committed_again: set[str] = set()
@@ -197,7 +200,7 @@ class Journal:
         """Commit judgements together with the records of their components.
 
         Return `True` if the judgements are to be passed on, `False` if another replica judges
-        instead, and `None` if the commit failed, or is to be tried later.
+        instead, and `None` if the commit failed or was postponed.
         """
         # While this replica leads, nobody else judges.
         if not self._leading and self._checkpointer.behind_others():

@@ -1,4 +1,4 @@
-"""The follower of the log: passes new entries of the log on to the tracker and to listeners."""
+"""Passes the new entries of the log of transitions on to the tracker and to listeners."""
 
 from collections.abc import Callable, Sequence
 from math import inf
@@ -21,7 +21,7 @@ from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Phase
 
 _PORTION = 500
-"""The most entries, or states of components, that are handled in one turn: a few milliseconds'."""
+"""The most entries, or states of components, handled at a time: a few milliseconds' work."""
 
 _LOOK = 5.0
 """Seconds after which the follower looks at the log even if nobody has woken it."""
@@ -34,7 +34,7 @@ class Listener(Protocol):
     """The interface of an object that gets the new entries of the log."""
 
     def begin(self, number: int) -> None:
-        """Prepare for entries with numbers above `number`; earlier ones are not passed on."""
+        """Prepare for the log's entries with numbers above `number`; no others are passed on."""
 
     def tell(self, entries: Sequence[LogEntry]) -> None:
         """Receive the next entries of the log, in order."""
@@ -43,10 +43,10 @@ class Listener(Protocol):
 class LogFollower(Service):
     """Follows the log of transitions on each replica, whether the replica leads or not.
 
-    After the start it finds out, in the background, when each tracked component entered its state,
-    and when HSM acknowledged that state. From then on it reads each new entry once, and passes it
-    on to the tracker and to the listeners. `tell` and `notify` wake it: this replica has committed
-    judgements, or another replica may have.
+    After its start, the follower finds out in the background when each tracked component entered
+    its state, and when HSM acknowledged each alarm (warned, died). From then on, it reads each new
+    entry once, and passes the entry on to the tracker and to the listeners. `tell` wakes it when
+    this replica has committed judgements, `notify` when another replica may have committed some.
     """
 
     _log = Logger()
@@ -61,10 +61,10 @@ class LogFollower(Service):
         jitter: Callable[[], float],
         listeners: Sequence[Listener] = (),
     ) -> None:
-        """Make a follower that is not started.
+        """Make a follower that has yet to be started.
 
-        `wall` returns the present Unix time in seconds; `jitter` returns a random number from 0
-        to 1.
+        `wall` returns the current Unix time in seconds. `jitter` returns a random number from 0 to
+        1, which varies the pauses after the log could not be read.
         """
         self._clock = clock
         self._wall = wall
@@ -79,10 +79,13 @@ class LogFollower(Service):
         self._exhausted_at: int | None = None
         self._stopped = True
         self.read_to: int | None = None
-        """The number up to which the log was read; `None` until the initial states are known."""
+        """The number of the entry up to which the log was read.
+
+        `None` until the states that the components had at the start are known.
+        """
 
     def startService(self) -> None:
-        """Begin to read the log, in the background."""
+        """Begin to read the log in the background."""
         super().startService()
         self._stopped = False
         Deferred.fromCoroutine(self._run()).addErrback(self._ended)
@@ -94,11 +97,11 @@ class LogFollower(Service):
         self._wakeup.interrupt()
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
-        """Read the new entries of the log: this replica has added `judgements` to it."""
+        """Begin to read new entries, because this replica has added `judgements` to the log."""
         self.notify()
 
     def notify(self) -> None:
-        """Read the new entries of the log, if any: another replica may have added some."""
+        """Begin to read new entries, if any, because another replica may have added some."""
         self._wakeup.notify()
 
     async def _run(self) -> None:
@@ -123,7 +126,7 @@ class LogFollower(Service):
                     await self._wakeup.wait(_LOOK)
 
     async def _find_states(self) -> None:
-        """Find out since when components are in their states, and when HSM acknowledged these.
+        """Find out when components entered their states, and when HSM acknowledged the alarms.
 
         The results are passed to the tracker.
         """
@@ -180,8 +183,8 @@ class LogFollower(Service):
 
     def _outage_began(self, reason: str) -> None:
         self._log.warn(
-            "The log of transitions can't be read: {error}. Until it can, queries can't say since"
-            " when components are in their states, and events are late.",
+            "The log of transitions can't be read: {error}. Until it can be read again, queries"
+            " can't say how long components have been in their states, and events are late.",
             error=reason,
         )
 

@@ -17,8 +17,8 @@ from hbtd.tracker.transitions import Judgement, Transition
 class MemoryStore:
     """Keeps judgements, records and the log of transitions in memory; see `IStore`.
 
-    This store is not durable, so the checkpointer does not write records to it: like the tracker's,
-    they would be lost at the end of the process.
+    This store is not durable, so the checkpointer does not write records to it: they would be lost
+    at the end of the process, like the contents of the tracker.
     """
 
     durable = False
@@ -26,7 +26,7 @@ class MemoryStore:
     gather = 1.0
 
     def __init__(self, judge: str = "") -> None:
-        """Make an empty store; `judge` is this replica's host and port, for entries of the log."""
+        """Make an empty store; `judge`, this replica's host and port, is put in each log entry."""
         self._judge = judge
         self._log = MemoryLog()
         self._records: dict[str, Record] = {}
@@ -43,14 +43,17 @@ class MemoryStore:
         return succeed(None)
 
     def close(self) -> Deferred[None]:
-        """Close the store; its contents are still there if it is opened again."""
+        """Close the store; if it is opened again, its contents are still there."""
         self._open = False
         return succeed(None)
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Store judgements, as not delivered, and records; the result is always `True`."""
+        """Store judgements, marked as not delivered, and add them to the log; also store records.
+
+        The Deferred's result is always `True`.
+        """
         for judgement in judgements:
             # Deleting the key first moves it to the end: the dicts are in the order of commits.
             self._judgements.pop(judgement.component, None)
@@ -64,13 +67,16 @@ class MemoryStore:
         return self.checkpoint(records).addCallback(lambda _: True)
 
     def log(self, after: int, most: int) -> Deferred[Sequence[LogEntry]]:
-        """Return entries of the log with numbers above `after`, in order, at most `most`."""
+        """Return the first `most` entries of the log with numbers above `after`, in order."""
         return succeed(self._log.read(after, most))
 
     def history(
         self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
-        """Return at most `most` log entries about selected components, in the order of `span`."""
+        """Return up to `most` log entries about the components in `selection`.
+
+        `span` says from which time these entries are, and in which order they are returned.
+        """
         return succeed(self._log.history(span, selection, most))
 
     def states_at(
@@ -82,7 +88,8 @@ class MemoryStore:
     ) -> Deferred[StatesThen]:
         """Return the states that the selected components had at the Unix time `at`.
 
-        These are the states of the first `most` components, by name, after the name `after`.
+        The states are those of the first `most` components with names after `after`, in the order
+        of the names.
         """
         return succeed(self._log.states_at(at, selection, after, most))
 
@@ -99,23 +106,23 @@ class MemoryStore:
         return succeed(self._log.cursors.get(reader))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
-        """Set the cursor of a reader that has passed on the log's entries up to `number`."""
+        """Record that a reader has passed on the log's entries up to `number`."""
         self._log.cursors[reader] = number
         return succeed(None)
 
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
-        """Delete entries of the log as `IStore.trim` says; return how many."""
+        """Delete old entries of the log, as `IStore.trim` says; return how many were deleted."""
         return succeed(self._log.trim(before, most, told))
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Store records, which replace those of the same components."""
+        """Store records, which replace the stored records of the same components."""
         self._records.update((record.component, record) for record in records)
         return succeed(None)
 
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
-        """Return the records of the first `most` components after the name `after`.
+        """Return the records of the first `most` components with names after `after`.
 
-        The ages of their heartbeats are those that they were stored with.
+        The ages of the heartbeats are the ages with which the records were stored.
         """
         names = sorted(xname for xname in self._records if xname > after)
         return succeed([self._records[xname] for xname in names[:most]])
@@ -126,9 +133,10 @@ class MemoryStore:
         return succeed(None)
 
     def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
-        """Mark judgements as delivered: acknowledged by HSM at the Unix time `at`; 0 if unknown.
+        """Mark judgements as delivered, because HSM has acknowledged them.
 
-        Judgements that are not the latest of their components are ignored.
+        `at` is the Unix time of the acknowledgement; 0 if not known. A judgement that is no longer
+        the latest about its component is ignored.
         """
         for judgement in judgements:
             if self._undelivered.get(judgement.component) == judgement:
@@ -149,21 +157,21 @@ class MemoryStore:
         return succeed(None)
 
     def identities(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
-        """Return the identities of the first `most` components after the name `after`."""
+        """Return the identities of the first `most` components with names after `after`."""
         names = sorted(xname for xname in self._identities if xname > after)
         return succeed([self._identities[xname] for xname in names[:most]])
 
     def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
-        """Store host names and NIDs."""
+        """Store host names and NIDs, which replace the stored ones of the same components."""
         self._identities.update((each.component, each) for each in identities)
         return succeed(None)
 
     def notes(self, kind: str) -> Deferred[dict[str, str]]:
-        """Return all notes of a kind, by name."""
+        """Return the texts of all notes of a kind, by the notes' names."""
         return succeed(dict(self._notes.get(kind, {})))
 
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
-        """Write notes of a kind, by name; delete those that are `None`."""
+        """Write notes of a kind, by name; delete each note whose text is `None`."""
         stored = self._notes.setdefault(kind, {})
         for name, text in notes.items():
             if text is None:
@@ -184,14 +192,16 @@ class MemoryStore:
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
         """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
 
-        The result has, by component, the transition and the Unix time of the acknowledgement.
+        Alarms are the judgements that a component was warned about or has died.
+        The result maps each component's name to the transition and to the Unix time of the
+        acknowledgement. Alarms are left out if that time is not known.
         """
         return succeed(dict(self._told))
 
     def judgements(
         self, of: Collection[Transition] = tuple(Transition)
     ) -> Deferred[list[Judgement]]:
-        """Return the stored judgements with these transitions, in the order of their commits."""
+        """Return the stored judgements whose transitions are in `of`, in order of commit."""
         return succeed([each for each in self._judgements.values() if each.transition in of])
 
     def usable(self) -> bool:
@@ -199,5 +209,5 @@ class MemoryStore:
         return self._open
 
     def health(self) -> str:
-        """Return a text that says whether the store is open, in the original hbtd's words."""
+        """Return a text, in the original hbtd's words, that says whether the store is open."""
         return "Initialization key present: HBTD_OK" if self._open else "Not initialized"

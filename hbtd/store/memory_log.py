@@ -1,4 +1,4 @@
-"""The log of transitions in memory."""
+"""The log of transitions of the store `mem:`, which is kept in memory."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -20,13 +20,13 @@ from hbtd.tracker.transitions import Judgement
 
 
 class MemoryLog:
-    """A log of transitions, with the cursors of its readers; see `IStore`."""
+    """A log of transitions in memory, with the cursors of its readers; see `IStore`."""
 
     def __init__(self) -> None:
         self.last_number = 0
         """The number of the last entry; 0 if there is none."""
         self.cursors: dict[str, int] = {}
-        """The cursors of the readers: the number up to which each has passed on the log."""
+        """The cursors by name: for a reader of the log, the number of the entry passed on last."""
         self._entries: list[LogEntry] = []
         # The same entries by component; each list has one at least.
         self._of: dict[str, list[LogEntry]] = {}
@@ -35,7 +35,7 @@ class MemoryLog:
         return len(self._entries)
 
     def append(self, judgements: Sequence[Judgement], judge: str) -> None:
-        """Add an entry for each judgement; `judge` names the replica that has made them."""
+        """Add an entry for each judgement; `judge` is the host and port of the judging replica."""
         for judgement in judgements:
             self.last_number += 1
             entry = LogEntry(self.last_number, judgement, judge)
@@ -48,7 +48,7 @@ class MemoryLog:
         return self._entries[first : first + max(most, 0)]
 
     def history(self, span: Span, selection: Selection, most: int) -> list[LogEntry]:
-        """Return entries about selected components, as `IStore.history` says."""
+        """Return up to `most` entries about selected components, as `IStore.history` says."""
         entries: Sequence[LogEntry] = self._entries
         if selection.names is not None:
             lists = [self._of[xname] for xname in set(selection.names) if xname in self._of]
@@ -67,7 +67,7 @@ class MemoryLog:
         return list(islice(wanted, max(most, 0)))
 
     def states_at(self, at: float, selection: Selection, after: str, most: int) -> StatesThen:
-        """Return the states of the selected components at the time `at`; see `IStore.states_at`."""
+        """Return the states of components at the Unix time `at`, as `IStore.states_at` says."""
         number = self._number_at(at)
         names = (x for x in self._of if x > after and selection.includes(x))
         # Those that were not tracked yet are left out.
@@ -89,10 +89,10 @@ class MemoryLog:
         return self._entries[later - 1].number if later else 0
 
     def trim(self, before: float, most: int, told: int) -> int:
-        """Delete entries as `IStore.trim` says; return how many.
+        """Delete old entries, as `IStore.trim` says; return how many were deleted.
 
-        This takes up to 20 ms for a log of 100,000 entries, during which the reactor waits; a store
-        in memory should have no larger log.
+        This blocks the reactor, for up to 20 ms if the log has 100,000 entries; a log in memory
+        should not be larger.
         """
         old = [each for each in self._entries if _at(each) < before and self._may_go(each, told)]
         self._delete(old)

@@ -7,26 +7,26 @@ from typing import NamedTuple
 from hbtd.tracker.transitions import Judgement, Phase
 
 TRIMMED = "trimmed"
-"""The name of the cursor that keeps the highest number of a trimmed entry, if there is any."""
+"""The name of the cursor that has the highest number among the entries trimmed so far."""
 
 
 class LogEntry(NamedTuple):
     """A committed judgement in the log of transitions."""
 
     number: int
-    """The entry's place in the log: later entries have higher numbers; there may be gaps."""
+    """The entry's number in the log: later entries have higher numbers; there may be gaps."""
     judgement: Judgement
     judge: str
     """The host and port of the replica that made the judgement."""
 
 
 class Selection(NamedTuple):
-    """The components that a question is about: by name, by the part of the machine, or by both."""
+    """The components that a question is about, selected by name, part of the machine, or both."""
 
     names: Collection[str] | None = None
-    """The components, by xname; `None` for all."""
+    """The xnames of the selected components; `None` for all components."""
     under: str = ""
-    """An xname: only this component and its parts, such as `x1c0` and `x1c0s2b0`."""
+    """An xname, such as `x1c0`: only this component and its parts are selected; empty for all."""
 
     def includes(self, xname: str) -> bool:
         """Return whether a component is selected."""
@@ -41,7 +41,7 @@ class Selection(NamedTuple):
 
 
 def is_under(xname: str, under: str) -> bool:
-    """Return whether an xname is that of the component `under`, or of a part of it."""
+    """Return whether an xname names the component `under`, or a part of that component."""
     if not xname.startswith(under):
         return False
     return len(xname) == len(under) or not xname[len(under)].isdigit()
@@ -61,7 +61,7 @@ class Span(NamedTuple):
     newest_first: bool = False
     """Whether entries are returned newest first, instead of oldest first."""
     after: int | None = None
-    """Only entries that follow the entry with this number in that order; `None` for all."""
+    """Only entries after the one with this number, in the answer's order; `None` for all."""
 
 
 class StateThen(NamedTuple):
@@ -74,23 +74,23 @@ class StateThen(NamedTuple):
     since: float
     """The Unix time of the judgement by which the component entered the phase; 0 if not known."""
     silent: float | None
-    """The seconds of the component's silence at that judgement; `None` if not known."""
+    """The component's silence at that judgement, in observed seconds; `None` if not known."""
 
 
 class StatesThen(NamedTuple):
     """The states of components at a moment in the past."""
 
     states: Sequence[StateThen]
-    """The state of each component, in the order of their names."""
+    """The state of each component, in the order of the components' names."""
     complete: bool
-    """Whether the log reaches back to that moment: no later entry was trimmed."""
+    """Whether the log still has all entries that were added after that moment."""
 
 
 def state_then(entry: LogEntry, until: int) -> StateThen | None:
     """Return the state of a component when `until` was the number of the last entry in the log.
 
-    `entry` must be the component's last entry up to that number or, if there is none, the first one
-    after it. Return `None` if the component was not tracked.
+    `entry` must be the component's last entry with a number up to `until` or, if there is none, the
+    component's first later entry. Return `None` if the component was not tracked then.
     """
     judgement = entry.judgement
     if entry.number <= until:

@@ -12,21 +12,21 @@ _T = TypeVar("_T")
 
 
 class Questions:
-    """Passes questions about the past to the store's thread, `AT_ONCE` at a time, in their order.
+    """Passes questions about the past to the store's thread, in order, `AT_ONCE` at a time.
 
     The thread carries out one call after the other, and clients may ask any number of questions.
-    Without a limit, a commit would wait for all questions that were asked before.
+    Without a limit, a commit would wait for all questions that were asked before the commit.
     """
 
     def __init__(self) -> None:
         self._places = DeferredSemaphore(AT_ONCE)
 
     def ask(self, call: Callable[[], Deferred[_T]]) -> Deferred[_T]:
-        """Call `call` when its turn comes; return its result. `call` queries the store's thread.
+        """Call `call`, which queries the store's thread, when its turn comes; return its result.
 
-        Cancel the Deferred if the answer is no longer needed: then a call that has not begun is
-        dropped. A call that has begun counts towards `AT_ONCE` until it ends, because the thread is
-        busy with it.
+        Cancel the Deferred if the answer is no longer needed: a call that has not begun is then
+        dropped. A call that has begun counts towards `AT_ONCE` until it ends, because it still
+        occupies the thread.
         """
         place = self._places.acquire()
         answer: Deferred[_T] = Deferred(lambda _: place.cancel())
@@ -36,6 +36,6 @@ class Questions:
             if not answer.called:
                 answer.callback(result)
 
-        # If the place is cancelled, nobody waits.
+        # If the place is cancelled, nobody waits for the answer.
         place.addCallbacks(lambda _: maybeDeferred(call).addBoth(end), lambda _: None)
         return answer

@@ -61,8 +61,9 @@ _FLUSH = 60.0
 class SqliteStore:
     """Keeps judgements, records and the log of transitions in an SQLite file; see `IStore`.
 
-    Calls are carried out in one thread. When the Deferred of a call fires, its changes are safely
-    on the disk. The file is locked while it is open, so that no two hbtd processes use it.
+    Calls are carried out in one thread. When the Deferred of a call fires, the changes made by the
+    call are safely on the disk. The file is locked while it is open, so that no two hbtd processes
+    use it.
 
     Each call checks that the file is still there. If it was removed, it is written again. The store
     can't be used while another file is in its place, or once another program has overwritten the
@@ -86,11 +87,12 @@ class SqliteStore:
         judge: str,
         make_pool: Callable[..., ConnectionPool] = ConnectionPool,
     ) -> None:
-        """Make the store in the file `path`.
+        """Make a store that will use the file `path`, which is not opened yet.
 
-        `reactor` provides `IReactorThreads` and `IReactorTime`; `observed` returns the observed
-        time in seconds. `judge` is this replica's host and port, for entries of the log.
-        `make_pool` makes a pool of one thread and one database connection, which all calls use.
+        `reactor` provides `IReactorThreads` and `IReactorTime`; `observed` returns the current time
+        of the observed clock, in seconds. `judge`, the host and port of this replica, is put in
+        each log entry. `make_pool` makes a pool of one thread and one database connection, which
+        all calls use.
         """
         self._path = path
         self._reactor = reactor
@@ -166,9 +168,9 @@ class SqliteStore:
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Store judgements, as not delivered, and records, in one transaction; return `True`.
+        """Store judgements, marked as not delivered, and add them to the log; also store records.
 
-        The judgements are added to the log of transitions in the same transaction.
+        All this is one transaction. The Deferred's result is always `True`.
         """
 
         def work(cursor: Any, now: float) -> int:
@@ -193,7 +195,7 @@ class SqliteStore:
         return self._write(work, commits=True).addCallback(committed)
 
     def log(self, after: int, most: int) -> Deferred[Sequence[LogEntry]]:
-        """Return entries of the log with numbers above `after`, in order, at most `most`."""
+        """Return the first `most` entries of the log with numbers above `after`, in order."""
         read: Deferred[Sequence[LogEntry]] = self._run(
             lambda cursor: sqlite_log.read(cursor, after, most)
         )
@@ -202,9 +204,11 @@ class SqliteStore:
     def history(
         self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
-        """Return at most `most` log entries about selected components, in the order of `span`.
+        """Return up to `most` log entries about the components in `selection`.
 
-        They are read in portions, between which other calls of the store are carried out.
+        `span` says from which time these entries are, and in which order they are returned.
+
+        The log is read in portions, between which other calls of the store are carried out.
         """
         return Deferred.fromCoroutine(self._history(span, selection, most))
 
@@ -227,8 +231,9 @@ class SqliteStore:
     ) -> Deferred[StatesThen]:
         """Return the states that the selected components had at the Unix time `at`.
 
-        These are the states of the first `most` components, by name, after the name `after`.
-        The log is read in portions, between which other calls of the store are carried out.
+        The states are those of the first `most` components with names after `after`, in the order
+        of the names. The log is read in portions, between which other calls of the store are
+        carried out.
         """
         return Deferred.fromCoroutine(self._states_at(at, selection, after, most))
 
@@ -264,13 +269,13 @@ class SqliteStore:
         return self._noting(self._run(lambda cursor: sqlite_log.read_cursor(cursor, reader)))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
-        """Set the cursor of a reader that has passed on the log's entries up to `number`."""
+        """Record that a reader has passed on the log's entries up to `number`."""
         return self._write(lambda cursor, now: sqlite_log.move_cursor(cursor, reader, number))
 
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
-        """Delete entries of the log as `IStore.trim` says; return how many.
+        """Delete old entries of the log, as `IStore.trim` says; return how many were deleted.
 
-        They are deleted in portions, between which other calls of the store are carried out.
+        The entries are deleted in portions, between which other calls of the store are carried out.
         """
         return Deferred.fromCoroutine(self._trim(before, most, told))
 
@@ -299,14 +304,15 @@ class SqliteStore:
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
         """Store records, if there are any, and the time of the file's clock.
 
-        This clock is the sum of the observed seconds of all processes that have used the file.
+        This clock shows the sum of the observed seconds of all processes that have used the file.
         """
         return self._write(lambda cursor, now: _write(cursor, now, records))
 
     def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
-        """Mark judgements as delivered: acknowledged by HSM at the Unix time `at`; 0 if unknown.
+        """Mark judgements as delivered, because HSM has acknowledged them.
 
-        Judgements that are not the latest of their components are ignored.
+        `at` is the Unix time of the acknowledgement; 0 if not known. A judgement that is no longer
+        the latest about its component is ignored.
         """
 
         def work(cursor: Any, now: float) -> None:
@@ -359,9 +365,9 @@ class SqliteStore:
         return self._write(work)
 
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
-        """Return the records of the first `most` components after the name `after`.
+        """Return the records of the first `most` components with names after `after`.
 
-        The ages of their heartbeats are as of the last write to the file.
+        The ages of the heartbeats are as of the last write to the file.
         """
 
         def work(cursor: Any) -> Sequence[Record]:
@@ -375,22 +381,22 @@ class SqliteStore:
         return self._noting(self._run(work))
 
     def identities(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
-        """Return the identities of the first `most` components after the name `after`."""
+        """Return the identities of the first `most` components with names after `after`."""
         read: Deferred[Sequence[Identity]] = self._run(
             lambda cursor: sqlite_identities.read(cursor, after, most)
         )
         return self._noting(read)
 
     def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
-        """Store host names and NIDs."""
+        """Store host names and NIDs, which replace the stored ones of the same components."""
         return self._write(lambda cursor, now: sqlite_identities.write(cursor, identities))
 
     def notes(self, kind: str) -> Deferred[dict[str, str]]:
-        """Return all notes of a kind, by name."""
+        """Return the texts of all notes of a kind, by the notes' names."""
         return self._noting(self._run(lambda cursor: sqlite_notes.read(cursor, kind)))
 
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
-        """Write notes of a kind, by name; delete those that are `None`."""
+        """Write notes of a kind, by name; delete each note whose text is `None`."""
         return self._write(lambda cursor, now: sqlite_notes.write(cursor, kind, notes))
 
     def undelivered(
@@ -398,9 +404,9 @@ class SqliteStore:
     ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits.
 
-        They are read in portions. `share` is called with the name of the component and the
-        timestamp of each judgement, and returns the equal texts to use in their place: the copies
-        that are in memory already.
+        The judgements are read in portions. `share` is called with the component's name and the
+        timestamp of each judgement. It returns equal texts, if possible ones that are in memory
+        already, which are used instead.
         """
         return Deferred.fromCoroutine(self._undelivered(share))
 
@@ -421,13 +427,15 @@ class SqliteStore:
     def judgements(
         self, of: Collection[Transition] = tuple(Transition)
     ) -> Deferred[list[Judgement]]:
-        """Return the stored judgements with these transitions, in the order of their commits."""
+        """Return the stored judgements whose transitions are in `of`, in order of commit."""
         return self._noting(self._run(lambda cursor: read_judgements(cursor, of)))
 
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
         """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
 
-        The result has, by component, the transition and the Unix time of the acknowledgement.
+        Alarms are the judgements that a component was warned about or has died.
+        The result maps each component's name to the transition and to the Unix time of the
+        acknowledgement. Alarms are left out if that time is not known.
         """
 
         def work(cursor: Any) -> dict[str, tuple[Transition, float]]:
@@ -444,7 +452,7 @@ class SqliteStore:
         return self._trouble is None and not self._hangs
 
     def health(self) -> str:
-        """Return why the store can't be used, or the original hbtd's text for a store that can."""
+        """Return why the store can't be used; for a usable store, the original hbtd's text."""
         if self._trouble is None and self._hangs:
             return f"{self._path}: the disk does not answer, for more than {_HANGS:g} s now"
         return self._trouble or "Initialization key present: HBTD_OK"
@@ -503,7 +511,7 @@ class SqliteStore:
         return result
 
     def _end(self, pool: ConnectionPool, trouble: str | None) -> None:
-        """Note in the file that it is closed, unless `trouble` says why it can't be used."""
+        """Record in the file that it was closed, unless `trouble` says why it can't be used."""
         if trouble is None:
             with suppress(sqlite3.Error, FileLost):
                 connection = pool.connectionFactory(pool)
@@ -513,8 +521,8 @@ class SqliteStore:
         """Call `work` with a cursor of SQLite and the time of the file's clock, in seconds.
 
         That clock adds up the observed seconds of all processes that have used the file. The
-        transaction in which `work` runs also stores its time. The Deferred fires with the
-        result of `work`. `commits` says whether this is a commit, as for `_noting`.
+        transaction in which `work` runs also stores the time of the clock. The Deferred fires with
+        the result of `work`. `commits` says whether this is a commit, as for `_noting`.
         """
         now = self._clock_offset + self._observed()
 
@@ -530,7 +538,7 @@ class SqliteStore:
         return done
 
     def _noting(self, deferred: Deferred[_T], *, commits: bool = False) -> Deferred[_T]:
-        """Note for `usable` and `health` whether a call succeeds; `commits` says if it is a commit.
+        """Record for `usable` and `health` whether a call succeeds; if `commits`, it is a commit.
 
         On a disk that is nearly full, small calls may succeed although commits fail. So after a
         failed commit the store is unusable until a commit succeeds. SQLite errors become

@@ -1,4 +1,4 @@
-"""The file of the store `sqlite:`: its format, its lock, and checks for changes by others."""
+"""The file of the store `sqlite:`: format, lock, and checks for changes by other programs."""
 
 import fcntl
 import os
@@ -47,18 +47,21 @@ _RESTORE = "Restore a copy made by hbtd-backup if you have one"
 
 
 class StoreDamaged(Exception):
-    """A store's file can't be used, now or later; the message says why. hbtd has not changed it."""
+    """Raised when a store's file can't be used; the message says why. The file is unchanged."""
 
 
 class FileLost(Exception):
-    """The open file of the store was removed, replaced or overwritten; the message says which."""
+    """Raised when the store's open file was removed, replaced or overwritten.
+
+    The message says what happened to the file.
+    """
 
 
 class Found(NamedTuple):
     """The result of `DatabaseFile.lock`: the state of the file before it is opened."""
 
     sound: bool
-    """Whether the file was checked and is undamaged; false if it could not be checked."""
+    """Whether the file was checked and is undamaged; `False` if it could not be checked."""
     empty: bool
     """Whether there was no file, or an empty one."""
     log: bool
@@ -71,7 +74,7 @@ class Contents(NamedTuple):
     now: float
     """The time of the file's clock, in seconds."""
     doubts: Sequence[str]
-    """Possible losses of data that an operator should know of, as phrases."""
+    """Phrases about possible losses of data, for an operator; empty if there are none."""
     last_number: int
     """The number of the last entry in the log of transitions; 0 if there is none."""
     entries: int
@@ -81,8 +84,8 @@ class Contents(NamedTuple):
 class DatabaseFile:
     """Locks the file of a store, and checks whether other programs have changed it.
 
-    All methods are called in the store's thread. The lock is made with `flock`, and respected by
-    other hbtd processes; other programs, such as `hbtd-backup`, can read the file meanwhile.
+    All methods are called in the store's thread. The lock, which is made with `flock`, keeps other
+    hbtd processes from using the file. Other programs, such as `hbtd-backup`, can still read it.
     """
 
     def __init__(self, path: str) -> None:
@@ -97,8 +100,8 @@ class DatabaseFile:
     def lock(self) -> Found:
         """Lock the file, creating it if there is none, and check it without changing it.
 
-        Raise `StoreDamaged` if another hbtd has locked it, if it is damaged, or if it belongs to
-        another program or a newer hbtd.
+        Raise `StoreDamaged` if the file can't be opened, is locked by another hbtd, is damaged, or
+        belongs to another program or to a newer hbtd.
         """
         self._path = os.path.realpath(self._path)
         if os.path.isdir(self._path):
@@ -115,26 +118,28 @@ class DatabaseFile:
     def unlock(self) -> None:
         """Release the lock. Call this only after all connections to the file are closed.
 
-        SQLite's own locks on the file would end as well, because the descriptor that holds the lock
-        is closed.
+        This closes a descriptor of the file, which would end SQLite's own locks on the file, too.
         """
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
     def note(self) -> None:
-        """Remember the state of the file for `check`; to be called after the file was changed."""
+        """Record the state of the file for `check`. Call this after hbtd has changed the file."""
         status = os.fstat(self._lock)
         self._size, self._changed_at = status.st_size, status.st_mtime_ns
         if self._log is None:
             self._log = _identity(f"{self._path}-wal")
 
     def check(self, connection: Any) -> str | None:
-        """Check the file; if it, or its write-ahead log, was removed, write a new one.
+        """Check for changes by other programs; if need be, write the file again.
 
-        The new file has all that `connection` sees. Return a text for the log that says what
-        happened, or `None` if nothing did. Raise `FileLost` if the new file can't be written, or if
-        another program has replaced or overwritten the file, which is then left as it is.
+        If the file or its write-ahead log was removed, a new file with all that `connection` sees
+        is written. Return a text for the log that says what happened to the file, or `None` if
+        nothing did.
+
+        Raise `FileLost` if the new file can't be written. Raise it also if another program has
+        replaced or overwritten the file; the file is then left as it is.
         """
         if self._overwritten:
             raise self._not_ours()
@@ -236,14 +241,14 @@ class DatabaseFile:
 
 
 def set_up(connection: Any) -> None:
-    """Set SQLite's `synchronous` option on a new connection; leave the file unchanged."""
+    """Set up a new connection to flush each commit to the disk; leave the file unchanged."""
     connection.execute("PRAGMA synchronous = FULL")
 
 
 def prepare(connection: Any, found: Found) -> Contents:
-    """Check the file, and create the tables that it lacks; return what was found.
+    """Check the file, and create the tables that it lacks; return what the file contains.
 
-    Raise `StoreDamaged` if the check fails.
+    `found` is the result of `DatabaseFile.lock`. Raise `StoreDamaged` if the check fails.
     """
     cursor = connection.cursor()
     written = _check(cursor, sound=found.sound)
@@ -267,7 +272,7 @@ def prepare(connection: Any, found: Found) -> Contents:
 
 
 def end_session(cursor: Any) -> None:
-    """Note in the file that it was closed properly."""
+    """Record in the file that it was closed properly."""
     cursor.execute("DELETE FROM session")
 
 
@@ -307,12 +312,12 @@ def _doubts(cursor: Any, found: Found, *, written: bool) -> list[str]:
 
 
 def check_unopened(path: str, *, log: bool) -> bool:
-    """Check a file without changing it; return whether that was possible.
+    """Check a database file without changing it; return whether the check was possible.
 
     `log` says whether there is a write-ahead log beside the file. Raise `StoreDamaged` if the file
     is damaged, or belongs to another program or a newer hbtd. An ordinary connection would change
-    the file: when it is closed, it applies the write-ahead log that a killed process has left
-    behind.
+    the file: SQLite applies the write-ahead log that a killed process has left behind when the
+    connection is closed.
     """
     # To read a write-ahead log SQLite needs a lock and further files; without one it needs neither.
     how = "mode=ro" if log else "immutable=1"
@@ -374,7 +379,7 @@ def _is_sound(connection: Any) -> bool:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Return the numbers of a file's device and inode; `None` if there is no file."""
+    """Return the device number and inode number of a file; `None` if there is no file."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -389,7 +394,7 @@ def missing_directory(path: str) -> str:
 
 
 def synchronize(path: str) -> None:
-    """Flush a file, or the names in a directory, to the disk."""
+    """Flush a file, or a directory with the names of its files, to the disk."""
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(number)

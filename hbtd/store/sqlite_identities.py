@@ -16,7 +16,7 @@ IDENTITY_SCHEMA: Final = """CREATE TABLE IF NOT EXISTS identity (
 
 
 def write(cursor: Any, identities: Sequence[Identity]) -> None:
-    """Write identities, which replace those of the same components."""
+    """Write identities, which replace the stored identities of the same components."""
     write_rows(
         cursor,
         "REPLACE INTO identity (component, hostname, nid) VALUES {rows}",
@@ -26,7 +26,7 @@ def write(cursor: Any, identities: Sequence[Identity]) -> None:
 
 
 def read(cursor: Any, after: str, most: int) -> Sequence[Identity]:
-    """Return the identities of the first `most` components after the name `after`."""
+    """Return the identities of the first `most` components with names after `after`."""
     cursor.execute(
         "SELECT CAST(component AS BLOB), CAST(hostname AS BLOB), CAST(nid AS BLOB) FROM identity"
         " WHERE component > ? ORDER BY component LIMIT ?",

@@ -13,14 +13,14 @@ class Undelivered(NamedTuple):
     """An undelivered judgement as it is stored in the file."""
 
     number: int
-    """The judgement's place in the order of commits."""
+    """The judgement's number: judgements committed later have higher numbers."""
     component: str
     transition: Transition
     timestamp: str
 
 
 def read_undelivered(cursor: Any, after: int, most: int) -> list[Undelivered]:
-    """Return undelivered judgements with numbers above `after`, in order, at most `most`."""
+    """Return the first `most` undelivered judgements with numbers above `after`, in order."""
     cursor.execute(
         "SELECT number, component, transition, timestamp FROM judgement"
         " WHERE number > ? AND NOT delivered ORDER BY number LIMIT ?",
@@ -30,7 +30,7 @@ def read_undelivered(cursor: Any, after: int, most: int) -> list[Undelivered]:
 
 
 def read_judgements(cursor: Any, of: Collection[Transition]) -> list[Judgement]:
-    """Return the judgements with these transitions, in the order of their commits."""
+    """Return the judgements whose transitions are in `of`, in the order of their commits."""
     marks = ", ".join("?" * len(of))
     cursor.execute(
         f"SELECT component, transition, timestamp FROM judgement WHERE transition IN ({marks})"  # noqa: S608

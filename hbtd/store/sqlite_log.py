@@ -50,10 +50,10 @@ ENTRIES: Final = (
     " LEFT JOIN log_name AS named ON named.id = component"
     " LEFT JOIN log_name AS judges ON judges.id = judge"
 )
-"""The beginning of a statement that selects the columns that `as_entry` takes."""
+"""The beginning of an SQL statement that selects the columns which `as_entry` takes."""
 
 _PORTION: Final = 1000
-"""The entries that are looked at, at most, in one transaction that trims the log."""
+"""The most entries that are examined in one transaction that trims the log."""
 
 
 def add_columns(cursor: Any) -> None:
@@ -78,7 +78,7 @@ def write_rows(cursor: Any, statement: str, row: str, rows: Sequence[Sequence[An
 def append(cursor: Any, judgements: Sequence[Judgement], judge: str) -> int:
     """Add judgements to the log; return the number of the last entry.
 
-    `judge` is the name of the replica that made them.
+    `judge` is the host and port of the replica that made the judgements.
     """
     last = last_number(cursor)
     names = [(judge,)] if judgements else []
@@ -110,19 +110,19 @@ def append(cursor: Any, judgements: Sequence[Judgement], judge: str) -> int:
 
 
 def last_number(cursor: Any) -> int:
-    """Return the number of the last entry, 0 if there is none."""
+    """Return the number of the last entry of the log; 0 if there is none."""
     (last,) = cursor.execute("SELECT ifnull(max(number), 0) FROM log").fetchone()
     return int(last)
 
 
 def count_entries(cursor: Any) -> int:
-    """Return the number of entries."""
+    """Return the number of entries in the log."""
     (count,) = cursor.execute("SELECT count(*) FROM log").fetchone()
     return int(count)
 
 
 def read(cursor: Any, after: int, most: int) -> list[LogEntry]:
-    """Return the entries with numbers above `after`, in order; `most` of them at most."""
+    """Return the first `most` entries of the log with numbers above `after`, in order."""
     cursor.execute(
         f"{ENTRIES} WHERE number > ? ORDER BY number LIMIT ?",
         (after, max(most, 0)),
@@ -149,7 +149,7 @@ def as_entry(
 
 
 def text(value: bytes | None) -> str:
-    """Return bytes from the log decoded as UTF-8, with invalid ones replaced; "" for `None`."""
+    """Decode UTF-8 from the file, with U+FFFD for invalid bytes; return "" for `None`."""
     return (value or b"").decode("utf-8", "replace")
 
 
@@ -161,9 +161,9 @@ def read_cursor(cursor: Any, reader: str) -> int | None:
 
 
 def move_cursor(cursor: Any, reader: str, number: int) -> None:
-    """Store that `reader` has passed on the log's entries up to `number`.
+    """Record that a reader has passed on the log's entries up to `number`.
 
-    `cursor` is that of a database connection.
+    `cursor` is the cursor of a database connection, not that of the reader.
     """
     cursor.execute("REPLACE INTO log_cursor (reader, number) VALUES (?, ?)", (reader, number))
 
@@ -176,8 +176,8 @@ def trim_portion(
     Examine about 1000 of these entries, the lowest first. Delete at most `most` of them, but none
     with a number above `told` and not the last one of any component.
 
-    Return the `low` for the next call, or `None` if there are no more entries to examine, and how
-    many entries were deleted.
+    Return two values: the `low` for the next call, or `None` if there are no more entries to
+    examine, and the number of entries that were deleted.
     """
     most = min(most, _PORTION)  # any number of entries may be of the same time
     where = f"{column} > ? AND {column} < ?"

@@ -1,4 +1,4 @@
-"""Notes in the file of the store `sqlite:`: see `IStore.notes`.
+"""The notes in the file of the store `sqlite:`; `IStore.notes` says what notes are.
 
 All functions run in the store's thread, in a transaction of the caller.
 """
@@ -15,7 +15,7 @@ NOTES_SCHEMA: Final = """CREATE TABLE IF NOT EXISTS note (
 
 
 def read(cursor: Any, kind: str) -> dict[str, str]:
-    """Return all notes of a kind, by name."""
+    """Return the texts of all notes of a kind, by the notes' names."""
     cursor.execute(
         "SELECT CAST(name AS BLOB), CAST(text AS BLOB) FROM note WHERE kind = ? ORDER BY name",
         (kind,),
@@ -24,7 +24,7 @@ def read(cursor: Any, kind: str) -> dict[str, str]:
 
 
 def write(cursor: Any, kind: str, notes: Mapping[str, str | None]) -> None:
-    """Write notes of a kind, by name, and delete those that are `None`."""
+    """Write notes of a kind, by name; delete each note whose text is `None`."""
     kept = [(kind, name, value) for name, value in notes.items() if value is not None]
     cursor.executemany("REPLACE INTO note (kind, name, text) VALUES (?, ?, ?)", kept)
     gone = [(kind, name) for name, value in notes.items() if value is None]

@@ -12,31 +12,31 @@ from hbtd.store.past import TRIMMED, LogEntry, Selection, Span, StateThen, state
 from hbtd.store.sqlite_log import ENTRIES, as_entry, read_cursor, text
 
 _FEW: Final = 200
-"""The most components of which the entries are found one component after the other."""
+"""The most components whose entries are searched for one component after the other."""
 
 _NAME: Final = "CAST(name AS BLOB)"
-"""A name as bytes: one that is not UTF-8 must not keep anybody from the others."""
+"""A name as bytes: a name that is not UTF-8 must not make the other names unreadable."""
 
 _IN_STATEMENT: Final = 500
 """The most names, or numbers, in one SQL statement."""
 
 _PORTION: Final = 2000
-"""The most entries, or components, that are looked at in one call."""
+"""The most entries, or components, that are examined in one call."""
 
 
 class Place(NamedTuple):
-    """The entries that a search has yet to examine: a range of numbers, and components."""
+    """The log entries that a search has yet to examine: their range of numbers, and components."""
 
     low: int
-    """The number above which entries are left to examine."""
+    """The search has yet to examine only entries with numbers above this one."""
     high: int
-    """The number below which entries are left to examine."""
+    """The search has yet to examine only entries with numbers below this one."""
     ids: frozenset[int] | None
-    """The numbers that the file has for the selected components; `None` for all components."""
+    """The IDs in the table `log_name` of the selected components; `None` for all components."""
 
 
 def begin(cursor: Any, span: Span, selection: Selection) -> Place:
-    """Return the place where the search for entries in a span begins."""
+    """Begin a search for the entries in `span`; return what the search has to examine."""
     low, high = 0, 2**62
     if span.since > -inf:
         row = cursor.execute(
@@ -71,7 +71,7 @@ def _ids(cursor: Any, selection: Selection) -> frozenset[int] | None:
 
 
 def _named(cursor: Any, names: Sequence[str]) -> list[tuple[int, bytes]]:
-    """Return those of `names` that the log has, each after its number in the file."""
+    """Return the ID and the name of each of `names` that is in the table `log_name`."""
     found: list[tuple[int, bytes]] = []
     for start in range(0, len(names), _IN_STATEMENT):
         some = names[start : start + _IN_STATEMENT]
@@ -84,9 +84,10 @@ def _named(cursor: Any, names: Sequence[str]) -> list[tuple[int, bytes]]:
 
 
 def search(cursor: Any, span: Span, place: Place, most: int) -> tuple[list[LogEntry], Place | None]:
-    """Return up to `most` entries of a span, and the place of the rest, `None` if there is none.
+    """Search a portion of the entries in `place`; return those in `span`, up to `most`.
 
-    `place` is where this part of the search begins.
+    The second value is the place for the next call: the entries that are left to examine. It is
+    `None` if the search is complete.
     """
     low, high, ids = place
     if low + 1 >= high or most <= 0 or (ids is not None and not ids):
@@ -128,9 +129,9 @@ def _entries(cursor: Any, numbers: list[int]) -> list[LogEntry]:
 
 
 def number_at(cursor: Any, at: float) -> tuple[int, bool]:
-    """Return the number of the last entry judged up to `at`, and whether no later one was trimmed.
+    """Return the number of the last entry judged at the Unix time `at` or before; 0 if none.
 
-    `at` is a Unix time. The number is 0 if there is no such entry.
+    The second value says whether the log still has all entries that were added after that entry.
     """
     later = cursor.execute("SELECT 1 FROM log WHERE at > ? LIMIT 1", (at,)).fetchone()
     if later is None:
@@ -148,8 +149,9 @@ def states(
 ) -> tuple[list[StateThen], str | None]:
     """Return the states of components when `number` was the number of the last entry in the log.
 
-    The components are the first `most` selected ones with names after `after`. Return a second
-    value: the name up to which all components were examined, or `None` if there are no more.
+    The components are the first selected ones with names after `after`, up to `most`. Only a
+    portion of all components is examined. The second value is the last name in this portion, which
+    is `after` for the next call, or `None` if there are no more components.
     """
     portion = min(_PORTION, max(most, 1)) if selection.everything else _PORTION
     full, last = False, ""

@@ -1,4 +1,4 @@
-"""Trimming the log of transitions, so that it doesn't grow without bound."""
+"""Trims the log of transitions, so that it doesn't grow without bound."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,13 +12,16 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore, NotLeading, StoreUnusable
 
 MAX_WAITING = 100_000
-"""The most entries that trimming keeps for a reader that has yet to pass them on."""
+"""The most entries that are kept because a reader of the log has yet to pass them on."""
 
 _INTERVAL = 60.0
 
 
 class Trimming(PeriodicService):
-    """Trims the log once a minute, while this replica leads, as the parameters `history*` say."""
+    """Trims the log of transitions once a minute, while this replica leads.
+
+    The parameters `history` and `history_count` say how long, and how many, entries are kept.
+    """
 
     _log = Logger()
 
@@ -33,9 +36,9 @@ class Trimming(PeriodicService):
     ) -> None:
         """Make a service that has yet to be started.
 
-        `wall` returns the present Unix time in seconds, `leading` whether this replica leads.
-        `readers` are the names of the log's readers; entries that a reader has not passed on are
-        kept, up to `MAX_WAITING` of them.
+        `wall` returns the current Unix time in seconds, and `leading` returns whether this replica
+        leads. `readers` are the names of the log's readers. Entries that a reader has yet to pass
+        on are kept, but at most `MAX_WAITING` entries.
         """
         super().__init__(clock, _INTERVAL, self._trim, "trimming the log of transitions", now=False)
         self._wall = wall
@@ -47,9 +50,9 @@ class Trimming(PeriodicService):
         self._outage = Outage(self._began, self._ended, clock.seconds)
 
     def stopService(self) -> Deferred[None]:
-        """Stop trimming; a run in progress ends after its present call of the store.
+        """Stop trimming, and cancel a run in progress.
 
-        The Deferred fires when the run has ended.
+        The Deferred fires when that run has ended.
         """
         stopped = super().stopService()
         self._trimming.cancel()
@@ -74,9 +77,9 @@ class Trimming(PeriodicService):
         return await self._store.trim(before, params.history_most, await self._told())
 
     async def _told(self) -> int:
-        """Return the number up to which every reader has passed on the log.
+        """Return the number of the last log entry that all readers have passed on.
 
-        Entries before the last 100,000 numbers count as passed on.
+        All entries but those with the last 100,000 numbers count as passed on.
         """
         last = self._store.last_number()
         cursors = [await self._store.cursor(reader) for reader in self._readers]

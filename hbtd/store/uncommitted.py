@@ -1,4 +1,4 @@
-"""The judgements that are not committed yet."""
+"""The queue of judgements that are not committed yet."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -7,10 +7,11 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Uncommitted:
-    """A queue of judgements to be committed; the first ones are *in hand* while they are committed.
+    """A queue of judgements to be committed.
 
-    `add`, `take` and `finish` need time only for the judgements that they add or return, however
-    long the queue is.
+    The first judgements in the queue are *in hand* while they are being committed. The time that
+    `add`, `take` and `finish` need depends on the number of judgements that they add or return, not
+    on the length of the queue.
     """
 
     def __init__(self) -> None:
@@ -27,13 +28,13 @@ class Uncommitted:
         self._forgotten: set[str] = set()
 
     def __contains__(self, xname: str) -> bool:
-        """Return whether a judgement about this component is not committed yet."""
+        """Return whether the queue has a judgement about the component `xname`."""
         return xname in self._counts
 
     def was_heard(self, xname: str) -> bool:
-        """Return whether the queue has a judgement `STARTED` or `RESTARTED` on a component.
+        """Return whether the queue has a judgement `STARTED` or `RESTARTED` about a component.
 
-        Such a judgement follows from a heartbeat.
+        Such a judgement is caused by a heartbeat.
         """
         return xname in self._heard
 
@@ -47,18 +48,18 @@ class Uncommitted:
 
     @property
     def in_hand(self) -> Sequence[Judgement]:
-        """The judgements that are being committed: those that `take` returned last."""
+        """The judgements that are being committed: from the call of `take` to that of `finish`."""
         return self._in_hand
 
     @property
     def first(self) -> Judgement | None:
-        """The first judgement in the queue, being committed or not; `None` if it has none."""
+        """The first judgement in the queue, even if being committed; `None` if there is none."""
         if self._in_hand:
             return self._in_hand[0]
         return self._waiting[0] if self._waiting else None
 
     def components(self) -> set[str]:
-        """Return the components with judgements that are not committed yet."""
+        """Return the names of the components about which the queue has judgements."""
         return set(self._counts)
 
     def add(self, judgements: Iterable[Judgement]) -> None:
@@ -71,12 +72,14 @@ class Uncommitted:
                 self._heard[xname] = self._heard.get(xname, 0) + 1
 
     def take(self, most: int) -> Sequence[Judgement]:
-        """Begin to commit judgements, the first of the queue; return all that are being committed.
+        """Return the first judgements of the queue, up to `most`, to be committed by the caller.
 
-        Those returned are at most `most`, and include the result of an earlier call until `finish`
-        is called. A judgement is dropped if it has the same transition as the previous judgement on
-        its component, and that was committed since the queue was last empty. Such repetitions occur
-        when a replica becomes the leader while its own request to the leader is pending.
+        They stay in the queue until `finish` is called; until then, further calls return the same
+        judgements, and more of them if `most` allows.
+
+        A judgement is dropped instead if it repeats the transition of the previous judgement about
+        its component, which was committed since the queue was last empty. Such repetitions occur
+        when a replica becomes the leader while its own request to the last leader is pending.
         """
         while self._waiting and len(self._in_hand) < most:
             judgement = self._waiting.popleft()
@@ -92,9 +95,9 @@ class Uncommitted:
         return self._in_hand
 
     def finish(self, *, passed_on: bool) -> Sequence[Judgement]:
-        """Remove the judgements that `take` returned, because they are committed; return them.
+        """Remove the judgements that `take` has returned, now that they are committed; return them.
 
-        `passed_on` says whether they are passed on to HSM and Kafka.
+        `passed_on` says whether the caller passes them on to HSM and Kafka.
         """
         done, self._in_hand = self._in_hand, []
         for judgement in done:
@@ -116,10 +119,10 @@ class Uncommitted:
         self._latest = {}
 
     def drop_alarms(self) -> None:
-        """Drop all alarms (warned, died), also those being committed: another replica judges now.
+        """Drop all alarms (`WARNED`, `DIED`), even those being committed.
 
-        Afterwards, `take` drops no judgement for having the same transition as one that was
-        committed before this call.
+        Call this when another replica judges instead. From now on, `take` drops no judgement
+        because of judgements that were committed before this call.
         """
         self._end_run()
         self._waiting = deque(each for each in self._waiting if not each.transition.alarming)
@@ -129,7 +132,10 @@ class Uncommitted:
             self._counts[judgement.component] = self._counts.get(judgement.component, 0) + 1
 
     def drop_returns(self, xname: str) -> None:
-        """Drop the judgements `STARTED` and `RESTARTED` on a component, even if being committed."""
+        """Drop the judgements `STARTED` and `RESTARTED` about a component.
+
+        Judgements that are being committed are dropped, too.
+        """
         if xname not in self._heard:
             return
         self._latest.pop(xname, None)
@@ -143,9 +149,9 @@ class Uncommitted:
         self._in_hand = [each for each in self._in_hand if not drops(each)]
 
     def forget(self, xname: str) -> bool:
-        """Drop the alarms (warned, died) on a component, also those being committed.
+        """Drop the alarms (`WARNED`, `DIED`) about a component, even those being committed.
 
-        Return whether any judgement on it was being committed: the commit can't be stopped.
+        Return whether a judgement about the component was being committed; the commit goes on.
         """
         self._latest.pop(xname, None)
         if xname not in self._counts:
