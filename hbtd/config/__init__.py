@@ -1,1 +1,1 @@
-"""Options and parameters: their definitions, their values, and the sources of these."""
+"""Options and parameters: their definitions, their values, and where these values come from."""

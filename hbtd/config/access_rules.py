@@ -22,22 +22,25 @@ class OperatorRules(NamedTuple):
     token_path: str = ""
     """The path of the file with the bearer tokens of operators; empty if there is none."""
     names: frozenset[str] = frozenset()
-    """The common names that make the owner of a client certificate an operator."""
+    """A client whose certificate has one of these common names is an operator."""
 
 
 class NodeRules(NamedTuple):
-    """The rules of `node_access`: credentials that meet at least one of them are sufficient."""
+    """The rules of `node_access`: a node is accepted if it meets at least one of them."""
 
     anyone: bool = False
     """Whether nodes need no credentials."""
     certificates: bool = False
-    """Whether a client certificate that names the component is accepted."""
+    """Whether a node may present a client certificate that names its component."""
     jwks: str = ""
-    """The path or URL of the JWKS that verifies nodes' JWTs; empty if JWTs are not accepted."""
+    """The path or URL of the JSON Web Key Set (JWKS) that verifies nodes' JSON Web Tokens.
+
+    It is empty if such tokens are not accepted.
+    """
 
     @property
     def jwks_url(self) -> str:
-        """The URL of the JWKS; empty if the JWKS is in a file, or if there is none."""
+        """The URL of the JSON Web Key Set (JWKS); empty if it is in a file, or if there is none."""
         return self.jwks if is_url(self.jwks) else ""
 
 

@@ -1,11 +1,11 @@
-"""Texts about access for the log at each start: the rules, and warnings of risky settings."""
+"""Texts about access that hbtd logs at each start: the rules, and warnings of risky settings."""
 
 from hbtd.config.access_rules import NodeRules, OperatorRules
 from hbtd.config.params import Params
 
 
 def advice(params: Params) -> list[str]:
-    """Return a list of warnings, one for each risky parameter; it is empty for the defaults."""
+    """Return a warning for each risky parameter; the default parameters cause no warning."""
     operators, nodes = params.operator_rules, params.node_rules
     kind = params.endpoint_kind
     plain = not params.serves_tls
@@ -43,7 +43,7 @@ def advice(params: Params) -> list[str]:
 
 
 def summary(operators: OperatorRules, nodes: NodeRules) -> str:
-    """Return a line that says who is an operator, and what credentials nodes need."""
+    """Return a line for the log that says who is an operator and what credentials nodes need."""
     who = [
         "every client" * operators.anyone,
         "clients on this host" * operators.loopback,

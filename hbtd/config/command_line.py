@@ -1,7 +1,7 @@
 """The command line and the environment, from which hbtd takes its parameters.
 
 The command line takes precedence. Options are spelled as for the original hbtd: `--name=value`,
-`--name value` and `-name=value` mean the same, and `--nosm` may stand without a value.
+`--name value` and `-name=value` mean the same, and `--nosm` may be given without a value.
 """
 
 import re
@@ -43,12 +43,13 @@ def _without_password(text: str) -> str:
 
 
 class HbtdOptions(Options):
-    """The options of hbtd, as Twisted parses them.
+    """The options of hbtd, parsed with Twisted's `usage.Options`.
 
-    `parseOptions` sets the attributes `params`, to the parameters, and `warnings`, to sentences for
-    the log about how the options were given. If an option can't be used, it raises `UsageError`,
-    with a message of one line. With `--check`, it raises no `UsageError`; it adds a message about
-    each option that can't be used to the list `faults`, and sets `params` from all other options.
+    `parseOptions` sets two attributes: `params`, the parameters, and `warnings`, a list of
+    sentences for the log about variables in the environment. If an option can't be used,
+    `parseOptions` raises `UsageError` with a message of one line. With `--check`, `parseOptions`
+    raises no `UsageError`: it adds a message about each option that can't be used to the list
+    `faults`, and sets `params` from all other options.
     """
 
     synopsis = "Usage: hbtd [options]"
@@ -72,12 +73,13 @@ class HbtdOptions(Options):
         """Whether `--health` is given: hbtd only asks if the hbtd with these options is alive."""
         self.faults: list[str] = []
         self.parsed = False
-        """Whether the command line could be split into options, which `params` then has."""
+        """Whether the command line could be split into options, so that `params` was set."""
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the text of `--help`, `width` columns wide.
 
-        The default is the environment variable `COLUMNS`, or 80 if that is not a number.
+        By default, the width is the value of the environment variable `COLUMNS`, or 80 if that is
+        not a number.
         """
         columns = self._environ.get("COLUMNS", "")
         width = width or (int(columns) if columns.isdecimal() else 80)
@@ -123,7 +125,7 @@ class HbtdOptions(Options):
         raise SystemExit(0)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse arguments, by default those of the process, and set `params`.
+        """Parse arguments, by default the arguments of the process, and set `params`.
 
         Raise `UsageError` if an argument or an environment variable can't be used, unless
         `--check` is among the arguments.
@@ -140,7 +142,7 @@ class HbtdOptions(Options):
             self.faults.append(str(error))
 
     def _fault(self, message: str) -> None:
-        """Raise `UsageError` with a message or, with `--check`, add the message to `faults`."""
+        """Raise `UsageError` with a message; with `--check`, add it to `faults` instead."""
         if not self.check:
             raise UsageError(message)
         self.faults.append(message)
@@ -183,7 +185,7 @@ class HbtdOptions(Options):
     def _values(self) -> Iterator[tuple[str, Any]]:
         """Yield the name and the value of each parameter that is given and can be used.
 
-        For one that can't be used, call `_fault` with a message.
+        For each parameter that can't be used, call `_fault` with a message.
         """
         for parameter in PARAMETERS:
             name, text = f"--{parameter.name}", self[parameter.name]
@@ -298,12 +300,12 @@ def _described(option: str, text: str, width: int) -> list[str]:
 
 
 class CommandLine(HbtdOptions):
-    """The options of hbtd for a command: an error in them is printed, and ends the process."""
+    """The options of hbtd for a command: a wrong option is reported, and ends the process."""
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse arguments, or print in one line why they can't be used, and exit with status 2.
+        """Parse arguments; if one can't be used, print why in one line, and exit with status 2.
 
-        With `--health`, the status is 1.
+        With `--health`, the exit status is 1 instead.
         """
         try:
             super().parseOptions(options)
@@ -322,8 +324,8 @@ def _doubled(argument: str) -> str:
 def _normalised(arguments: Sequence[str], fault: Callable[[str], None]) -> list[str]:
     """Return arguments with `-name` spelled `--name`, and a flag without value `--name=yes`.
 
-    `--print-unit` without a name is followed by `=hbtd.service`. Call `fault` with a message about
-    each argument that is no option; these are left out.
+    `--print-unit` without a name becomes `--print-unit=hbtd.service`. Call `fault` with a message
+    about each argument that is no option, and leave out such arguments.
     """
     valued = {"--print-unit", *(f"--{parameter.name}" for parameter in PARAMETERS)}
     flags = {f"--{parameter.name}" for parameter in PARAMETERS if parameter.flag}
@@ -353,7 +355,7 @@ def _normalised(arguments: Sequence[str], fault: Callable[[str], None]) -> list[
 def _spelt_out(argument: str) -> str:
     """Return an argument, `--name` or `--name=value`, with a shortened name completed.
 
-    It is returned unchanged if no option, or more than one, has a name that begins so.
+    Return the argument unchanged if the names of no option, or of several, begin with `name`.
     """
     name, equals, value = argument.partition("=")
     found = [f"--{each}" for each in _NAMES if f"--{each}".startswith(name)]

@@ -1,4 +1,4 @@
-"""The files of `deploy/`, such as the unit for systemd, which are installed along with hbtd."""
+"""The files of `deploy/`, such as the systemd unit, which are installed along with hbtd."""
 
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
@@ -7,7 +7,7 @@ from pathlib import Path
 import hbtd
 
 PACKAGED = "/opt/hbtd/"
-"""The directory of the Python environment that the files of `deploy/` name."""
+"""The directory of hbtd's Python environment according to the files of `deploy/`."""
 
 _INSTALLED = "share/hbtd/"
 
@@ -31,10 +31,11 @@ def deployed_files() -> dict[str, Path]:
 
 
 def deployed_text(name: str) -> str:
-    """Return the text of a file of `deploy/`, with its paths changed to this Python environment.
+    """Return the text of the file `name` of `deploy/`, with paths that fit this installation.
 
-    In the file, the paths begin with `/opt/hbtd/`, where packages install hbtd. If there is no such
-    file, raise `LookupError` with the names of the existing files.
+    In the file, paths begin with `/opt/hbtd/`, where packages install hbtd. If hbtd is installed in
+    the current Python environment, this is replaced by the directory of the environment. If there
+    is no file of this name, raise `LookupError` with the names of the existing files.
     """
     files = deployed_files()
     if name not in files:

@@ -11,7 +11,7 @@ from hbtd.config.value_types import SWITCH
 _PREFIX = "HBTD_"
 
 ORIGINAL_ENV = "HBTD_ORIGINAL_ENV"
-"""The variable that says whether those of the original hbtd's image are used; not an option."""
+"""The variable that says whether the variables of the original hbtd's image are used, too."""
 
 ORIGINAL_NAMES = {
     name: name.upper()
@@ -20,10 +20,10 @@ ORIGINAL_NAMES = {
         *("use_telemetry", "telemetry_host"),
     )
 }
-"""The variables by which the original hbtd's image sets options, by the options' names."""
+"""The variables that set options in the original hbtd's image, by the options' names."""
 
 _SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://[^/]+:[0-9]+")
-"""Values that Kubernetes gives to variables such as `HBTD_PORT`, beside a Service named `hbtd`."""
+"""Values that Kubernetes gives to variables such as `HBTD_PORT` if a Service is named `hbtd`."""
 
 _KUBERNETES = re.compile(
     r"HBTD_(?:SERVICE|PORT)_.*"
@@ -33,11 +33,12 @@ _KUBERNETES = re.compile(
 
 
 def find(environ: Mapping[str, str], parameter: Parameter) -> tuple[str, str] | None:
-    """Return the variable that sets a parameter, and its value; `None` if there is none.
+    """Return the name and value of the environment variable that sets a parameter.
 
-    An empty variable counts as unset, except one for `kv_url`, whose empty value has a meaning. The
-    variables of the original's image are used if `original_env` says so; `HBTD_...` takes
-    precedence. Raise `ValueError` as `original_env` does.
+    Return `None` if no variable sets the parameter. An empty variable counts as unset, unless it is
+    for `kv_url`, whose empty value has a meaning. The variables of the original hbtd's image are
+    used as well if `original_env` says so, but variables `HBTD_...` take precedence. Raise
+    `ValueError` as `original_env` does.
     """
     names = [parameter.environment]
     if original_env(environ) and parameter.name in ORIGINAL_NAMES:
@@ -50,10 +51,10 @@ def find(environ: Mapping[str, str], parameter: Parameter) -> tuple[str, str] | 
 
 
 def original_env(environ: Mapping[str, str]) -> bool:
-    """Return whether the variables of the original's image are used: by default they are not.
+    """Return whether the environment variables of the original hbtd's image are used, too.
 
-    `HBTD_ORIGINAL_ENV` decides. Raise `ValueError`, with a message for operators, if its value is
-    invalid.
+    The variable `HBTD_ORIGINAL_ENV` says so; the default is no. Raise `ValueError`, with a message
+    for operators, if the value of this variable is invalid.
     """
     text = environ.get(ORIGINAL_ENV)
     if not text:
@@ -66,7 +67,7 @@ def original_env(environ: Mapping[str, str]) -> bool:
 
 
 def _given(environ: Mapping[str, str], name: str) -> str | None:
-    """Return the value of an environment variable, `None` if it counts as unset.
+    """Return the value of an environment variable; `None` if the variable counts as unset.
 
     A value that Kubernetes sets for a Service counts as unset, because such a variable may have the
     name of one that sets an option.
@@ -76,9 +77,9 @@ def _given(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def warnings(environ: Mapping[str, str]) -> list[str]:
-    """Return a warning for each variable `HBTD_...` for which there is no option.
+    """Return a warning for each environment variable `HBTD_...` for which there is no option.
 
-    Variables without a value, and those that Kubernetes sets, are left out.
+    There are no warnings about empty variables, and about variables that Kubernetes sets.
     """
     known = [*(parameter.environment for parameter in PARAMETERS), ORIGINAL_ENV]
     names = [name.removeprefix(_PREFIX) for name in known]

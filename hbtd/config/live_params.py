@@ -1,4 +1,4 @@
-"""The parameters while hbtd runs: how they are changed, and who is told of changes."""
+"""The current parameters of a running hbtd, changes of them, and listeners to changes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +12,7 @@ from hbtd.config.suggestions import did_you_mean
 from hbtd.formats.go_json import pick
 
 _MOST_UNKNOWN = 10
-"""The most unknown names of a `PATCH /params` that are warned about one by one."""
+"""The most unknown names in a `PATCH /params` that get a warning each."""
 
 _LONGEST_SHOWN = 256
 """The most characters of a parameter's value that a log line repeats."""
@@ -22,15 +22,15 @@ _LONGEST_NAME = 40
 
 
 class ParamsRefused(Exception):
-    """A change of parameters was refused; the message states every reason."""
+    """Raised when a change of parameters is refused; the message says why."""
 
 
 def patched(params: Params, changes: Mapping[str, object]) -> Params:
     """Return `params` with the changes of a `PATCH /params` (docs/protocol.md, Parameters).
 
     `changes` is the request's JSON object. Names match case-insensitively, unknown names are
-    ignored, and empty texts and nulls change nothing. Raise `ParamsRefused`, with every reason, if
-    one of the changes can't be made.
+    ignored, and empty texts and nulls change nothing. If any of the changes can't be made, raise
+    `ParamsRefused` with the reasons.
     """
     values = pick(changes, [parameter.wire for parameter in PARAMETERS])
     asked = list(zip(PARAMETERS, values, strict=True))
@@ -62,10 +62,10 @@ def patched(params: Params, changes: Mapping[str, object]) -> Params:
 
 
 def adopted(params: Params, values: Mapping[str, object]) -> Params:
-    """Return `params` with the values of another replica.
+    """Return `params`, changed to the values that another replica uses.
 
-    `values` maps names in JSON to texts. Values that can't be used, and those of parameters that
-    can't be changed while hbtd runs, are ignored.
+    `values` maps the parameters' names in JSON to texts. Values that can't be used are ignored, and
+    so are values of parameters that can't be changed while hbtd runs.
     """
     wanted: dict[str, Any] = {}
     changeable = [parameter for parameter in PARAMETERS if not parameter.fixed]
@@ -78,7 +78,10 @@ def adopted(params: Params, values: Mapping[str, object]) -> Params:
 
 
 def warnings(changes: Mapping[str, object], params: Params) -> list[str]:
-    """Return warnings about a `PATCH /params` with `changes`, whose result is `params`."""
+    """Return warnings about a `PATCH /params`.
+
+    `changes` is the JSON object of the request; `params` are the parameters after the change.
+    """
     known = {parameter.wire.casefold(): parameter.wire for parameter in PARAMETERS}
     unknown = [name for name in changes if name.casefold() not in known]
     said = [
@@ -91,7 +94,7 @@ def warnings(changes: Mapping[str, object], params: Params) -> list[str]:
 
 
 def doubts(params: Params) -> list[str]:
-    """Return warnings about values that are valid, but in combination probably a mistake."""
+    """Return warnings about valid values whose combination is probably a mistake."""
     if params.errtime > params.warntime:
         return []
     return [
@@ -111,7 +114,7 @@ def _brief(value: str) -> str:
 
 
 def described(old: Params, new: Params) -> str:
-    """Return what has changed from `old` to `new`, in words for log lines."""
+    """Return a text for log lines that says which values differ between `old` and `new`."""
     before, after = old.rendered(), new.rendered()
     changes = [
         f"{wire} is {_brief(value)}, was {_brief(before[wire])}"
@@ -142,9 +145,9 @@ class LiveParams:
     def patch(self, changes: Mapping[str, object]) -> Params:
         """Make the changes of a `PATCH /params`, call the listeners, and return the parameters.
 
-        If a change can't be made, raise `ParamsRefused` as `patched` does, and change nothing. If a
-        listener raises an exception, undo the changes, and raise the exception again. The caller
-        logs who has requested the changes.
+        `changes` is the request's JSON object. If a change can't be made, raise `ParamsRefused`,
+        and change nothing. If a listener raises an exception, undo the changes, and raise the
+        exception again. The changes are not logged here, but by the caller.
         """
         self._replace(patched(self._current, changes))
         return self._current
@@ -152,7 +155,7 @@ class LiveParams:
     def adopt(self, values: Mapping[str, object]) -> None:
         """Change parameters to another replica's `values`; call the listeners, and log the changes.
 
-        Invalid values are ignored, see `adopted`.
+        Values that can't be used are ignored, as by the function `adopted`.
         """
         old = self._current
         self._replace(adopted(old, values))
@@ -181,15 +184,15 @@ class LiveParams:
     ) -> None:
         """Restore the `old` parameters, and tell the listeners in `called` so, the last one first.
 
-        These were called with the change from `old` to `new`, and are now called with that from
-        `new` to `old`. If the `new` parameters stayed, a retry of the change would find nothing to
+        These listeners have been called for the change from `old` to `new`, and are now called for
+        the change back. If the `new` parameters stayed, a retry of the change would find nothing to
         change, and call no listener.
         """
         self._current = old
         for listener in reversed(called):
             try:
                 listener(new, old)
-            except Exception:  # noqa: BLE001  # the others have to be told all the same
+            except Exception:  # noqa: BLE001  # the other listeners have to be told all the same
                 self._log.failure(
                     "A change of parameters failed, and because of a bug in hbtd a part of hbtd"
                     " could not return to the old values; restart hbtd."

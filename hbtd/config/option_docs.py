@@ -1,7 +1,7 @@
-"""Generates the sections about options in docs/options.md and the manual page docs/hbtd.8.
+"""Generates the sections about options in `docs/options.md` and the manual page `docs/hbtd.8`.
 
 `make docs`, or `python -m hbtd.config.option_docs FILE...`, replaces the generated part of each
-file, between its two marker lines; the rest of a file is written by hand.
+file, which is between two marker lines; the rest of the file is written by hand.
 """
 
 import re
@@ -52,9 +52,9 @@ def options_manual() -> str:
 def updated(path: Path) -> str:
     """Return the text of a file of documentation, with its generated part brought up to date.
 
-    In a manual page, the version of hbtd in the title is brought up to date as well. A file whose
-    name ends in `.md` is Markdown, any other one is a manual page, in roff. Raise `ValueError` if a
-    marker line is missing.
+    A file whose name ends in `.md` is in Markdown; any other file is a manual page, in roff. In a
+    manual page, the version of hbtd in the title is brought up to date as well. Raise `ValueError`
+    if a marker line is missing.
     """
     generate: Callable[[], str]
     if path.suffix == ".md":
@@ -71,7 +71,7 @@ def updated(path: Path) -> str:
 
 
 def main(paths: Sequence[str]) -> None:
-    """Bring the generated part of each file up to date."""
+    """Bring the generated part of each file in `paths` up to date."""
     for path in map(Path, paths):
         path.write_text(updated(path), "utf-8")
 

@@ -1,4 +1,4 @@
-"""The parameters about hbtd's own credentials, by which it authenticates itself to others."""
+"""The parameters about the credentials that hbtd presents to HSM, etcd and Kafka."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from hbtd.config.value_types import SWITCH, TELEMETRY_SASL, TEXT
 
 @dataclass(frozen=True)
 class OutwardParams:
-    """The base class of `Params`: the parameters about hbtd's own credentials."""
+    """The base class of `Params`: parameters about hbtd's credentials for HSM, etcd and Kafka."""
 
     sm_cert: str = param(
         Group.HSM,

@@ -8,7 +8,7 @@ from hbtd.config.value_types import ValueType
 
 
 class Group(Enum):
-    """The groups of options, in the order of the documents; each value is the group's heading."""
+    """The groups of options, in the order of the documentation; each value is a heading."""
 
     TRACKING = "Tracking"
     HSM = "Hardware State Manager"
@@ -21,7 +21,7 @@ class Group(Enum):
 
 
 class Parameter(NamedTuple):
-    """The definition of a parameter, which is a field of `Params` and an option of the command."""
+    """The definition of a parameter: a field of `Params`, and an option of the command `hbtd`."""
 
     name: str
     default: Any
@@ -30,11 +30,11 @@ class Parameter(NamedTuple):
     help: str
     """One or two sentences for `--help`. Backticks enclose code, here and in `details`."""
     details: str
-    """Text that follows `help` in docs/options.md and the manual page; may be empty."""
+    """Text that follows `help` in `docs/options.md` and the manual page; may be empty."""
     fixed: bool
     """Whether the parameter can't be changed while hbtd runs."""
     flag: bool
-    """Whether the option may be given without a value, which then is `yes`."""
+    """Whether the option may be given without a value, and then has the value `yes`."""
 
     @property
     def wire(self) -> str:
@@ -48,7 +48,7 @@ class Parameter(NamedTuple):
 
     @property
     def shown_default(self) -> str:
-        """The default value as the documents show it."""
+        """The default value as `--help` and the manual show it."""
         if isinstance(self.default, bool):
             return "yes" if self.default else "no"
         return str(self.default) or "none"

@@ -1,8 +1,8 @@
 """The operational parameters: their definitions and their values.
 
 The fields of `Params` define the options of the command line, the environment variables, the
-fields of `GET /params` and `PATCH /params` (docs/protocol.md), and the documents of the options
-(`hbtd.config.option_docs`).
+fields of `GET /params` and `PATCH /params` (`docs/protocol.md`), and the documentation of the
+options (`hbtd.config.option_docs`).
 """
 
 from dataclasses import dataclass, fields
@@ -53,7 +53,7 @@ _MOST_IN_FILE, _MOST_ELSEWHERE = 1_000_000, 100_000
 class Params(OutwardParams):
     """The values of all parameters, in the order in which `GET /params` shows them.
 
-    The parameters of the base class come last.
+    The parameters that are defined in the base class come last in this order.
     """
 
     debug: int = param(
@@ -429,12 +429,12 @@ class Params(OutwardParams):
 
     @property
     def operator_rules(self) -> OperatorRules:
-        """How clients prove that they are operators: `operator_access`, parsed."""
+        """The rules by which clients prove that they are operators: `operator_access`, parsed."""
         return parse_operator_access(self.operator_access)
 
     @property
     def node_rules(self) -> NodeRules:
-        """How nodes prove which component they are: `node_access`, parsed."""
+        """The rules by which nodes prove which component they are: `node_access`, parsed."""
         return parse_node_access(self.node_access)
 
     @property
@@ -465,12 +465,16 @@ class Params(OutwardParams):
 
     @property
     def history_seconds(self) -> int:
-        """How long the log keeps transitions, in seconds: `history`, parsed."""
+        """The seconds for which the log of transitions keeps its entries: `history`, parsed."""
         return parse_history(self.history)
 
     @property
     def history_most(self) -> int:
-        """How many transitions the log keeps: `history_count`; if `auto`, the store's default."""
+        """The most entries that the log of transitions keeps: 0 if `history` is 0.
+
+        Otherwise, this is `history_count` or, if that is `auto`, a default that depends on the
+        store.
+        """
         if not self.history_seconds:
             return 0
         if self.history_count != "auto":
@@ -478,7 +482,7 @@ class Params(OutwardParams):
         return _MOST_IN_FILE if self.kv_url.startswith("sqlite:") else _MOST_ELSEWHERE
 
     def rendered(self) -> dict[str, str]:
-        """Return all values as texts, by their names in JSON."""
+        """Return the values of all parameters as texts, by the parameters' names in JSON."""
         return {p.wire: p.value_type.render(getattr(self, p.name)) for p in PARAMETERS}
 
 
@@ -486,4 +490,4 @@ PARAMETERS = tuple(
     Parameter(f.name, default=f.default, **f.metadata)
     for f in sorted(fields(Params), key=lambda f: f.name in OutwardParams.__dataclass_fields__)
 )
-"""The definitions of all parameters, in the order of the fields."""
+"""The definitions of all parameters, in the order in which `GET /params` shows them."""

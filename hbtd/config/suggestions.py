@@ -8,7 +8,7 @@ _MOST_LETTERS = 64
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return a question, in parentheses, that suggests the name in `known` most like `name`.
+    """Return a question, in parentheses, that suggests the known name most similar to `name`.
 
     Case does not matter. `prefix` is put before the suggestion. If no known name is similar, return
     an empty text.

@@ -1,4 +1,4 @@
-"""Types of parameters: how their values are parsed, shown, and described if they are invalid.
+"""Types of parameters: how values are parsed and shown, and what is said of invalid values.
 
 `hbtd.config.params` says which parameter has which type.
 """
@@ -28,16 +28,16 @@ SWITCH_WORDS = _TRUE | _FALSE
 
 
 class ValueType(NamedTuple):
-    """A type of parameter: how its values are parsed and shown, and how wrong ones are refused."""
+    """A type of parameter: how values are parsed and shown, and invalid values are refused."""
 
     parse: Callable[[str], Any]
-    """A function from a text to the value; it raises `ValueError` if the text can't be used."""
+    """A function from a text to a value; it raises `ValueError` if the text can't be used."""
     allowed: str
     """A description of the valid values, which error messages put after "must be"."""
     render: Callable[[Any], str] = str
     """A function from a value to the text that `GET /params` shows."""
     refusal: str = "with illegal value"
-    """The words between name and value in the error of `PATCH /params` about a wrong value."""
+    """Words between a name and an invalid value in the error message of `PATCH /params`."""
 
 
 class TelemetryAddress(NamedTuple):
@@ -161,7 +161,7 @@ def _kv_compact(text: str) -> str:
 def parse_history(text: str) -> int:
     """Parse a duration, such as `30d`; return it in seconds.
 
-    Raise `ValueError` if the text is not a duration.
+    Raise `ValueError` if the text is not a duration, or is longer than 36500 days.
     """
     if text == "0":
         return 0
