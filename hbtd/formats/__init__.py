@@ -1,1 +1,1 @@
-"""Wire formats: xnames, and integers and JSON fields as Go reads them."""
+"""Formats of texts: xnames, nodesets, times, counts, and integers and JSON as Go reads them."""

@@ -1,4 +1,4 @@
-"""Numbers with their nouns, for log lines."""
+"""Counts of things as words for log lines, such as "2 nodes"."""
 
 
 def counted(count: int, one: str, many: str = "") -> str:

@@ -2,7 +2,7 @@
 
 The grammar is that of Go's `strconv.ParseInt(s, 0, bits)`: an optional sign, then decimal digits,
 or `0x`, `0b`, `0o` or a bare `0` (octal) and digits of that base; single underscores may separate
-digits from each other and from the prefix. Python's `int(s, 0)` differs: it rejects `017` and
+digits from each other and from the prefix. Python's `int(s, 0)` differs: it rejects `017`, and
 accepts white space around the number.
 """
 

@@ -7,7 +7,7 @@ from typing import Final
 import orjson
 
 _DEEPEST: Final = 10_000
-"""The most levels of arrays and objects in each other that Go reads."""
+"""The most levels of nested arrays and objects that Go reads."""
 
 _LEVELS: Final = 1000
 """The most levels of nesting in a text that is passed to orjson, which reads 1024."""
@@ -29,15 +29,15 @@ _BRACKETS: Final = (("[", "\ud801"), ("]", "\ud802"), ("{", "\ud803"), ("}", "\u
 
 
 def decode_object(body: bytes) -> object:
-    """Return a decoded JSON object, for callers that use only its keys and strings.
+    """Decode a JSON object, for callers that use only its keys and strings.
 
     Accept what Go accepts but orjson rejects: numbers of any size, 10,000 levels of nesting, and,
     in strings, bytes that are not UTF-8 and lone surrogates, each of which becomes U+FFFD. In the
-    result, all numbers, and values that are nested more than `_LEVELS` deep, are `True`. Raise
-    `ValueError` if the body is not a JSON object.
+    result, `True` stands for each number, and for each value that is nested more than 1000 levels
+    deep. Raise `ValueError` if the body is not a JSON object.
 
-    The time is proportional to the size of the body, whatever the body contains: up to about 0.1 µs
-    for each byte.
+    The time that this takes is proportional to the size of the body, whatever the body contains: up
+    to about 0.1 µs for each byte.
     """
     if not _OBJECT.match(body):
         raise ValueError("no object")

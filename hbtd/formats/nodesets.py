@@ -1,10 +1,10 @@
 """Nodesets: many names in one short text, such as `x1000c[0-7]s0b0n[0-1],x1001c0s0b0n0`.
 
-The syntax is ClusterShell's, so that nodesets can be exchanged with `clush` and `nodeset`. Of a
-list in brackets, each number stands for one name: `[0-7]`, `[0,2,4]`, `[0-6/2]`, `[001-064]`. Sets
-are joined by `,` or white space; from left to right, `!` subtracts a set, `&` keeps the common
-names, and `^` keeps the names that are in only one of two sets. Node groups (`@group`) and
-wildcards are refused, because their meaning depends on the configuration of a host.
+The syntax is ClusterShell's, so that nodesets can be exchanged with the commands `clush` and
+`nodeset`. Each number in a list in brackets makes one name: `[0-7]`, `[0,2,4]`, `[0-6/2]`,
+`[001-064]`. Sets are joined by `,` or white space; from left to right, `!` subtracts a set, `&`
+keeps the common names, and `^` keeps the names that are in only one of two sets. Node groups
+(`@group`) and wildcards are refused, because their meaning depends on the configuration of a host.
 """
 
 import re
@@ -27,21 +27,21 @@ _MOST_LISTS: Final = 8
 """The most lists in brackets that one name may have; an xname has seven numbers at most."""
 
 _MOST_COMBINED: Final = 10_000
-"""The most names of a nodeset with other operators than `,`: these need all names at once."""
+"""The most names of a nodeset with `!`, `&` or `^`, which need all names at once in memory."""
 
 _LONGEST_SHOWN: Final = 60
 """The most characters of a nodeset that an error repeats."""
 
 
 class NodesetError(ValueError):
-    """A text is not a nodeset, or has too many names; the message says what is wrong."""
+    """Raised when a text is not a nodeset, or has too many names; the message says why."""
 
 
 def natural_key(name: str) -> str:
     """Return a key that sorts names in natural order: `x1000c0s2` before `x1000c0s10`.
 
-    In this order a cabinet is directly followed by all that is in it: the key of `x1c0` begins with
-    the key of `x1`. The key of `x10` does not, since it has another number.
+    In this order, a cabinet is directly followed by everything inside the cabinet: the key of
+    `x1c0` begins with the key of `x1`, but the key of `x10` does not.
     """
     return _LONG_NUMBER.sub(_number_key, name)
 
@@ -49,8 +49,8 @@ def natural_key(name: str) -> str:
 def _number_key(match: "re.Match[str]") -> str:
     """Return the matched number, preceded by a character for its length, as a part of a sort key.
 
-    With that character, longer numbers sort after shorter ones. It sorts after all digits, and
-    before all small letters. A number of one digit is returned without such a character.
+    This character makes longer numbers sort after shorter ones; the character itself sorts after
+    all digits and before all small letters. A number of one digit is returned without it.
     """
     digits = match[0].lstrip("0") or "0"
     length = chr(min(len(digits), 32) + ord("8")) if len(digits) > 1 else ""
@@ -59,9 +59,10 @@ def _number_key(match: "re.Match[str]") -> str:
 
 
 def within(xname: str, group: str) -> bool:
-    """Return whether `xname` is `group` itself, or the name of something inside `group`.
+    """Return whether `xname` is `group` itself, or names a component inside `group`.
 
-    `group` is the xname of a cabinet, a chassis or another component. Both are in normal form.
+    `group` is the xname of a cabinet, a chassis or another component. Both xnames must be in normal
+    form.
     """
     return xname.startswith(group) and not xname[len(group) : len(group) + 1].isdecimal()
 
@@ -69,8 +70,8 @@ def within(xname: str, group: str) -> bool:
 def fold(names: Iterable[str]) -> str:
     """Return names as one sorted nodeset; without names, return an empty text.
 
-    The nodeset is short, but not always the shortest possible, which would take long to find. Names
-    may have only characters that `expand` accepts.
+    The nodeset is short, but not always the shortest possible one, which would take long to find.
+    The names must contain no characters that `expand` rejects.
     """
     # Names with the same text between their numbers are points in a space of numbers. Along one
     # axis after another, the last one first, those that differ on this axis only become one.
@@ -152,8 +153,8 @@ def _padding(number: str) -> int:
 def expand(text: str, most: int) -> Iterator[str]:
     """Return an iterator over the names in a nodeset, which makes each name when it is requested.
 
-    Names may be repeated. Raise `NodesetError`, before any name is made, if the text is not a
-    nodeset, or has more than `most` names; repeated names count each time.
+    The iterator may return a name more than once. Raise `NodesetError`, before any name is made, if
+    the text is not a nodeset, or has more than `most` names; repeated names count each time.
     """
     if len(text) > _LONGEST:
         raise NodesetError(f"{_shown(text)} has more than {_LONGEST:,} characters")
@@ -317,15 +318,15 @@ def _shown(text: str, quote: str = "'") -> str:
 
 
 def count_names(names: Collection[str]) -> str:
-    """Return names for a log line: a single name as it is, several as "2 components: x1c[0-1]"."""
+    """Return a text for log lines: one name as it is, several as "2 components: x1c[0-1]"."""
     folded = fold(names)
     return folded if len(names) == 1 else f"{len(names)} components: {folded}"
 
 
 def portions(names: Iterator[str], size: int) -> Iterator[list[str]]:
-    """Yield names in lists of `size`; the last list may be shorter.
+    """Yield names in lists of `size` names each; the last list may be shorter.
 
-    The names of a list are taken from the iterator only when that list is requested.
+    The names of a list are taken from the iterator `names` only when that list is requested.
     """
     while portion := list(islice(names, size)):
         yield portion

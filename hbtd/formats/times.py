@@ -1,4 +1,4 @@
-"""Times as texts: RFC 3339 in UTC, with milliseconds."""
+"""Converts between Unix times and texts in the format of RFC 3339."""
 
 from datetime import datetime, timezone
 
@@ -12,11 +12,12 @@ def format_time(at: float) -> str | None:
 
 
 def parse_time(text: str, now: float) -> float:
-    """Return the Unix time in seconds that a text stands for.
+    """Return the Unix time, in seconds, that a text stands for.
 
-    The text is a time of RFC 3339, a date, seconds since the epoch, or a time before `now`, such as
-    `-90s`, `-15m`, `-2h` or `-7d`. A time without an offset is in UTC. Raise `ValueError` for any
-    other text, and for times outside of the years 1970 to 9999.
+    The text is a time in the format of RFC 3339, a date, or a number of seconds since the epoch. Or
+    it is the distance from the Unix time `now` to an earlier time, such as `-90s`, `-15m`, `-2h` or
+    `-7d`. A time without an offset is in UTC. Raise `ValueError` for any other text, and for times
+    outside of the years 1970 to 9999.
     """
     if text[:1] == "-" and text[1:-1].isdecimal() and text[-1] in _SECONDS and len(text) < 16:
         at = now - int(text[1:-1]) * _SECONDS[text[-1]]

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 
 class ComponentType(NamedTuple):
-    """A type of component: its name, the containing type, and an example and regex of xnames."""
+    """A type of component: its name, containing type, an example of its xnames, and their regex."""
 
     name: str
     parent: str | None
@@ -229,21 +229,21 @@ _TYPES_BY_LETTERS: Final = {
 def normalise(name: str) -> str:
     """Return a name in HSM's normal form: trimmed, without leading zeros, in lower case.
 
-    Any text has a normal form, which need not be a valid xname.
+    Every text has a normal form, even if it is not a valid xname.
     """
     return _LEADING_ZEROS.sub("", name.strip()).lower()
 
 
 def component_type(xname: str) -> str | None:
-    """Return the type of a name in normal form, such as `Node`, or `None` if it is not an xname."""
+    """Return the type, such as `Node`, of a name in normal form; `None` if it is not an xname."""
     match = _VALID.fullmatch(xname) if len(xname) <= _LONGEST else None
     return match.lastgroup if match else None
 
 
 def type_of_valid(xname: str) -> str:
-    """Return the type of a valid xname in normal form; faster than `component_type`.
+    """Return the type of a valid xname in normal form, such as `Node`.
 
-    The type is found from the letters of the name alone.
+    This is faster than `component_type`, because only the letters of the xname are looked at.
     """
     letters = xname.translate(_WITHOUT_DIGITS)
     return _TYPES_BY_LETTERS.get(letters) or component_type(xname) or ""
