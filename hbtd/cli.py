@@ -43,9 +43,10 @@ def main() -> None:
 
 
 def _first_arguments() -> list[str]:
-    """Return the arguments of hbtd if it is a container's first process, or the init's child.
+    """Return the arguments of hbtd if it is a container's first process, or a child of its init.
 
-    A health check that is executed in a container knows its environment, but not these.
+    A health check that is executed in the container knows the container's environment, but not
+    these arguments.
     """
     try:
         words = Path("/proc/1/cmdline").read_bytes().split(b"\0")[:-1]
@@ -68,7 +69,7 @@ def _health(options: CommandLine) -> NoReturn:
 
 
 def _check(options: CommandLine) -> NoReturn:
-    """Print whether hbtd could start; exit with 0 if so, else with the status of a failed start."""
+    """Print whether hbtd could start; exit with 0 if so, or with the status of a failed start."""
     from hbtd.runtime.reactor import install
 
     # Twisted, when its endpoints are imported, removes what systemd says about sockets.

@@ -28,10 +28,11 @@ _BATCH = 500
 
 
 class Monitor:
-    """Takes heartbeats, sweeps for silent components, and passes judgements on to HSM and Kafka.
+    """Takes heartbeats, looks for silent components, and passes judgements on to HSM and Kafka.
 
-    Judgements go to the journal first, and to the notifier and the publisher once they are
-    committed. Among replicas, only the leader judges; a follower only tracks components.
+    Judgements go first to the journal and, once they are committed, to the notifier (for HSM) and
+    the publisher (for Kafka). Among replicas, only the leader judges; a follower only tracks
+    components.
     """
 
     _log = Logger()
@@ -49,9 +50,9 @@ class Monitor:
         params: LiveParams,
         unheard: Callable[[], Unheard] = Unheard,
     ) -> None:
-        """Make a monitor that has not been started.
+        """Make a monitor that has yet to be started.
 
-        `journal` commits its judgements, and passes them on to `notifier` and `publisher`;
+        `journal` commits the judgements, and passes them on to `notifier` and `publisher`;
         `checkpointer` stores the records that heartbeats change. `unheard` returns the components
         whose judgement is postponed, because heartbeats from them may not have been read yet.
         """
@@ -78,7 +79,7 @@ class Monitor:
         It is `Tracker.beat_again` itself, since a further call would cost time for each heartbeat.
         """
         self.running = False
-        """Whether the monitor was started, and not stopped since."""
+        """Whether the monitor has been started, and has not been stopped since."""
         self.leading = False
         """Whether this replica is the leader, which is the only replica that judges."""
         self.judged = Counter(dict.fromkeys(Transition, 0))
@@ -90,10 +91,10 @@ class Monitor:
     async def start(self) -> None:
         """Restore the tracker from the store, and begin to judge.
 
-        Observed time stands still until `start_observing` is called. With a shared store, the
-        tracker is not restored and judging does not begin: `hbtd.replicas` restores the tracker,
-        and calls `become_leader` once this replica leads. Raise `StoreUnusable` if a store that is
-        not shared can't be read.
+        The observed clock stands still until `start_observing` is called. If the store is shared by
+        replicas, this method does neither: `hbtd.replicas` restores the tracker later, and calls
+        `become_leader` once this replica leads. Raise `StoreUnusable` if a store that is not shared
+        can't be read.
         """
         self.running = True
         if not self._store.shared:
@@ -114,9 +115,9 @@ class Monitor:
         self._ticking.stopService()
 
     async def stop(self) -> None:
-        """Stop sweeping; commit and pass on the remaining judgements, and store changed records.
+        """Stop judging; commit and pass on the remaining judgements, and store changed records.
 
-        Anything that is not done within `sm_timeout` seconds is given up.
+        Whatever is not done within `sm_timeout` seconds (a parameter) is given up.
         """
         self.running = False
         self.stop_observing()
@@ -193,7 +194,7 @@ class Monitor:
         return tracked
 
     def _describe(self, xname: str) -> str | None:
-        """Return the state of a component in words, `None` if it is not tracked."""
+        """Return the state of a component in words; `None` if the component is not tracked."""
         record = self._tracker.record(xname, self._observed.now())
         if record is None:
             return "dead" if xname in self._tracker else None
@@ -216,7 +217,7 @@ class Monitor:
 
     @property
     def limits(self) -> Params:
-        """The parameters by which components are judged."""
+        """The current parameters, among them the limits by which components are judged."""
         return self._params.current
 
     def silence(self, component: Component) -> float:
@@ -224,7 +225,7 @@ class Monitor:
         return max(self._observed.now() - component.last_heard, 0.0)
 
     def judged_later(self, xname: str, component: Component) -> bool:
-        """Return whether the judgement that a component is silent has to be postponed.
+        """Return whether the judgement that a component is silent is postponed.
 
         It is postponed as long as a replica may have heartbeats of the component to read.
         """
@@ -384,9 +385,9 @@ class Monitor:
         self.sweep_seconds = self._clock.seconds() - began
 
     def commit(self, judgements: Sequence[Judgement]) -> None:
-        """Pass judgements to the journal.
+        """Pass judgements to the journal, which commits them.
 
-        On a follower, the store turns them into requests to the leader.
+        On a follower, the store does not commit them, but turns them into requests to the leader.
         """
         if self.leading:
             self.judged.update(judgement.transition for judgement in judgements)
