@@ -102,7 +102,10 @@ class MemoryStore:
         return len(self._log)
 
     def cursor(self, reader: str) -> Deferred[int | None]:
-        """Return the cursor of a reader of the log, or `None` if the reader has none yet."""
+        """Return the number of the last log entry that a reader has passed on.
+
+        This is the reader's cursor; return `None` if the reader has none yet.
+        """
         return succeed(self._log.cursors.get(reader))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
@@ -167,7 +170,7 @@ class MemoryStore:
         return succeed(None)
 
     def notes(self, kind: str) -> Deferred[dict[str, str]]:
-        """Return the texts of all notes of a kind, by the notes' names."""
+        """Return the texts of all notes of a kind, by the notes' names; see `IStore.notes`."""
         return succeed(dict(self._notes.get(kind, {})))
 
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
@@ -192,16 +195,16 @@ class MemoryStore:
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
         """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
 
-        Alarms are the judgements that a component was warned about or has died.
-        The result maps each component's name to the transition and to the Unix time of the
-        acknowledgement. Alarms are left out if that time is not known.
+        Alarms are the judgements that a component was warned about or has died. The result maps
+        each component's name to the transition and to the Unix time of the acknowledgement. Alarms
+        are left out if that time is not known.
         """
         return succeed(dict(self._told))
 
     def judgements(
         self, of: Collection[Transition] = tuple(Transition)
     ) -> Deferred[list[Judgement]]:
-        """Return the stored judgements whose transitions are in `of`, in order of commit."""
+        """Return the stored judgements with transitions in `of`, in the order of their commits."""
         return succeed([each for each in self._judgements.values() if each.transition in of])
 
     def usable(self) -> bool:

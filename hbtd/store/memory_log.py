@@ -26,7 +26,10 @@ class MemoryLog:
         self.last_number = 0
         """The number of the last entry; 0 if there is none."""
         self.cursors: dict[str, int] = {}
-        """The cursors by name: for a reader of the log, the number of the entry passed on last."""
+        """The cursors by reader: the number of the last entry that the reader has passed on.
+
+        The cursor `TRIMMED` belongs to no reader: it is the highest number of a trimmed entry.
+        """
         self._entries: list[LogEntry] = []
         # The same entries by component; each list has one at least.
         self._of: dict[str, list[LogEntry]] = {}
@@ -43,7 +46,7 @@ class MemoryLog:
             self._of.setdefault(judgement.component, []).append(entry)
 
     def read(self, after: int, most: int) -> list[LogEntry]:
-        """Return the entries with numbers above `after`, in order; `most` of them at most."""
+        """Return the first `most` entries with numbers above `after`, in order."""
         first = bisect_right(self._entries, after, key=lambda entry: entry.number)
         return self._entries[first : first + max(most, 0)]
 

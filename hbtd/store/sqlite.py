@@ -265,7 +265,10 @@ class SqliteStore:
         return self._entries
 
     def cursor(self, reader: str) -> Deferred[int | None]:
-        """Return the cursor of a reader of the log, or `None` if the reader has none yet."""
+        """Return the number of the last log entry that a reader has passed on.
+
+        This is the reader's cursor; return `None` if the reader has none yet.
+        """
         return self._noting(self._run(lambda cursor: sqlite_log.read_cursor(cursor, reader)))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
@@ -392,7 +395,7 @@ class SqliteStore:
         return self._write(lambda cursor, now: sqlite_identities.write(cursor, identities))
 
     def notes(self, kind: str) -> Deferred[dict[str, str]]:
-        """Return the texts of all notes of a kind, by the notes' names."""
+        """Return the texts of all notes of a kind, by the notes' names; see `IStore.notes`."""
         return self._noting(self._run(lambda cursor: sqlite_notes.read(cursor, kind)))
 
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
@@ -427,15 +430,15 @@ class SqliteStore:
     def judgements(
         self, of: Collection[Transition] = tuple(Transition)
     ) -> Deferred[list[Judgement]]:
-        """Return the stored judgements whose transitions are in `of`, in order of commit."""
+        """Return the stored judgements with transitions in `of`, in the order of their commits."""
         return self._noting(self._run(lambda cursor: read_judgements(cursor, of)))
 
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
         """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
 
-        Alarms are the judgements that a component was warned about or has died.
-        The result maps each component's name to the transition and to the Unix time of the
-        acknowledgement. Alarms are left out if that time is not known.
+        Alarms are the judgements that a component was warned about or has died. The result maps
+        each component's name to the transition and to the Unix time of the acknowledgement. Alarms
+        are left out if that time is not known.
         """
 
         def work(cursor: Any) -> dict[str, tuple[Transition, float]]:

@@ -132,7 +132,7 @@ class DatabaseFile:
             self._log = _identity(f"{self._path}-wal")
 
     def check(self, connection: Any) -> str | None:
-        """Check for changes by other programs; if need be, write the file again.
+        """Check whether other programs have changed the file; if it was removed, write it again.
 
         If the file or its write-ahead log was removed, a new file with all that `connection` sees
         is written. Return a text for the log that says what happened to the file, or `None` if

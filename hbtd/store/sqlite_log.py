@@ -37,7 +37,7 @@ _WHAT: Final = {
 }
 
 ROWS_PER_STATEMENT: Final = 100
-"""The number of rows that one SQL statement writes.
+"""The most rows that one SQL statement writes.
 
 Between two statements the store's thread and the reactor compete for the interpreter's lock, which
 slows the reactor down: one statement per row would cost too much.
@@ -154,7 +154,10 @@ def text(value: bytes | None) -> str:
 
 
 def read_cursor(cursor: Any, reader: str) -> int | None:
-    """Return the cursor of a reader of the log, or `None` if the reader has none yet."""
+    """Return the number of the last log entry that a reader has passed on.
+
+    This is the reader's cursor; return `None` if the reader has none yet.
+    """
     cursor.execute("SELECT number FROM log_cursor WHERE reader = ?", (reader,))
     row = cursor.fetchone()
     return None if row is None else int(row[0])

@@ -28,11 +28,11 @@ class Place(NamedTuple):
     """The log entries that a search has yet to examine: their range of numbers, and components."""
 
     low: int
-    """The search has yet to examine only entries with numbers above this one."""
+    """All entries that are left to examine have numbers above this one."""
     high: int
-    """The search has yet to examine only entries with numbers below this one."""
+    """All entries that are left to examine have numbers below this one."""
     ids: frozenset[int] | None
-    """The IDs in the table `log_name` of the selected components; `None` for all components."""
+    """The IDs that the selected components have in the table `log_name`; `None` for all."""
 
 
 def begin(cursor: Any, span: Span, selection: Selection) -> Place:

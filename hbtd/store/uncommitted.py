@@ -121,8 +121,8 @@ class Uncommitted:
     def drop_alarms(self) -> None:
         """Drop all alarms (`WARNED`, `DIED`), even those being committed.
 
-        Call this when another replica judges instead. From now on, `take` drops no judgement
-        because of judgements that were committed before this call.
+        Call this when another replica judges instead. From now on, `take` no longer drops
+        judgements that repeat a judgement committed before this call.
         """
         self._end_run()
         self._waiting = deque(each for each in self._waiting if not each.transition.alarming)
