@@ -40,7 +40,7 @@ class NodeRules(NamedTuple):
 
     @property
     def jwks_url(self) -> str:
-        """The URL of the JSON Web Key Set (JWKS); empty if it is in a file, or if there is none."""
+        """The URL of the JSON Web Key Set (JWKS); empty if the set is in a file, or not needed."""
         return self.jwks if is_url(self.jwks) else ""
 
 

@@ -5,7 +5,7 @@ from hbtd.config.params import Params
 
 
 def advice(params: Params) -> list[str]:
-    """Return a warning for each risky parameter; the default parameters cause no warning."""
+    """Return warnings about parameters with risky values; the default values cause none."""
     operators, nodes = params.operator_rules, params.node_rules
     kind = params.endpoint_kind
     plain = not params.serves_tls

@@ -68,9 +68,9 @@ class HbtdOptions(Options):
         self.params = Params()
         self.warnings: list[str] = []
         self.check = False
-        """Whether `--check` is given: hbtd only checks whether it could start."""
+        """Whether `--check` is given: this process only checks whether hbtd could start."""
         self.health = False
-        """Whether `--health` is given: hbtd only asks if the hbtd with these options is alive."""
+        """Whether `--health` is given: this process only asks the running hbtd if it is alive."""
         self.faults: list[str] = []
         self.parsed = False
         """Whether the command line could be split into options, so that `params` was set."""
@@ -300,7 +300,7 @@ def _described(option: str, text: str, width: int) -> list[str]:
 
 
 class CommandLine(HbtdOptions):
-    """The options of hbtd for a command: a wrong option is reported, and ends the process."""
+    """The options of hbtd; if one can't be used, the process prints why, and ends."""
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse arguments; if one can't be used, print why in one line, and exit with status 2.

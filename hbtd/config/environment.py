@@ -79,7 +79,7 @@ def _given(environ: Mapping[str, str], name: str) -> str | None:
 def warnings(environ: Mapping[str, str]) -> list[str]:
     """Return a warning for each environment variable `HBTD_...` for which there is no option.
 
-    There are no warnings about empty variables, and about variables that Kubernetes sets.
+    There are no warnings about empty variables or about variables that Kubernetes sets.
     """
     known = [*(parameter.environment for parameter in PARAMETERS), ORIGINAL_ENV]
     names = [name.removeprefix(_PREFIX) for name in known]

@@ -1,4 +1,4 @@
-"""The current parameters of a running hbtd, changes of them, and listeners to changes."""
+"""The current parameters of a running hbtd, and the listeners to their changes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress

@@ -465,7 +465,7 @@ class Params(OutwardParams):
 
     @property
     def history_seconds(self) -> int:
-        """The seconds for which the log of transitions keeps its entries: `history`, parsed."""
+        """The time for which the log of transitions keeps entries, in seconds: parsed `history`."""
         return parse_history(self.history)
 
     @property
