@@ -1,1 +1,1 @@
-"""The Hardware State Manager (HSM): a REST client, and the notifier that sends it updates."""
+"""The Hardware State Manager (HSM): its client, the notifier, and the comparison of its table."""

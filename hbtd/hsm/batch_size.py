@@ -14,13 +14,13 @@ An HSM that is slow even with such small batches would be slow at any size.
 
 
 _PATIENCE = 4.0
-"""The time that HSM may take for suspects, as a multiple of the time that it took last."""
+"""How many times as long HSM may take for suspects as it took for the last batch."""
 
 _LEAST_PATIENCE = 1.0
-"""Seconds that HSM may take for suspects in addition to that multiple."""
+"""Seconds that are added to the time that HSM may take for suspects."""
 
 _ENOUGH = 60.0
-"""Seconds for which a size that was accepted is not exceeded, after a larger batch has failed."""
+"""Seconds for which an accepted size is not exceeded after a larger batch has failed."""
 
 _FEW = 10
 """The smallest size to which `_ENOUGH` applies: if fewer fail, one of them is probably at fault."""
@@ -33,9 +33,10 @@ class BatchSize:
     time out. HSM completes an update even when its client has timed out, and then does the same
     work again for the retry.
 
-    Updates may also fail, in whatever way, because of their size: a proxy before HSM may limit the
-    size of bodies, or packets of full length may be lost. So the size is halved until updates are
-    accepted. When it has grown too large again, it stays for a while at the size that was accepted.
+    Updates may also fail because of their size: a proxy in front of HSM may limit the size of
+    bodies, or packets of full length may be lost. So the size is halved after each failure, of
+    whatever kind, until updates are accepted. When the size has then grown until an update fails
+    again, it is limited for a while to the size that was accepted last.
     """
 
     def __init__(self) -> None:
@@ -53,8 +54,8 @@ class BatchSize:
 
         `target` is the number of seconds that a batch should take. The size grows by at most half,
         and only after a full batch. If the batch took longer than `target`, the size is reduced,
-        though not below a small fixed size; only `failed` reduces it further. `now` is the time in
-        seconds of any clock, the same as for `failed`.
+        though not below a small fixed size; only `failed` reduces it further. `now` is the current
+        time in seconds of a clock; calls of `failed` must use the same clock.
         """
         self._took = took, count
         fitting = int(count * target / took) if took > 0 else _MOST
@@ -66,11 +67,12 @@ class BatchSize:
             self.size = max(self.size, min(self.size * 3 // 2 + 1, fitting, most))
 
     def patience(self, count: int) -> float | None:
-        """Return the seconds that HSM may take for `count` suspects.
+        """Return the seconds that HSM may take for an update with `count` suspects.
 
-        That is a few times as long as HSM took to accept the last batch, and longer in proportion
-        if `count` is larger than that batch. So suspects on which HSM hangs are found soon. Return
-        `None` if HSM has not accepted a batch yet.
+        Suspects are the components of failed updates. The result is a few times as long as HSM took
+        to accept the last batch, and longer in proportion if `count` is larger than that batch. So
+        suspects that make HSM hang are found soon. Return `None` if HSM has not accepted a batch
+        yet.
         """
         if self._took is None:
             return None
@@ -81,10 +83,10 @@ class BatchSize:
         """Reduce the size after a batch of `count` components has failed at the time `now`.
 
         `timed_out` says whether HSM did not answer in time; a batch that was not full is ignored
-        unless it timed out. The new size is half of the old one, or half of `count` if that is
+        unless it timed out. The new size is half of the old size, or half of `count` if that is
         less. If HSM accepted a smaller full batch just before, while the size was growing, the size
-        is limited to that of the accepted batch for a while. `now` is in seconds of the clock of
-        `answered`.
+        is limited for a while to that of the accepted batch. `now` is in seconds of the clock that
+        calls of `answered` use.
         """
         if count < self.size and not timed_out:
             return
@@ -94,5 +96,5 @@ class BatchSize:
         self.size = max(1, min(self.size, count) // 2)
 
     def acquit(self) -> None:
-        """Lift the limit that `failed` has set: a component made the batch fail, not its size."""
+        """Lift the limit that `failed` has set: a component caused the failure, not the size."""
         self._enough_until = 0.0

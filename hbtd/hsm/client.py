@@ -45,12 +45,12 @@ _NO_TABLE = frozenset({403, 404, 405, 501})
 
 
 class UpdateFailed(Exception):
-    """HSM did not accept an update; the message says why.
+    """Raised when HSM did not accept an update; the message says why.
 
     `timed_out` is true if HSM did not answer in time. `in_doubt` is true if HSM may have carried
     out the request nevertheless, or may do so later. `unsent` is true if HSM can't have received
-    the request, so that its content can't be the reason. `retry_after` is the number of seconds for
-    which HSM asks not to be sent anything.
+    the request, so that the request's content can't be the reason. `retry_after` is the number of
+    seconds for which HSM asks not to be sent anything, 0 if it does not ask.
     """
 
     def __init__(
@@ -70,15 +70,18 @@ class UpdateFailed(Exception):
 
 
 class HSMUnavailable(UpdateFailed):
-    """A request to HSM failed, for a reason that is not necessarily its content."""
+    """Raised when a request to HSM fails, except if HSM rejects its content (`HSMRejected`)."""
 
 
 class HSMRejected(UpdateFailed):
-    """HSM rejected the content of an update; the message has the HTTP status and HSM's reason."""
+    """Raised when HSM rejects the content of an update.
+
+    The message has the HTTP status and HSM's reason.
+    """
 
 
 class TableMissing(HSMUnavailable):
-    """HSM has no call that returns its whole table, or does not allow hbtd to use it."""
+    """Raised when HSM can't return its table of components, or does not let hbtd read it."""
 
 
 class _Answer(NamedTuple):
@@ -99,10 +102,10 @@ class _Answer(NamedTuple):
 
 
 class HSMClient:
-    """A client of HSM's REST API, which sends its requests with the treq client `http`.
+    """A client of HSM's REST API; it sends its requests with the treq client `http`.
 
-    Each request goes to the HSM at the parameter `sm_url` and may take `sm_timeout` seconds of
-    `clock`, including the response body.
+    Each request goes to the HSM whose URL is the parameter `sm_url`, and may take `sm_timeout`
+    seconds of `clock`, including the response body. Only `read_table` may take longer.
     """
 
     def __init__(
@@ -116,9 +119,9 @@ class HSMClient:
     ) -> None:
         """Make a client.
 
-        `wall` returns Unix seconds; it is needed for a `Retry-After` that is a date. `conceal`
-        removes the secrets that `http` sends from a text; it is applied to what HSM answers before
-        that is logged.
+        `wall` returns the Unix time in seconds; it is needed for a `Retry-After` that is a date.
+        `conceal` returns a text without the secrets that `http` sends, such as a token; it is
+        applied to HSM's answers before they are logged.
         """
         self._http = http
         self._clock = clock
@@ -133,9 +136,8 @@ class HSMClient:
         """Send HSM an update: `components` have made `transition` (docs/protocol.md, "HSM").
 
         The update may take `within` seconds if that is less than `sm_timeout`. The Deferred fires
-        when HSM has acknowledged the update. It fails with `HSMRejected` if HSM
-        rejects the content, and with `HSMUnavailable` after any other error and when it is
-        cancelled.
+        when HSM has acknowledged the update. It fails with `HSMRejected` if HSM rejects the
+        content, and with `HSMUnavailable` after any other error and when it is cancelled.
         """
         body = orjson.dumps(
             {
@@ -152,12 +154,12 @@ class HSMClient:
         return Deferred.fromCoroutine(self._bounded(self._ready()))
 
     def read_table(self, types: Iterable[str], take: TakeRow) -> Deferred[None]:
-        """Read HSM's table of the components of some types; call `take` with each row.
+        """Read HSM's table of the components whose type is in `types`; call `take` with each row.
 
         The response is parsed in portions, between which the reactor does other work. The Deferred
-        fires after the last row. It fails with `TableMissing` if HSM has no such call, and with
-        `HSMUnavailable` after any other error; then the rows that were passed on may be incomplete
-        or wrong.
+        fires after the last row. It fails with `TableMissing` if HSM does not offer its table to
+        hbtd, and with `HSMUnavailable` after any other error. After a failure, the rows that `take`
+        was called with may be incomplete or wrong.
         """
         work = self._read_table(types, take)
         longest = max(_TABLE_TIMEOUT, self._params.current.sm_timeout)

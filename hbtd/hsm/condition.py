@@ -1,4 +1,4 @@
-"""Whether HSM accepts updates, and why not, for `/health` and the log."""
+"""Whether HSM accepts updates and, if not, why; for `/health` and the log."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +16,9 @@ from hbtd.runtime.outage import Outage
 class Condition:
     """The state of HSM as hbtd sees it: whether it accepts updates and, if not, why and since when.
 
-    The beginning of an outage of HSM, changes of its cause, and its end are logged. So is each
-    component that is set aside, and again when HSM accepts it.
+    The beginning of an outage of HSM, changes of the outage's cause, and its end are logged. A
+    component is logged when it is set aside (see `Quarantine`), and when HSM accepts its updates
+    again.
     """
 
     _log = Logger()
@@ -25,7 +26,10 @@ class Condition:
     def __init__(
         self, clock: IReactorTime, params: LiveParams, wall: Callable[[], float] = time.time
     ) -> None:
-        """Begin as if nothing had been sent to HSM; `wall` returns Unix seconds, for texts."""
+        """Begin without an outage, as if nothing had been sent to HSM.
+
+        `wall` returns the Unix time in seconds, from which the dates in texts are computed.
+        """
         self._clock = clock
         self._params = params
         self._wall = wall
@@ -41,23 +45,30 @@ class Condition:
         return self._outage.reason is not None
 
     def failed(self, reason: str) -> None:
-        """Note that HSM can't be used; `reason` appears in the log and in `health`."""
+        """Record that HSM can't be used, so that an outage begins or continues.
+
+        `reason` is logged if it is new, and is part of the results of `trouble` and
+        `why_not_ready`.
+        """
         self._outage.fail(reason)
 
     def works(self) -> None:
-        """Note that HSM works; log this the first time, and at the end of an outage."""
+        """Record that HSM works, which ends an outage.
+
+        Log the end of an outage. Without an outage, log the first time that HSM works.
+        """
         if not self._seen_ready and not self.in_outage:
             self._log.info("HSM at {url} is ready.", url=self._params.current.sm_url)
         self._seen_ready = True
         self._outage.recover()
 
     def reset(self) -> None:
-        """Forget everything, because another HSM is used now."""
+        """Forget all that is known about HSM, because another HSM is used now."""
         self._seen_ready = False
         self._outage.reset()
 
     def set_aside(self, culprit: Culprit) -> None:
-        """Log that a component has been set aside."""
+        """Log that a component has been set aside, because HSM does not accept updates of it."""
         self._log.error(
             "HSM does not accept the update of {component} to {state}/{flag}, and says {said!r};"
             " the component is set aside, and tried again alone, first after 5 s.",
@@ -77,7 +88,7 @@ class Condition:
     def health(self, ready: bool, quarantine: Quarantine) -> str:
         """Return a text about the state of HSM (docs/protocol.md, "Probes and health").
 
-        `ready` says whether HSM counts as ready; in an outage it does not.
+        `ready` says whether HSM counts as ready. During an outage, the caller passes false.
         """
         if not ready:
             return "Not ready"
@@ -86,15 +97,16 @@ class Condition:
         return "Ready"
 
     def why_not_ready(self) -> str:
-        """Return why HSM counts as not ready, and since when if that is known."""
+        """Return a phrase that says why HSM counts as not ready and, if known, since when."""
         if self.in_outage:
             return f"HSM fails since {self._utc(self._outage_began)}: {self._outage.reason}"
         return "HSM has not yet answered whether it is ready"
 
     def trouble(self, ready: bool, quarantine: Quarantine) -> str | None:
-        """Return why HSM can't be told of all judgements, and since when; `None` if it can.
+        """Return why HSM can't be told of all judgements and, if known, since when.
 
-        `ready` says whether HSM counts as ready.
+        Return `None` if HSM can be told of all judgements. `ready` says whether HSM counts as
+        ready.
         """
         if self._params.current.nosm:
             return "nosm is set"

@@ -1,7 +1,7 @@
 """The differences between HSM's table and the tracker, and which of them HSM is told of.
 
-The rules are those of docs/design.md, "HSM's table is compared". They do no I/O: `reconciler.py`
-reads the table, waits, and tells HSM.
+The rules are those of docs/design.md, "HSM's table is compared". This module does no I/O:
+`reconciler.py` reads the table, waits, and tells HSM.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ from hbtd.runtime.logs import escaped
 from hbtd.tracker.transitions import Phase, Transition
 
 MOST_DEATHS: Final = 100
-"""The most deaths that one comparison tells HSM of, unless an operator has asked for it."""
+"""The most deaths that HSM is told of after a comparison that no operator has requested."""
 
 _LONGEST: Final = 32
 """The most characters that are kept of a state or a flag; HSM's have nine at most."""
@@ -42,7 +42,7 @@ class Difference(NamedTuple):
 
     @property
     def transition(self) -> Transition:
-        """The transition that HSM is told to correct its table."""
+        """The transition that is sent to HSM, so that HSM corrects its table."""
         return _WORDS[self.phase]
 
 
@@ -105,10 +105,10 @@ class Differences:
 
 
 def agrees(phase: Phase, state: str, flag: str) -> bool:
-    """Return whether state and flag in HSM's table, in any letter case, fit a component's phase.
+    """Return whether a component's state and flag in HSM's table fit its phase in the tracker.
 
-    `Off` fits components that are warned or dead: HSM knows why they are silent, and ignores
-    updates of them.
+    Upper and lower case make no difference. The state `Off` fits components that are warned or
+    dead: HSM knows why they are silent, and ignores updates of them.
     """
     if phase is not Phase.HEALTHY and state.lower() == "off":
         return True
@@ -122,15 +122,15 @@ def _word(text: str) -> str:
 
 
 class Look:
-    """One reading of HSM's table, which compares each row with the tracker."""
+    """One reading of HSM's table, in which each row is compared with the tracker."""
 
     def __init__(
         self, phase: Callable[[str], Phase], since: Callable[[str], float] = lambda _: 0.0
     ) -> None:
-        """Begin to read the table.
+        """Begin without rows.
 
-        `phase` returns the present phase of a component. `since` returns the Unix time at which the
-        component entered it, or 0 if that is not known.
+        `phase` returns the current phase of a component in the tracker. `since` returns the Unix
+        time at which the component entered that phase, or 0 if the time is not known.
         """
         self._phase = phase
         self._since = since
@@ -141,7 +141,10 @@ class Look:
         """The differences found so far."""
 
     def add(self, name: str, state: str, flag: str) -> None:
-        """Compare a row of HSM's table with the tracker; ignore a component that is not tracked."""
+        """Compare a row of HSM's table with the tracker; ignore a component that is not tracked.
+
+        `name`, `state` and `flag` are the fields of the row.
+        """
         self.rows += 1
         phase = self._phase(name)
         if phase is Phase.UNKNOWN:
@@ -162,8 +165,9 @@ class Look:
 def confirmed(first: Differences, second: Iterable[Difference]) -> list[Difference]:
     """Return the differences of the second look that the first look had, too.
 
-    The component must be in the same phase in both; its state and flag in HSM's table may have
-    changed in between.
+    `first` and `second` are the differences found in each reading, by xname; the results are those
+    of `second`. A component must be in the same phase in both, but its state and flag in HSM's
+    table may have changed in between.
     """
     return [
         each
@@ -173,7 +177,7 @@ def confirmed(first: Differences, second: Iterable[Difference]) -> list[Differen
 
 
 class Decision(NamedTuple):
-    """What is done about confirmed differences: each difference is in exactly one of the lists."""
+    """What is done about confirmed differences: each difference is in exactly one list."""
 
     warnings: Differences
     """Warnings that HSM is told of at once."""
@@ -199,10 +203,11 @@ def decide(
 ) -> Decision:
     """Return what is done about confirmed differences.
 
-    `settled` says whether HSM has acknowledged the latest judgement on a component, and no
-    judgement on it waits, is in doubt or is set aside. `tellings` counts how often HSM was told
-    again before; `now` is the Unix time. `approved` says whether an operator asked for the
-    comparison: then HSM is told of any number of deaths.
+    `settled` is called with an xname. It returns true if HSM has acknowledged the latest judgement
+    on the component, and no judgement on the component waits, is in doubt or is set aside; it may
+    also return false because the tracker's phase of the component is not certain yet. `tellings`
+    counts how often HSM was told again before; `now` is the Unix time. `approved` says whether an
+    operator requested the comparison: then HSM is told of any number of deaths.
     """
     found = Decision(*(Differences() for _ in Decision._fields))
     for each in differences:

@@ -1,4 +1,4 @@
-"""Fencing: a replica that no longer leads sends HSM no further updates."""
+"""Fencing: a replica that may no longer be the leader sends HSM no further updates."""
 
 from collections.abc import Callable
 
@@ -10,15 +10,15 @@ from zope.interface import implementer
 
 
 class Fenced(Exception):
-    """A request was not sent, because another replica may be the leader by now."""
+    """Raised when a request is not sent, because another replica may be the leader by now."""
 
 
 @implementer(IAgent)
 class FencedAgent:
     """A wrapper of an HTTP agent (`IAgent`) that sends no body while `may_send` returns false.
 
-    Before it sends a request, an agent connects, which can take long: the network may be down, or
-    this process stopped or suspended. So `may_send` is called when the body is to be sent. If
+    An agent connects before it sends a request. That can take long: the network may be down, or
+    this process stopped or suspended. So `may_send` is called when the body is about to be sent. If
     another replica may lead by then, the server receives no body, and so no complete request.
     Requests without a body are always sent.
     """
@@ -36,8 +36,8 @@ class FencedAgent:
     ) -> Deferred[IResponse]:
         """Make a request with the wrapped agent.
 
-        If `may_send` returns false when the body is to be sent, the Deferred fails with
-        `RequestGenerationFailed`, with `Fenced` among its `reasons`.
+        If `may_send` returns false when the body is about to be sent, the Deferred fails with
+        `RequestGenerationFailed`; one of its `reasons` is a failure with `Fenced`.
         """
         if bodyProducer is not None:
             bodyProducer = _FencedBody(bodyProducer, self._may_send)

@@ -25,26 +25,27 @@ _ALONE = {transition: frozenset({transition}) for transition in Transition}
 
 
 class InDoubt:
-    """Remembers the components of abandoned updates, and what HSM was told of them since.
+    """The components of abandoned updates, and the later judgements that HSM has acknowledged.
 
-    HSM continues an update whose client has timed out, concurrently with later updates, so the
-    abandoned update may be the last to take effect. Later judgements on its components are
-    therefore sent again once HSM must have finished the abandoned update.
+    An update is abandoned when hbtd no longer waits for HSM's answer. HSM continues an update whose
+    client has timed out, concurrently with later updates, so the abandoned update may be the last
+    to take effect. Later judgements on its components are therefore sent again once HSM must have
+    finished the abandoned update.
     """
 
     def __init__(self) -> None:
         self._in_doubt: dict[str, _Doubt] = {}
 
     def __contains__(self, xname: str) -> bool:
-        """Return whether an abandoned update may yet undo what HSM was told of a component."""
+        """Return whether an abandoned update may yet undo a later update of a component."""
         doubt = self._in_doubt.get(xname)
         return doubt is not None and doubt.sent_since is not None
 
     def abandoned(self, batch: Iterable[Judgement], until: float) -> None:
-        """Note that a batch was abandoned, but may still take effect.
+        """Record that the update with a batch was abandoned, although HSM may still carry it out.
 
-        `until` is the time by which HSM must have finished the update, in seconds of the same clock
-        as `now` in calls of `settled`.
+        `until` is the time by which HSM must have finished the update. It is in seconds of a clock;
+        `now` in calls of `settled` must be a time of the same clock.
         """
         alone = {each: _Doubt(until, _ALONE[each], None) for each in Transition}
         for judgement in batch:
@@ -55,7 +56,10 @@ class InDoubt:
             self._in_doubt[judgement.component] = new
 
     def acknowledged(self, batch: Iterable[Judgement]) -> None:
-        """Note that HSM has acknowledged a batch, whose effect an abandoned update may yet undo."""
+        """Record that HSM has acknowledged a batch.
+
+        Judgements whose effect an abandoned update may yet undo will be returned by `settled`.
+        """
         if not self._in_doubt:
             return
         for judgement in batch:
@@ -70,7 +74,10 @@ class InDoubt:
             self._in_doubt[judgement.component] = doubt._replace(sent_since=since)
 
     def withdraw_alarm(self, xname: str) -> None:
-        """Don't return the last judgement on a component from `settled` if it is an alarm."""
+        """Keep `settled` from returning the last judgement on a component if that is an alarm.
+
+        Alarms are the transitions warned and died.
+        """
         doubt = self._in_doubt.get(xname)
         if doubt is not None and doubt.sent_since and doubt.sent_since.transition.alarming:
             self._in_doubt[xname] = doubt._replace(sent_since=None)
@@ -78,8 +85,9 @@ class InDoubt:
     def settled(self, now: float) -> list[Judgement]:
         """Forget the abandoned updates that HSM must have finished by `now`.
 
-        Return the judgements on their components that HSM has acknowledged since, which must be
-        sent again. `now` is in seconds of the clock of `abandoned`.
+        Return the later judgements on their components that HSM has acknowledged. These must be
+        sent again, because an abandoned update may have undone their effect. `now` is in seconds of
+        the clock of `abandoned`.
         """
         over = [xname for xname, doubt in self._in_doubt.items() if doubt.until <= now]
         sent = [self._in_doubt.pop(xname).sent_since for xname in over]

@@ -29,10 +29,11 @@ class Lane:
         going_on: Callable[[], bool],
         step: Callable[["Lane"], Coroutine[Deferred[Any], Any, None]],
     ) -> None:
-        """Start to call `step` again and again, for as long as `going_on` returns true.
+        """Start to call `step` with this lane again and again, while `going_on` returns true.
 
-        `step` sends a batch, or waits for one. It is called again when its coroutine has ended;
-        after an exception, which is logged, a second later.
+        `step` sends a batch, or waits for one. It is called again when its coroutine has ended. If
+        the coroutine raises an exception, that is logged, and `step` is called again a second
+        later.
         """
         Deferred.fromCoroutine(self._run(going_on, step))
 
@@ -46,13 +47,17 @@ class Lane:
                 await step(self)
             except Exception:  # noqa: BLE001  # a bug must not end the loop
                 self._log.failure(
-                    "Notifying HSM failed because of a bug in hbtd, which tries again."
+                    "Notifying HSM failed because of a bug in hbtd; hbtd tries again."
                 )
                 if going_on():
                     await self.wakeup.pause(_AFTER_A_BUG)
 
     async def wait_for(self, call: Deferred[None]) -> None:
-        """Wait until `call`, the update in flight, has ended; meanwhile, `abandon` cancels it."""
+        """Wait until `call`, the Deferred of the update in flight, has fired.
+
+        Raise the exception that `call` fails with. While this method waits, `abandon` cancels
+        `call`.
+        """
         self.abandoned = False
         self._call = call
         try:

@@ -10,17 +10,16 @@ _NEEDED: Final = 2
 
 
 class Listeners:
-    """Components that HSM is told are alive only after two more heartbeats of each.
+    """Components that must be heard twice more before HSM is told that they are alive.
 
     Heartbeats are counted by looking at the time of a component's last heartbeat, about once a
-    second. All times are observed seconds.
+    second. All times are in seconds of the observed clock.
     """
 
     def __init__(self, last_heard: Callable[[str], float | None]) -> None:
         """Begin without components.
 
-        `last_heard` returns the observed time of a component's last heartbeat, or `None` if
-        unknown.
+        `last_heard` returns the time of a component's last heartbeat, or `None` if it is not known.
         """
         self._last_heard = last_heard
         # By component: the heartbeats seen, and when the last one of these was taken.
@@ -29,11 +28,14 @@ class Listeners:
         self._until: float | None = None
 
     def __len__(self) -> int:
-        """Return the number of components for which `wait_for` was called and that still wait."""
+        """Return the number of components that were passed to `wait_for` and still wait."""
         return len(self._waiting)
 
     def count_from(self, components: Iterable[str], since: float) -> None:
-        """Count the heartbeats of `components`, and of no others, taken after the time `since`."""
+        """Begin to count the heartbeats that each of `components` sends after the time `since`.
+
+        All other components are dropped, even those that were passed to `wait_for`.
+        """
         self.clear()
         self._heard = dict.fromkeys(components, (0, since))
 
@@ -42,7 +44,10 @@ class Listeners:
         return list(self._heard)
 
     def look(self, components: Iterable[str]) -> None:
-        """Count a heartbeat of each of `components` that was heard since the last look."""
+        """Count a heartbeat of each of `components` that was heard since the last count.
+
+        After a call of `wait_until`, drop those of `components` that don't wait.
+        """
         for xname in components:
             if self._until is not None and xname not in self._waiting:
                 self._heard.pop(xname, None)
@@ -53,7 +58,7 @@ class Listeners:
                 self._heard[xname] = seen[0] + 1, at
 
     def wait_for(self, differences: Iterable[Difference]) -> None:
-        """Have `take` return each difference once its component was heard twice.
+        """Have `take` return each difference once its component has been heard twice.
 
         Differences of components whose heartbeats are not counted are ignored.
         """
@@ -63,13 +68,17 @@ class Listeners:
                 self._waiting.add(each)
 
     def wait_until(self, until: float) -> None:
-        """Wait until the time `until` at most, and count only components given to `wait_for`."""
+        """Let components wait until the time `until` at most.
+
+        From now on, count only the heartbeats of components that were passed to `wait_for`.
+        """
         self._until = until
 
     def take(self, components: Iterable[str], now: float) -> Differences:
         """Return the differences of those of `components` that were heard twice, and drop them.
 
-        Components that were not heard twice before the time of `wait_until` are dropped, too.
+        `now` is the current time. If it is later than the time given to `wait_until`, those of
+        `components` that were not heard twice are dropped, too.
         """
         heard = Differences()
         late = self._until is not None and self._until < now

@@ -1,4 +1,4 @@
-"""The notifier: decides which updates HSM is sent, and when."""
+"""The notifier: decides which updates are sent to HSM, and when."""
 
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -41,15 +41,16 @@ _LOOK_BACK = 5.0
 class Notifier(Service):
     """Sends HSM the latest judgement on each component, until HSM has acknowledged it.
 
-    There are two connections, with one PATCH at a time on each, and no component is on both, so
-    that no older judgement follows a newer one. When an update has failed, in whatever way, its
-    components become suspects. The first connection sends all other components, so that suspects
-    don't delay them. The second sends the suspects, which `Quarantine` divides into halves again
-    and again, until the components to blame are found and set aside.
+    There are two connections, with one PATCH at a time on each. No component is on both, so that
+    HSM receives no older judgement after a newer one. When an update has failed, for whatever
+    reason, its components become suspects. The first connection sends all other components, so that
+    suspects don't delay them. The second connection sends the suspects, which `Quarantine` divides
+    into halves again and again, until the components that cause the failures are found and set
+    aside.
 
-    While HSM is not ready, or `nosm` is set, judgements wait in the outbox. When nothing succeeds,
-    HSM is to blame: after `sm_retries` retries with growing pauses, both connections wait until a
-    probe finds HSM ready.
+    While HSM is not ready, or `nosm` is set, judgements wait in the outbox. If no update succeeds,
+    HSM itself is at fault: after `sm_retries` retries with growing pauses, both connections wait
+    until a probe finds HSM ready.
     """
 
     _log = Logger()
@@ -71,10 +72,10 @@ class Notifier(Service):
         `delivered` is called with judgements that HSM has acknowledged; the Deferred that it
         returns may fail with `StoreUnusable`. `jitter` returns a random number from 0 to 1.
         `may_send` returns whether this replica, and no other, may send updates to HSM. `wall`
-        returns Unix seconds, for texts that say since when something is wrong. `told` returns the
-        Unix time at which HSM acknowledged the latest transition of a component, or 0 if that is
-        not known. `superseded` returns whether the judgement `STARTED` or `RESTARTED` on a
-        component has yet to be committed: it is newer than all that this notifier was given.
+        returns the Unix time in seconds. `told` returns the Unix time at which HSM acknowledged the
+        latest transition of a component, or 0 if that is not known. `superseded` returns whether
+        there is a judgement `STARTED` or `RESTARTED` on a component that is not committed yet, and
+        so is newer than the judgements that this notifier has.
         """
         self._clock = clock
         self._client = client
@@ -92,7 +93,7 @@ class Notifier(Service):
         self._batch_sizes = {each: BatchSize() for each in Transition}
         self._in_doubt = InDoubt()
         self.time_to_tell = TimeToTell(wall)
-        """Measures the time from judgements to their acknowledgement by HSM."""
+        """The times from judgements to HSM's acknowledgements of them."""
         self._looking_back = PeriodicService(
             clock, _LOOK_BACK, self._look_back, "the notifier's look back", now=False
         )
@@ -105,12 +106,12 @@ class Notifier(Service):
         self.rejected_count = 0
         """The number of times that a component was set aside because its updates failed."""
         self.failed_count = 0
-        """The number of PATCHes that failed for reasons other than their content."""
+        """The number of PATCH requests that failed without a rejection of their content by HSM."""
         params.on_change(self._params_changed)
 
     @property
     def pending_count(self) -> int:
-        """The number of components whose judgement HSM has yet to acknowledge.
+        """The number of components with a judgement that HSM has yet to acknowledge.
 
         Components that are set aside don't count.
         """
@@ -122,12 +123,12 @@ class Notifier(Service):
         return len(self._quarantine.set_aside)
 
     def set_aside(self) -> Iterator[Culprit]:
-        """Yield the judgements that are set aside, with what HSM said when each failed last."""
+        """Yield the components that are set aside, each with its judgement and its last failure."""
         return self._quarantine.culprits()
 
     @property
     def batch_sizes(self) -> dict[Transition, int]:
-        """The most components that the next update may have, for each transition."""
+        """The most components that the next update may have, by transition."""
         return {transition: size.size for transition, size in self._batch_sizes.items()}
 
     @property
@@ -140,13 +141,16 @@ class Notifier(Service):
         return self._condition.health(self.hsm_ready, self._quarantine)
 
     def trouble(self) -> str | None:
-        """Return why HSM can't be told of all judgements, and since when; `None` if it can."""
+        """Return why HSM can't be told of all judgements and, if known, since when.
+
+        Return `None` if HSM can be told of all judgements.
+        """
         return self._condition.trouble(self.hsm_ready, self._quarantine)
 
     def standing(self, xname: str) -> Standing:
         """Return whether HSM was told of the latest transition of a tracked component.
 
-        Only on the leader is the answer certain; a follower answers by what is in the store.
+        The answer is certain on the leader only; a follower knows only what the store says.
         """
         said = self._quarantine.why_set_aside(xname)
         if said is not None:
@@ -185,9 +189,10 @@ class Notifier(Service):
         self._notify()
 
     def tell_again(self, judgements: Iterable[Judgement]) -> None:
-        """Send judgements again that HSM has acknowledged before: its table differs from them.
+        """Send judgements again that HSM has acknowledged, but that its table may not agree with.
 
-        A judgement is ignored if another one on the same component has yet to be acknowledged.
+        A judgement is ignored if another one on the same component has yet to be acknowledged, or
+        if it is an alarm that is superseded (see `tell`).
         """
         for judgement in judgements:
             if not self._is_stale(judgement):
@@ -197,11 +202,11 @@ class Notifier(Service):
         self._notify()
 
     def judged(self, judgements: Iterable[Judgement]) -> None:
-        """Drop the alarms on components that have started or restarted from the outbox.
+        """Remove from the outbox the alarms (warned, died) on components that were just heard.
 
-        `judgements` are the new judgements `STARTED` and `RESTARTED`, which have yet to be
-        committed; `tell` is called with them after that. Alarms on suspects stay, because their
-        retries are counted.
+        `judgements` are the new judgements `STARTED` and `RESTARTED` on these components. They have
+        yet to be committed, and `tell` is called with them after that. Alarms on suspects stay in
+        the outbox, because their retries are counted.
         """
         for judgement in judgements:
             xname = judgement.component
@@ -212,17 +217,17 @@ class Notifier(Service):
         return judgement.transition.alarming and self._superseded(judgement.component)
 
     def resume(self, judgements: Sequence[Judgement], superseded: Container[str] = ()) -> None:
-        """Send the judgements that are not marked as delivered, after a start or a new election.
+        """Send judgements that are not marked as delivered, after a start or an election.
 
-        The previous process or leader may have sent HSM an update with them that HSM is still
-        carrying out, so they are treated like those of an abandoned update (see `InDoubt`).
+        The previous process or leader may have sent HSM an update with these judgements that HSM is
+        still carrying out, so they are treated like those of an abandoned update (see `InDoubt`).
         Judgements on components in `superseded` are not sent, because newer ones follow.
         """
         self._in_doubt.abandoned(judgements, self._doubt_ends())
         self.tell(each for each in judgements if each.component not in superseded)
 
     def drop_all(self) -> None:
-        """Empty the outbox, and abandon the updates in flight."""
+        """Empty the outbox, forget all failures of updates, and abandon the updates in flight."""
         self._outbox = Outbox()
         self._quarantine = Quarantine(self._outbox, self._jitter)
         self._in_doubt = InDoubt()
@@ -232,8 +237,8 @@ class Notifier(Service):
     def withdraw(self, xname: str) -> None:
         """Don't send the latest judgement on a component if it is an alarm (warned, died).
 
-        Nor is an alarm that HSM has acknowledged sent again. An update in flight is not stopped.
-        Failures of updates with the component are forgotten.
+        An alarm that HSM has acknowledged is not sent again, either. An update in flight is not
+        stopped. Failures of updates with the component are forgotten.
         """
         self._outbox.withdraw_alarm(xname)
         self._in_doubt.withdraw_alarm(xname)
@@ -253,7 +258,7 @@ class Notifier(Service):
     def stopService(self) -> Deferred[None]:
         """Send the updates in the outbox, for at most `sm_timeout` seconds, and stop.
 
-        The Deferred fires when the notifier has stopped.
+        While `nosm` is set, stop at once. The Deferred fires when the notifier has stopped.
         """
         return Deferred.fromCoroutine(self._stop())
 

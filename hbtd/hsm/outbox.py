@@ -1,4 +1,4 @@
-"""The outbox: judgements that have yet to be sent to HSM."""
+"""The outbox: judgements that HSM has yet to acknowledge."""
 
 from collections.abc import Iterable
 
@@ -6,9 +6,10 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Outbox:
-    """The latest judgement on each component that has yet to be sent to HSM, by transition.
+    """The latest judgement on each component until HSM has acknowledged it, by transition.
 
-    Judgements on suspects are held back (see `hold`); `Quarantine` decides when they are sent.
+    Judgements on suspects, which are the components of failed updates, are held back (see `hold`);
+    `Quarantine` decides when they are sent.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class Outbox:
 
     @property
     def has_free(self) -> bool:
-        """Whether there is a judgement on a component that is not held back (see `hold`)."""
+        """Whether there is a judgement on a component for which `hold` is not in force."""
         return any(self._groups.values())
 
     def latest(self, xname: str) -> Judgement | None:
@@ -41,7 +42,7 @@ class Outbox:
         return None
 
     def put(self, judgement: Judgement) -> None:
-        """Add a judgement; it replaces an earlier one on the same component."""
+        """Add a judgement; it replaces an earlier judgement on the same component."""
         self._remove(judgement.component)
         if judgement.component in self._held:
             self._held_back[judgement.component] = judgement
@@ -50,7 +51,7 @@ class Outbox:
             self._groups[judgement.transition][judgement.component] = judgement
 
     def take_renewed(self) -> list[str]:
-        """Return the held-back components for which `put` was called since the last call.
+        """Return the held-back components that `put` has added since the last call of this method.
 
         A component is in the list once for each call of `put`.
         """
@@ -58,7 +59,7 @@ class Outbox:
         return renewed
 
     def put_back(self, judgement: Judgement) -> None:
-        """Add a judgement again that was sent before, unless there is one on the same component."""
+        """Add a judgement that was sent before, unless the outbox has one on the same component."""
         if self.latest(judgement.component) is None:
             self.put(judgement)
 
@@ -81,7 +82,10 @@ class Outbox:
             self._held_back[xname] = judgement
 
     def release(self, xname: str) -> None:
-        """Include a component in `next_group` again, after the others of its transition."""
+        """End the exclusion of a component by `hold`.
+
+        Its judgement, if any, follows the other judgements of the same transition.
+        """
         self._held.discard(xname)
         judgement = self._remove(xname)
         if judgement is not None:
@@ -90,7 +94,7 @@ class Outbox:
     def next_group(self) -> Iterable[Judgement]:
         """Return all judgements of one transition, oldest first; empty if there is none.
 
-        Each call returns another transition, in turn, so that a mass death does not delay
+        Successive calls go through the transitions in turn, so that a mass death does not delay
         components that start. Components for which `hold` was called are left out.
         """
         for transition in list(self._groups):

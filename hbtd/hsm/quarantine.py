@@ -14,7 +14,8 @@ from hbtd.tracker.transitions import Judgement, Transition
 IN_A_ROW = 32
 """The number of consecutive failed updates after which HSM itself is suspected, not components.
 
-Finding one culprit by halving a batch has a success after every second failure at the latest.
+If one component makes a batch fail, and the batch is halved again and again, HSM accepts an update
+after two consecutive failures at the latest.
 """
 
 _FIRST_RETRY = 5.0
@@ -26,10 +27,10 @@ _JITTER = 0.2
 
 
 class Culprit(NamedTuple):
-    """A component's judgement that failed when it was sent alone, and the reason `said`.
+    """A component whose judgement failed when it was sent alone.
 
-    `since` is the time of the first failed update with the component, in seconds of the notifier's
-    clock.
+    `judgement` is that judgement, and `said` is the reason of the failure. `since` is the time of
+    the first failed update with the component, in seconds of the notifier's clock.
     """
 
     judgement: Judgement
@@ -72,15 +73,15 @@ class _Group(NamedTuple):
 class Quarantine:
     """Divides an outbox between two connections, to find the components that make updates fail.
 
-    When an update has failed, in whatever way, its components become suspects. The first connection
-    sends no suspects. The second one sends them in halves, those that failed longest ago first,
-    until each component is accepted or fails alone.
+    When an update has failed, for whatever reason, its components become suspects. The first
+    connection sends no suspects. The second connection sends the suspects in halves, those that
+    failed longest ago first, until each component is accepted or fails alone.
 
-    A component that fails alone is a culprit, and set aside, if HSM has accepted another update
+    A component that fails alone is a culprit, and is set aside, if HSM has accepted another update
     since the component's first failure. It is retried alone after 5, 10, 20, ... 300 seconds, and
     at once when there is a new judgement on it.
 
-    While every update fails, HSM itself may be to blame. Suspects are then set aside only if HSM
+    While every update fails, HSM itself may be the cause. Suspects are then set aside only if HSM
     has rejected each of them alone, and no other components are in the outbox.
     """
 
@@ -97,7 +98,7 @@ class Quarantine:
         self._trying: list[str] = []
         self._successes = 0
         self.in_a_row = 0
-        """The number of updates that failed since one was accepted, without retries of culprits."""
+        """The number of failed updates since HSM accepted one; retries of culprits don't count."""
 
     @property
     def set_aside(self) -> Collection[str]:
@@ -105,7 +106,10 @@ class Quarantine:
         return self._set_aside.keys()
 
     def why_set_aside(self, xname: str) -> str | None:
-        """Return why the last update of a component failed; `None` if it is not set aside."""
+        """Return why the last update of a component failed.
+
+        Return `None` if the component is not set aside.
+        """
         suspect = self._set_aside.get(xname)
         if suspect is None:
             return None
@@ -117,18 +121,18 @@ class Quarantine:
 
     @property
     def everything_fails(self) -> bool:
-        """Whether so many updates failed in a row that HSM seems to be to blame, not components.
+        """Whether so many updates failed in a row that HSM itself seems to be the cause.
 
-        It is true only if their number is a multiple of `IN_A_ROW`, so that components are tried
-        alone in between.
+        The property is true only while `in_a_row` is a multiple of `IN_A_ROW`, so that components
+        can be tried alone in between.
         """
         return self.in_a_row > 0 and self.in_a_row % IN_A_ROW == 0
 
     def is_evident(self, batch: Sequence[Judgement]) -> bool:
-        """Return whether the components of a batch, rather than HSM, are to blame if it fails.
+        """Return whether a failure of a batch would be caused by its components rather than by HSM.
 
-        They are to blame if the batch is one component that is set aside, or if HSM has accepted
-        another update since the first failure of each component.
+        That is so if the batch is one component that is set aside, or if HSM has accepted another
+        update since the first failure of each component.
         """
         if batch[0].component in self._set_aside:
             return True
@@ -136,7 +140,7 @@ class Quarantine:
         return all(each is not None and each.successes < self._successes for each in suspects)
 
     def longest_aside(self) -> Culprit | None:
-        """Return the culprit whose first failure was earliest; `None` if none is set aside."""
+        """Return the culprit whose first failure was earliest; `None` if there are no culprits."""
         culprits = self._failures(self._set_aside.values())
         return min(culprits, key=lambda culprit: culprit.since, default=None)
 
@@ -150,7 +154,7 @@ class Quarantine:
         """Return the next batch for the first connection; it is empty if only suspects wait.
 
         All judgements of a batch have the same transition, whose entry in `sizes` limits their
-        number.
+        number. The batch is also empty if nothing waits.
         """
         waiting = iter(self._outbox.next_group())
         first = next(waiting, None)
@@ -159,9 +163,10 @@ class Quarantine:
         return [first, *islice(waiting, sizes[first.transition].size - 1)]
 
     def next_suspects(self, sizes: Mapping[Transition, BatchSize], now: float) -> list[Judgement]:
-        """Return the next batch for the second connection; it is empty if none is due.
+        """Return the next batch for the second connection; it is empty if no suspects are due.
 
-        If the outcome of the previous batch was not reported, its suspects are sent again first.
+        `now` is in seconds of the notifier's clock. If the previous batch was reported neither to
+        `accepted` nor to `failed`, its suspects are sent again first.
         """
         self._recall()
         while (group := self._take_group(now)) is not None:
@@ -181,9 +186,9 @@ class Quarantine:
         return None
 
     def next_due(self) -> float | None:
-        """Return when the next suspects can be sent, in seconds of the notifier's clock.
+        """Return when the next suspects may be sent, in seconds of the notifier's clock.
 
-        Return `None` if there are no suspects.
+        Return `None` if no suspects wait.
         """
         times = [group.due for group in self._groups]
         suspect = self._first_aside()
@@ -192,9 +197,10 @@ class Quarantine:
         return min(times, default=None)
 
     def accepted(self, batch: Sequence[Judgement]) -> list[Culprit]:
-        """Note that HSM has accepted a batch; return the components that are set aside no longer.
+        """Record that HSM has accepted a batch, whose components are suspects no longer.
 
-        Call this after the judgements of the batch were removed from the outbox.
+        Return the culprits among them, which are no longer set aside. Call this after the
+        judgements of the batch were removed from the outbox.
         """
         self._trying = [] if self._is_tried(batch) else self._trying
         if self.in_a_row >= IN_A_ROW:
@@ -219,11 +225,13 @@ class Quarantine:
         pause: float = 0.0,
         rejected: bool = False,
     ) -> list[Culprit]:
-        """Note that a batch has failed, for the reason `said`; return the new culprits, if any.
+        """Make the components of a batch suspects, because the batch has failed.
 
-        The components of the batch are sent again `pause` seconds from `now` at the earliest.
-        `rejected` says whether HSM has answered that the content is wrong. Only such a
-        rejection makes components culprits while no update is accepted; see `Quarantine`.
+        Return the culprits that are newly set aside; often there are none. `said` is the reason of
+        the failure. The components of the batch are sent again `pause` seconds from `now` at the
+        earliest; `now` is in seconds of the notifier's clock. `rejected` says whether HSM has
+        rejected the content of the batch. While HSM accepts no update at all, only such a rejection
+        makes components culprits; see `Quarantine`.
         """
         self._trying = [] if self._is_tried(batch) else self._trying
         suspects = self._suspect(batch, now)
@@ -250,7 +258,10 @@ class Quarantine:
         return self._convict(now)
 
     def reconsider(self) -> None:
-        """Retry all components that are set aside now, and begin again with the shortest pause."""
+        """Make all components that are set aside due for a retry, and reset their pauses.
+
+        The pauses between further retries begin with the shortest one again.
+        """
         for suspect in self._set_aside.values():
             suspect.tries = 0
         self._hasten()
@@ -266,7 +277,10 @@ class Quarantine:
             self._acquit(xname)
 
     def clear(self) -> None:
-        """Forget all failures; call this only while no update with suspects is in flight."""
+        """Forget the failures of all components.
+
+        Call this only while no update with suspects is in flight.
+        """
         self._trying = []
         self._groups.clear()
         self.in_a_row = 0

@@ -1,4 +1,4 @@
-"""The readiness probe of HSM."""
+"""The readiness probe, which asks HSM every few seconds whether it is ready."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from hbtd.hsm.client import HSMClient, HSMUnavailable
 from hbtd.runtime.periodic import PeriodicService
 
 INTERVAL = 5.0
-"""Seconds between two probes."""
+"""Seconds between two probes of HSM."""
 
 
 class Readiness(Service):
@@ -58,7 +58,10 @@ class Readiness(Service):
         self._ready = False
 
     def startService(self) -> None:
-        """Start probing HSM, at once; do nothing while `nosm` is set."""
+        """Start to probe HSM, at once and then every few seconds.
+
+        No probe is sent while `nosm` is set.
+        """
         super().startService()
         self._start_probe()
 

@@ -1,4 +1,4 @@
-"""Compares HSM's table with the tracker, and sends HSM again the judgements that it lacks.
+"""Compares HSM's table with the tracker, and sends HSM again the judgements that its table lacks.
 
 The rules are in `difference.py`, `tellings.py` and `listeners.py`; this module applies them to HSM,
 the store and the clock.
@@ -35,7 +35,7 @@ from hbtd.tracker.transitions import Phase
 _T = TypeVar("_T")
 
 SECOND_LOOK: Final = 10.0
-"""Seconds from the end of the first look at HSM's table to the begin of the second one."""
+"""Seconds from the end of the first reading of HSM's table to the beginning of the second."""
 
 _MISSING: Final = 4
 """How many times as long as usual it takes until an HSM without a table is asked again."""
@@ -48,11 +48,11 @@ _PORTION: Final = 250
 
 
 class ReconcileImpossible(Exception):
-    """HSM's table can't be compared now; the message says why."""
+    """Raised when HSM's table can't be compared with the tracker now; the message says why."""
 
 
 class State(Enum):
-    """What a reconciler does at the moment."""
+    """What a reconciler is doing at the moment."""
 
     IDLE = "idle"
     FIRST_LOOK = "reading HSM's table"
@@ -62,11 +62,12 @@ class State(Enum):
 
 
 class Reconciler(Service):
-    """Compares HSM's table with the tracker, and sends HSM again what its table has wrong.
+    """Compares HSM's table with the tracker, and sends HSM again the judgements that it lacks.
 
-    Only the leader does: when it begins to lead, when HSM is ready again, every `sm_sync` seconds
-    after that, and on request. The table is read twice, ten seconds apart; only differences in both
-    count. While `nosm` is set, differences are reported, but HSM is not told.
+    Only the leader makes comparisons: when it begins to lead, when HSM is ready again, every
+    `sm_sync` seconds after that, and on request. The table is read twice, ten seconds apart; only
+    differences that are found both times count. While `nosm` is set, differences are reported, but
+    HSM is not told.
     """
 
     _log = Logger()
@@ -86,8 +87,8 @@ class Reconciler(Service):
     ) -> None:
         """Make a reconciler that has yet to be started.
 
-        `wall` returns the Unix time, `observed` the observed time in seconds, and `leading` whether
-        this replica leads.
+        `wall` returns the Unix time, `observed` the time of the observed clock in seconds, and
+        `leading` whether this replica leads.
         """
         self._clock = clock
         self._wall = wall
@@ -119,13 +120,13 @@ class Reconciler(Service):
         self._due = 0.0
         self._led_since: float | None = None
         self.state = State.IDLE
-        """What the reconciler does at the moment."""
+        """What the reconciler is doing at the moment."""
         self.last: Report | None = None
         """The result of the last completed comparison; `None` before the first one."""
         self.failure: str | None = None
-        """Why the last comparison was not completed; `None` if it was."""
+        """Why the last comparison failed; `None` if it was completed, or if there was none."""
         self.begun = 0
-        """The number of the last comparison that has begun; 0 before the first one."""
+        """The number of comparisons that have begun, which is also the number of the last one."""
         self.comparisons = 0
         """The number of comparisons that were completed."""
         self.failures = 0
@@ -133,12 +134,12 @@ class Reconciler(Service):
         params.on_change(self._params_changed)
 
     def startService(self) -> None:
-        """Start comparing HSM's table with the tracker."""
+        """Start comparing HSM's table with the tracker whenever a comparison is due."""
         super().startService()
         self._polling.startService()
 
     def stopService(self) -> Deferred[None]:
-        """Stop; cancel a comparison in progress. The Deferred fires when it has ended."""
+        """Stop, and cancel a comparison in progress; the Deferred fires when that is done."""
         super().stopService()
         self._listeners.clear()
         if self._run is not None:
@@ -147,7 +148,7 @@ class Reconciler(Service):
 
     @property
     def told_count(self) -> int:
-        """The number of times that HSM was told of a component again."""
+        """The number of times that HSM was told again of a component since this process started."""
         return self._retelling.count
 
     @property
@@ -157,12 +158,12 @@ class Reconciler(Service):
 
     @property
     def waiting(self) -> int:
-        """The number of components that HSM is told of again once they were heard twice."""
+        """The number of components that HSM is told of again once they have been heard twice."""
         return len(self._listeners)
 
     @property
     def leading(self) -> bool:
-        """Whether this replica leads, and so is the one that compares HSM's table."""
+        """Whether this replica leads; only the leader compares HSM's table."""
         return self._leading()
 
     @property
@@ -172,15 +173,15 @@ class Reconciler(Service):
 
     @property
     def requested(self) -> bool:
-        """Whether a requested comparison begins as soon as the present one has ended."""
+        """Whether another comparison is to begin as soon as the current one has ended."""
         return bool(self._turn.waiting)
 
     def request(self, *, dry_run: bool = False) -> Deferred[Report]:
-        """Compare HSM's table now, and tell HSM of all deaths that it lacks; with `dry_run`, don't.
+        """Compare HSM's table now, and tell HSM again what it lacks, any number of deaths included.
 
-        A comparison in progress is completed first. The Deferred fires after the second look, just
-        before HSM is told; with `dry_run`, HSM is told nothing. It fails with `ReconcileImpossible`
-        if the comparison can't be made.
+        With `dry_run`, HSM is told nothing. A comparison in progress is completed first. The
+        Deferred fires with the result after the table was read twice, just before HSM is told. It
+        fails with `ReconcileImpossible` if the comparison can't be made.
         """
         return Deferred.fromCoroutine(self._requested(dry_run=dry_run))
 
@@ -192,8 +193,8 @@ class Reconciler(Service):
     def standing(self, xname: str) -> Standing:
         """Return whether HSM was told of the latest transition of a tracked component.
 
-        The result is that of the notifier, except for a contested component, which is reported as
-        such.
+        The result is the one of `Notifier.standing`, except that `told` is `Told.CONTESTED` for a
+        component that somebody else keeps changing in HSM's table.
         """
         standing = self._notifier.standing(xname)
         difference = None if self.last is None else self.last.contested.get(xname)

@@ -1,4 +1,8 @@
-"""Tells HSM again what its table has wrong: in portions, counted, and only what is still true."""
+"""Sends judgements to HSM again where its table differs from the tracker.
+
+They are sent in portions, and only if they are still true. The store keeps how often HSM was told
+again of each component.
+"""
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -19,7 +23,7 @@ from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement
 
 TOLD_TO: Final = "told-again-to"
-"""The kind of the note in the store that has a digest of the URL of the HSM that was told."""
+"""The kind of the store's note with a digest of the URL of the HSM that was told again."""
 
 _POLL: Final = 1.0
 """Seconds between two looks at whether HSM has caught up."""
@@ -32,7 +36,10 @@ _MOST_PENDING: Final = 2000
 
 
 class Retelling:
-    """Sends judgements to HSM again, in portions, while they are still true."""
+    """Sends judgements to HSM again, in portions, and only those that are still true.
+
+    The store keeps how often HSM was told again of each component (see `Tellings`).
+    """
 
     _log = Logger()
 
@@ -47,10 +54,11 @@ class Retelling:
         settled: Callable[[str], bool],
         allowed: Callable[[], bool],
     ) -> None:
-        """Begin without tellings; call `load` to read those in the store.
+        """Begin without counts; call `load` to read those that the store keeps.
 
-        `wall` returns the Unix time, `settled` whether HSM has acknowledged the latest judgement on
-        a component for good, and `allowed` whether HSM may be told anything at this moment.
+        `wall` returns the Unix time. `settled` returns whether HSM has acknowledged the latest
+        judgement on a component, and no older update can undo its effect. `allowed` returns whether
+        HSM may be told anything at this moment.
         """
         self._clock = clock
         self._wall = wall
@@ -64,15 +72,16 @@ class Retelling:
         # By component: the note of a telling that did not take place, and the note before.
         self._untold: dict[str, tuple[str, str | None]] = {}
         self.tellings = Tellings()
-        """How often HSM was told again of each component, including what the store has noted."""
+        """How often HSM was told again of each component, by this process and by earlier ones."""
         self.count = 0
-        """The number of times that HSM was told of a component again since this process started."""
+        """The number of times that HSM was told again of a component since this process started."""
 
     async def load(self, portion: int) -> None:
-        """Read from the store how often HSM was told again; delete what is outdated.
+        """Read from the store how often HSM was told again of each component.
 
-        At most `portion` components are handled before the reactor does other work. Raise
-        `StoreUnusable` if the store can't be used.
+        Delete outdated counts: those made while another HSM was used, and those that
+        `Tellings.outdated` describes. At most `portion` components are handled before the reactor
+        does other work. Raise `StoreUnusable` if the store can't be used.
         """
         notes = dict(await self._store.notes(NOTES))
         await self._take_back(notes)
@@ -120,15 +129,19 @@ class Retelling:
         return 0.0 if component is None else component.since
 
     def begin(self) -> int:
-        """Begin a new round of telling HSM, which ends the previous round; return its number."""
+        """Begin a new round of telling HSM again, which ends the previous round.
+
+        Return the number of the new round. A call of `tell` belongs to the round that is current
+        then.
+        """
         self._round += 1
         return self._round
 
     def tell(self, differences: Differences) -> Deferred[None]:
         """Tell HSM again of `differences`, in portions, as fast as HSM acknowledges updates.
 
-        The Deferred fires when the last portion was passed to the notifier, or when `begin` has
-        ended the round.
+        The Deferred fires when the last portion was passed to the notifier, when `begin` has ended
+        the round, or after an error, which is logged. It never fails.
         """
         work = Deferred.fromCoroutine(self._tell(differences, self._round))
         return work.addErrback(self._not_told)
@@ -189,6 +202,6 @@ class Retelling:
             self._log.failure("Telling HSM again failed because of a bug in hbtd.", failure)
             return
         self._log.info(
-            "Telling HSM again what its table has wrong stops until the next comparison: {why}",
+            "HSM is told of no more differences in its table until the next comparison: {why}",
             why=failure.getErrorMessage() or "hbtd stops",
         )

@@ -22,11 +22,11 @@ class Told(Enum):
 
 
 class Standing(NamedTuple):
-    """Whether HSM was told of the latest transition of a component, when and, if not, why."""
+    """Whether and when HSM was told of the latest transition of a component, or why not."""
 
     told: Told
     """Whether HSM was told of the component's latest transition."""
     at: float = 0.0
     """The Unix time of HSM's acknowledgement; 0 if there is none, or if the time is not known."""
     reason: str | None = None
-    """Why HSM was not told, as a sentence; `None` if it was."""
+    """Why the answer in `told` is not `Told.TOLD`, in words; `None` if it is."""

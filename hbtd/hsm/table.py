@@ -1,4 +1,4 @@
-"""A parser of HSM's table of components, which works in portions: it may have a million rows."""
+"""An incremental parser of HSM's table of components, which may have a million rows."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 import ijson
 
 TakeRow = Callable[[str, str, str], None]
-"""A function that takes the name, the state and the flag of a component."""
+"""A function that is called with the name, the state and the flag of a component."""
 
 _DEEPEST: Final = 16
 """The most levels of a table; HSM's tables have three: the whole, its list, and its rows."""
@@ -25,14 +25,15 @@ _CLOSING: Final = frozenset(("end_map", "end_array"))
 
 
 class TableInvalid(Exception):
-    """What HSM sent is not a table of components; the message says why."""
+    """Raised when HSM's answer is not a table of components; the message says why."""
 
 
 class TableParser:
     """An incremental parser of `{"Components":[{"ID":…,"State":…,"Flag":…},…]}`.
 
-    The time that a portion takes depends only on its size. Other fields are ignored. A row in which
-    `ID`, `State` or `Flag` is missing or not a string is skipped.
+    The time that a portion takes depends only on its size. Other fields are ignored. A row without
+    `ID` or `State` is skipped, as is a row in which one of the three fields is not a string. A
+    missing `Flag` counts as `OK`.
     """
 
     def __init__(self, take: TakeRow) -> None:
@@ -49,11 +50,11 @@ class TableParser:
 
     @property
     def kept(self) -> int:
-        """The number of fields of the incomplete row that are in memory."""
+        """The number of fields of the latest row that are in memory."""
         return len(self._row)
 
     def feed(self, data: bytes) -> None:
-        """Parse the next portion; raise `TableInvalid` if it is not part of a table."""
+        """Parse the next portion; raise `TableInvalid` if it can't be part of a table."""
         try:
             self._parser.send(data)
         except (ijson.JSONError, ValueError, SystemError) as error:
@@ -67,7 +68,10 @@ class TableParser:
         self._events.clear()
 
     def end(self) -> None:
-        """Note that there are no more portions; raise `TableInvalid` if the table is incomplete."""
+        """End the parsing after the last portion.
+
+        Raise `TableInvalid` if the table is incomplete.
+        """
         try:
             self._parser.close()
         except ijson.JSONError as error:

@@ -1,4 +1,4 @@
-"""How often HSM was told of a component again because its table was wrong, within a day."""
+"""Counts of how often HSM was told again of a component because its table differed."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
@@ -8,13 +8,13 @@ import orjson
 from hbtd.tracker.transitions import Phase
 
 NOTES: Final = "told-again"
-"""The kind of the notes in the store that keep these counts; see `IStore.notes`."""
+"""The kind of the store's notes that keep how often HSM was told again; see `IStore.notes`."""
 
 MOST: Final = 3
-"""How often HSM is told again of one component within `DAY`, at most."""
+"""The most times that HSM is told again of one component within `DAY`."""
 
 DAY: Final = 86400.0
-"""The time within which repetitions are counted, in seconds of the wall clock."""
+"""The time within which HSM is told again `MOST` times at most, in seconds of the wall clock."""
 
 
 class Telling(NamedTuple):
@@ -24,7 +24,7 @@ class Telling(NamedTuple):
     since: float
     """The Unix time at which the component entered the phase; 0 if not known."""
     times: tuple[float, ...]
-    """The Unix times at which HSM was told again, of the day that ended with the last of them."""
+    """The Unix times at which HSM was told again, not more than `DAY` before the last of them."""
 
     @property
     def contested(self) -> bool:
@@ -32,16 +32,19 @@ class Telling(NamedTuple):
         return len(self.times) >= MOST
 
     def is_about(self, phase: Phase, since: float) -> bool:
-        """Return whether HSM was told of `phase`, entered at Unix time `since` (0 if not known)."""
+        """Return whether this object counts how often HSM was told of `phase`, entered at `since`.
+
+        `since` is a Unix time; 0 stands for an unknown time, which counts as equal to any other.
+        """
         return self.phase is phase and (self.since == since or not (self.since and since))
 
     def as_text(self) -> str:
-        """Return the text in which the store keeps this object; `read_telling` reads it."""
+        """Return this object as the text that the store keeps; `read_telling` reads the text."""
         return orjson.dumps([self.phase.value, self.since, *self.times]).decode()
 
 
 def read_telling(text: str) -> Telling | None:
-    """Return the telling that the text of a note describes; `None` if the text is invalid."""
+    """Return the `Telling` that the text of a note describes; `None` if the text is invalid."""
     try:
         phase, since, *times = orjson.loads(text)
         return Telling(Phase(phase), float(since), tuple(float(each) for each in times))
@@ -50,11 +53,11 @@ def read_telling(text: str) -> Telling | None:
 
 
 class Tellings:
-    """How often HSM was told again of each component.
+    """Counts, for each component, of how often HSM was told again of it.
 
-    HSM is told again of a component three times a day at most. If its table is wrong once more
-    after that, somebody else writes it: the component is contested, and is left alone until it
-    changes.
+    HSM is told again of a component three times a day at most. If HSM's table differs once more
+    after that, somebody else seems to change the table: the component is contested, and HSM is not
+    told again until the component changes.
     """
 
     def __init__(self, notes: Mapping[str, str] | None = None) -> None:
@@ -78,7 +81,7 @@ class Tellings:
         """Return whether HSM may be told again that a component is in `phase`.
 
         `since` is the Unix time at which the component entered the phase, 0 if not known; `now` is
-        the present Unix time.
+        the current Unix time.
         """
         telling = self._telling(xname)
         return telling is None or not telling.is_about(phase, since) or not telling.contested
@@ -99,11 +102,12 @@ class Tellings:
         return text
 
     def outdated(self, now: float, current: Iterable[tuple[str, Phase, float]]) -> list[str]:
-        """Forget outdated counts; return their components, whose notes can be deleted.
+        """Drop outdated counts; return the xnames of their components, whose notes can be deleted.
 
-        `current` has components that have counts, each with its phase and the Unix time at which it
-        entered the phase. Counts of another phase are outdated, and those of more than a day before
-        `now`, unless the component is contested.
+        `current` lists the components to check, each with its current phase and the Unix time at
+        which it entered that phase. A count is outdated if it is about another phase. It is also
+        outdated if HSM was told last more than a day before `now`, unless the component is
+        contested.
         """
         gone = [
             xname

@@ -21,7 +21,7 @@ class TimeToTell:
         """The seconds from the judgement to the acknowledgement, by transition."""
 
     def acknowledged(self, batch: Sequence[Judgement]) -> None:
-        """Measure the time to tell of each judgement in a batch that HSM has just acknowledged.
+        """Measure the times from the judgements in a batch to HSM's acknowledgement, which is now.
 
         Judgements whose time is not known, and those passed to `repeated`, are not measured.
         """

@@ -443,7 +443,7 @@ class WhenTests(ReconcilerTestCase):
         self.assertEqual(
             lines(events, "warn"),
             [
-                "HSM's table of components is wrong; told again once heard twice:"
+                "HSM's table and hbtd disagree about components; told again once heard twice:"
                 " 3 components: x0c0s0b0n[0-2]."
             ],
         )
