@@ -76,9 +76,10 @@ class EtcdClient:
         await deferLater(self._clock, 0)
 
     def put(self, key: bytes, value: bytes, lease: int = 0) -> Deferred[int]:
-        """Set a key, and attach it to a lease unless `lease` is 0; return the change's revision.
+        """Set a key, and attach it to a lease unless `lease` is 0.
 
-        The Deferred fails with `EtcdRefused` of code `NOT_FOUND` if there is no such lease.
+        The Deferred fires with the revision of the change. It fails with `EtcdRefused` of code
+        `NOT_FOUND` if there is no such lease.
         """
         return self._gateway.call("/kv/put", put_message(key, value, lease), revision_of)
 
@@ -97,8 +98,8 @@ class EtcdClient:
     ) -> Deferred[Page]:
         """Return the first `limit` keys from `start` up to but excluding `end`, in sorted order.
 
-        The keys are as of `revision`, or as of now if that is 0. The Deferred fails with
-        `Compacted` if etcd no longer has that revision.
+        The keys and their values are as of `revision`, or as of now if `revision` is 0. The
+        Deferred fails with `Compacted` if etcd no longer has that revision.
         """
 
         def read(answer: Any) -> Page:
@@ -130,9 +131,9 @@ class EtcdClient:
     ) -> AsyncIterator[Page]:
         """Yield all keys from `start` up to but excluding `end`, in pages of up to `size` keys.
 
-        All pages are as of `revision`, or as of the first call if that is 0. If there are no keys,
-        one empty page is yielded. Raise the exceptions with which `range` fails, and `Compacted`
-        also if etcd is compacted between two pages.
+        All pages are as of `revision`, or as of the first call if `revision` is 0. If there are no
+        keys, one empty page is yielded. Raise the exceptions with which the Deferred of `range`
+        fails. Raise `Compacted` also if etcd is compacted between two pages.
         """
         more = True
         while more:
@@ -148,7 +149,7 @@ class EtcdClient:
         """Carry out all of `operations` if all of `compares` hold, otherwise none of them.
 
         The operations take effect together, in one revision. The Deferred fails with `EtcdRefused`
-        if two of them change the same key. Raise `ValueError` if there are more than
+        if two operations change the same key. Raise `ValueError` if there are more than
         `MAX_OPERATIONS` operations or compares.
         """
         if max(len(compares), len(operations)) > MAX_OPERATIONS:
@@ -160,10 +161,11 @@ class EtcdClient:
         return self._gateway.call("/kv/txn", message, read_txn)
 
     def count(self, ranges: Sequence[tuple[bytes, bytes]]) -> Deferred[int]:
-        """Return how many keys these ranges have together.
+        """Return how many keys these ranges have in total.
 
-        An end that is a zero byte stands for the end of all keys. Each range is counted in a call
-        of its own: etcd, when it is full, refuses even a transaction that only reads.
+        A range is a pair of its first key and the first key after it; a zero byte as the second key
+        stands for the end of all keys. Each range is counted in a call of its own, because a full
+        etcd refuses all transactions, even those that only read.
         """
         return Deferred.fromCoroutine(self._count(ranges))
 
@@ -174,15 +176,15 @@ class EtcdClient:
         return counted
 
     def compact(self, revision: int) -> Deferred[int]:
-        """Delete all revisions before `revision`; return the present revision.
+        """Delete the history of all keys before `revision`; return the current revision.
 
-        The Deferred fails with `Compacted` if they were deleted before, and with `EtcdRefused` if
-        etcd has not reached `revision` yet.
+        The Deferred fails with `Compacted` if that history was deleted before, and with
+        `EtcdRefused` if etcd has not reached `revision` yet.
         """
         return self._gateway.call("/kv/compaction", {"revision": str(revision)}, revision_of)
 
     def database_size(self) -> Deferred[DatabaseSize]:
-        """Return the size of etcd's database, as the cluster member that answers reports it."""
+        """Return the size of etcd's database, as reported by the cluster member that answers."""
         return Deferred.fromCoroutine(self._database_size())
 
     async def _database_size(self) -> DatabaseSize:
@@ -223,9 +225,9 @@ class EtcdClient:
         return Deferred.fromCoroutine(self._revoke(lease))
 
     def lock(self, name: bytes, lease: int, wait: float) -> Deferred[bytes]:
-        """Acquire a lock, waiting up to `wait` seconds; return the key that stands for holding it.
+        """Acquire a lock within `wait` seconds; return the key that exists while the lock is held.
 
-        The lock is held for as long as the lease lasts: the caller renews the lease, beginning
+        The lock is held for as long as the lease lasts. The caller renews the lease, beginning
         before this call, and revokes it to release the lock. A transaction with `Compare.exists` of
         the returned key is fenced: it takes effect only while the lock is held.
 
@@ -271,9 +273,10 @@ class EtcdClient:
     ) -> Watch:
         """Start to watch the changes of ranges of keys, from a revision on; return the `Watch`.
 
-        `on_events` is called with changes, and `on_progress` when etcd reports, without a change,
-        up to which revision it has reported all changes. The watch counts as broken after `silence`
-        seconds without a message from etcd. See `Watch.__init__`, which has the same parameters.
+        `on_events` is called with changes. `on_progress` is called when etcd, without a change,
+        reports the revision up to which it has reported all changes. The watch counts as broken
+        after `silence` seconds without a message from etcd. See `Watch.__init__`, which has the
+        same parameters.
         """
         return Watch(
             self._gateway,

@@ -1,4 +1,4 @@
-"""The exceptions of etcd calls, and how they are read from etcd's answers."""
+"""The exceptions of etcd calls, and the functions that make them from etcd's answers."""
 
 from typing import Any
 
@@ -40,10 +40,11 @@ _MAX_LENGTH = 200
 
 
 class EtcdUnavailable(Exception):
-    """A call failed, or no answer to it arrived; the message says why, in one line.
+    """Raised when a call failed, or was not answered; the message says why, in one line.
 
-    etcd may have carried out the call nevertheless. A retry may succeed; it is sent to the next
-    endpoint. `timed_out` says whether the call failed because no answer arrived in time.
+    etcd may have carried out the call nevertheless. The caller may try again; the next call is sent
+    to the next endpoint. `timed_out` says whether the call failed because no answer arrived in
+    time.
     """
 
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:
@@ -52,11 +53,14 @@ class EtcdUnavailable(Exception):
 
 
 class TokenRefused(EtcdUnavailable):
-    """etcd rejects the call's authentication token, or needs one; the call had no effect."""
+    """Raised when etcd rejects a call's authentication token, or a call without a token.
+
+    The call had no effect.
+    """
 
 
 class EtcdRefused(Exception):
-    """etcd refused a request, which had no effect; a retry would be refused, too.
+    """Raised when etcd refuses a request, which had no effect; a retry would be refused, too.
 
     `code` is the gRPC status code, `message` the text from etcd.
     """
@@ -68,9 +72,10 @@ class EtcdRefused(Exception):
 
 
 class Compacted(Exception):
-    """A revision is older than the history that etcd keeps: the caller has to read the keys again.
+    """Raised when a revision is asked for that is older than the history that etcd keeps.
 
-    `compact_revision` is the oldest revision that etcd still has, or 0 if etcd did not say.
+    The caller has to read the keys again. `compact_revision` is the oldest revision that etcd still
+    has, or 0 if etcd did not say.
     """
 
     def __init__(self, compact_revision: int) -> None:
@@ -79,20 +84,20 @@ class Compacted(Exception):
 
 
 class LockTimeout(Exception):
-    """The lock was not acquired within the time that the caller allowed; others held it."""
+    """Raised when a lock was not acquired within the time that the caller allowed."""
 
 
 def one_line(text: str) -> str:
-    """Return a text from outside hbtd, shortened and on one line, for use in a log message."""
+    """Return a text from outside hbtd as one line, and shortened, for use in a log message."""
     return " ".join(text.split())[:_MAX_LENGTH]
 
 
 def error_in(answer: Any) -> EtcdUnavailable | EtcdRefused | Compacted | None:
     """Return the error that a JSON answer of the gateway reports, or `None` if there is none.
 
-    An error of a request is `{"error": "text", "code": 8, "message": "text"}`, from etcd 3.6 on
-    without `error`. An error in a stream is `{"error": {"grpc_code": 8, "message": "text", ...}}`,
-    from etcd 3.6 on with `code` in place of `grpc_code`.
+    The answer to a failed request is `{"error": "text", "code": 8, "message": "text"}`; from etcd
+    3.6 on, `error` is missing. A stream reports an error as `{"error": {"grpc_code": 8, "message":
+    "text", ...}}`; from etcd 3.6 on, `grpc_code` is called `code`.
     """
     if not isinstance(answer, dict):
         return None

@@ -1,4 +1,4 @@
-"""Sends requests to etcd's JSON gateway, limited in time and size; switches failed endpoints."""
+"""Requests to etcd's JSON gateway, limited in time and size, and the choice of an endpoint."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -32,7 +32,7 @@ MAX_ANSWER = 64 * 1024 * 1024
 """The most bytes that an answer may have."""
 
 NOT_ETCD = (ValueError, LookupError, TypeError, AttributeError)
-"""The exceptions that are raised by reading an answer that does not come from etcd."""
+"""The exceptions that reading an answer may raise if the answer does not come from etcd."""
 
 # If one of these is raised, nothing was sent: the request can safely go to another endpoint.
 _NOT_SENT = (ConnectError, DNSLookupError)
@@ -47,7 +47,7 @@ _AUTHENTICATE = "/auth/authenticate"
 
 
 class Opened(NamedTuple):
-    """A stream of answers that has begun, and the endpoint that sends it."""
+    """A stream of answers from etcd that has begun, and the endpoint that sends it."""
 
     response: IResponse
     endpoint: int
@@ -65,10 +65,11 @@ class _Attempt:
 
 
 class Gateway:
-    """Sends requests to a cluster, to one of its endpoints until that endpoint fails.
+    """Sends requests to one endpoint of an etcd cluster, and to the next one when that fails.
 
-    A request that can't be sent goes to the next endpoint at once. A request that fails later may
-    have been carried out, so it is not repeated, but later requests go to the next endpoint.
+    A request that can't be sent goes to the next endpoint at once. A request that fails after it
+    was sent may have been carried out, so it is not repeated, but later requests go to the next
+    endpoint.
 
     An endpoint that does not respond to connection attempts uses up all the time of a call, unless
     the `connectTimeout` of the HTTP client's agent is shorter. So does an endpoint whose name takes
@@ -114,8 +115,8 @@ class Gateway:
     ) -> Deferred[_T]:
         """Make a request; return the result of `read`, called with the JSON of the answer.
 
-        The call takes at most `timeout` seconds, by default those given to `__init__`. The Deferred
-        fails with `EtcdUnavailable` if etcd fails or `read` raises one of `NOT_ETCD`, with
+        The call takes at most `timeout` seconds, by default the `timeout` given to `__init__`. The
+        Deferred fails with `EtcdUnavailable` if etcd fails or `read` raises one of `NOT_ETCD`, with
         `EtcdRefused` if etcd refuses the request, and with `Compacted` if etcd no longer has the
         revision that was asked for.
         """
@@ -126,8 +127,8 @@ class Gateway:
     def get(self, path: str) -> Deferred[bytes]:
         """Return the document at a path outside of the gateway's API, such as etcd's metrics.
 
-        The Deferred fails with `EtcdUnavailable` if the document can't be read. Later requests are
-        sent to the same endpoint even then.
+        The Deferred fails with `EtcdUnavailable` if the document can't be read. Unlike after a
+        failed `call`, later requests are still sent to the same endpoint.
         """
 
         async def get() -> bytes:
@@ -150,10 +151,11 @@ class Gateway:
         return bounded(self._clock, self._timeout, get()).addErrback(failed)
 
     def open(self, path: str, messages: Sequence[Message], timeout: float) -> Deferred[Opened]:
-        """Open a stream with a request of these messages; no more can be sent later.
+        """Send a request that consists of `messages`, and return the stream of answers to it.
 
-        The Deferred fires once the response's head has arrived and its body can be read. It fails
-        with the exceptions that are described at `call`, after `timeout` seconds at the latest.
+        No further messages can be sent on the stream. The Deferred fires once the response's head
+        has arrived and its body can be read. After `timeout` seconds without a head, it fails with
+        `EtcdUnavailable`. Its other errors are those of `call`.
         """
         attempt = _Attempt()
         body = b"".join(orjson.dumps(each) for each in messages)
@@ -170,7 +172,10 @@ class Gateway:
         return EtcdUnavailable(f"{self._endpoints[endpoint]} {reason}", timed_out=timed_out)
 
     def forget(self, token: str | None) -> None:
-        """Don't use `token` for later calls, because etcd may no longer accept it."""
+        """Don't use `token` for later calls, because etcd may no longer accept it.
+
+        Do nothing if the token has been replaced already.
+        """
         if self._session is not None:
             self._session.forget(token)
 

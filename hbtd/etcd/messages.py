@@ -14,18 +14,22 @@ Message = dict[str, Any]
 
 
 class KeyValue(NamedTuple):
-    """A key with its value, and the revisions in which it was created and last changed."""
+    """A key with its value, and the revisions in which the key was created and last changed."""
 
     key: bytes
     value: bytes
     create_revision: int
     mod_revision: int
     lease: int
-    """The lease that the key is attached to, or 0: when the lease ends, the key is deleted."""
+    """The ID of the lease that the key is attached to, or 0; the key is deleted with its lease."""
 
 
 class Event(NamedTuple):
-    """A change of a key: `value` is the new value, or `None` if the key was deleted."""
+    """A change of a key in revision `mod_revision`.
+
+    `value` is the new value, or `None` if the key was deleted. `lease` is the ID of the lease that
+    the key is attached to, or 0.
+    """
 
     key: bytes
     value: bytes | None
@@ -34,7 +38,7 @@ class Event(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some of the keys of a range, in sorted order, as of `revision`."""
+    """Some of the keys of a range, in sorted order, as they were in `revision`."""
 
     items: list[KeyValue]
     revision: int
@@ -140,9 +144,9 @@ def put_message(key: bytes, value: bytes, lease: int) -> Message:
 def range_message(key: bytes, end: bytes, limit: int = 0, revision: int = 0) -> Message:
     """Return the message of a request about the keys from `key` up to but excluding `end`.
 
-    The message is the same for reading and for deleting the keys. If `end` is empty, it is about
-    `key` alone. `limit` and `revision` are for reading only: `limit` 0 stands for no limit,
-    `revision` 0 for the present revision.
+    The message is the same for reading and for deleting the keys. If `end` is empty, the request is
+    about `key` alone. `limit` and `revision` are for reading only: `limit` 0 stands for no limit,
+    `revision` 0 for the current revision.
     """
     message: Message = {"key": encode_bytes(key)}
     if end:
@@ -157,7 +161,7 @@ def range_message(key: bytes, end: bytes, limit: int = 0, revision: int = 0) -> 
 def last_key_message(start: bytes, end: bytes, revision: int = 0) -> Message:
     """Return the message that reads the last key from `start` up to but excluding `end`.
 
-    The answer has the key without its value. `revision` 0 stands for the present revision.
+    The answer has the key without its value. `revision` 0 stands for the current revision.
     """
     order = {"sort_target": "KEY", "sort_order": "DESCEND", "keys_only": True}
     return range_message(start, end, 1, revision) | order
@@ -170,13 +174,13 @@ def last_key_message(start: bytes, end: bytes, revision: int = 0) -> Message:
 def revision_of(message: Mapping[str, Any]) -> int:
     """Return etcd's revision from the header of an answer, or 0 if the header contains none.
 
-    Raise `LookupError` if the answer has no header: all answers of etcd have one.
+    Raise `LookupError` if the answer has no header, and so is not etcd's.
     """
     return int(message["header"].get("revision", 0))
 
 
 def read_key_value(message: Mapping[str, Any]) -> KeyValue:
-    """Return the key and value in a message."""
+    """Return a key with its value and revisions, read from a message of etcd."""
     return KeyValue(
         decode_bytes(message["key"]),
         decode_bytes(message.get("value", "")),
@@ -192,7 +196,7 @@ def read_key_values(message: Mapping[str, Any]) -> list[KeyValue]:
 
 
 def read_event(message: Mapping[str, Any]) -> Event:
-    """Return the change of a key in a message of a watch."""
+    """Return the change of a key that a message of a watch reports."""
     changed = message["kv"]
     deleted = message.get("type", "PUT") == "DELETE"
     return Event(
@@ -209,13 +213,13 @@ def count_message(start: bytes, end: bytes) -> Message:
 
 
 def read_count(message: Mapping[str, Any]) -> int:
-    """Return how many keys a range has, from the answer to `count_message`."""
+    """Return how many keys a range has, from etcd's answer to the message of `count_message`."""
     revision_of(message)
     return int(message.get("count", 0))
 
 
 def read_size(message: Mapping[str, Any]) -> DatabaseSize:
-    """Return the size of the database from the status of a member.
+    """Return the size of the database, from etcd's answer about the status of a cluster member.
 
     Only etcd 3.6 and later report the quota; with an earlier etcd, the quota is 0.
     """
@@ -226,5 +230,5 @@ def read_size(message: Mapping[str, Any]) -> DatabaseSize:
 
 
 def read_txn(message: Mapping[str, Any]) -> TxnResult:
-    """Return the outcome of a transaction from its answer."""
+    """Return the outcome of a transaction, from etcd's answer to it."""
     return TxnResult(bool(message.get("succeeded", False)), revision_of(message))

@@ -1,4 +1,4 @@
-"""The authentication token for an etcd with users."""
+"""The authentication token for calls of an etcd in which authentication is enabled."""
 
 from collections.abc import Awaitable, Callable
 
@@ -20,9 +20,9 @@ class Session:
     """Keeps an authentication token, and gets a new one when etcd no longer accepts it.
 
     etcd's tokens expire after some minutes without use, when etcd is restarted, and when the user's
-    password is changed. Checking a password takes etcd a tenth of a second of CPU time, so several
-    calls that need a token wait for the same one; and a login that was refused is tried again only
-    after a pause, or when the file of the login has changed.
+    password is changed. To check a password takes etcd a tenth of a second of CPU time. So several
+    calls that need a token at the same time share one login. A login that etcd has refused is tried
+    again only after a pause, or when the file of the login has changed.
     """
 
     def __init__(self, login: SecretFile[Login], clock: IReactorTime) -> None:
@@ -36,10 +36,10 @@ class Session:
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, lambda: 0.0)
 
     async def token(self, authenticate: Authenticate) -> str:
-        """Return the token; get one from etcd first, if there is none.
+        """Return the token; if there is none, get one from etcd first.
 
         The token is empty if authentication is not enabled in etcd. Raise `EtcdUnavailable` if etcd
-        refuses the login, or has refused it a moment ago, and the other exceptions of
+        refuses the login, or has refused it a moment ago. Pass on the other exceptions of
         `authenticate`.
         """
         while self._token is None:

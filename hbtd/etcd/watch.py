@@ -53,13 +53,14 @@ class Watch:
         """Start to watch `ranges` from `start_revision` on.
 
         `on_events(events, revision)` is called with changes of one range. All changes of that range
-        up to and including `revision` have then been reported. `revision` is that of the last
-        event or, if etcd has split a large transaction and more of it follows, the one before that.
+        up to and including `revision` have then been reported. Usually, `revision` is that of the
+        last event. If etcd has split a large transaction, and more of its events follow, `revision`
+        is one less.
 
         `on_progress(revision)` is called when etcd reports, without a change, that all changes of
         all ranges up to `revision` have been reported; by default etcd does so every ten minutes.
         Neither function is called once the Deferred in the attribute `ended` has failed. If one of
-        them raises an exception, `ended` fails with that exception.
+        the functions raises an exception, `ended` fails with that exception.
 
         The watch counts as broken after `silence` seconds of `clock` without a message. etcd sends
         nothing while nothing changes, so the caller has to change a watched key more often than
