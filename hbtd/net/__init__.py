@@ -1,1 +1,1 @@
-"""TLS, the served certificate, an HTTP client that bounds responses, and name look-up."""
+"""TLS and its certificates, an HTTP client that limits responses, and the look-up of host names."""

@@ -1,4 +1,4 @@
-"""Certificate chains: whether they are valid, and which of their certificates expire when."""
+"""Certificate chains: whether they are valid, and when their certificates expire."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -12,46 +12,49 @@ _LONGEST_NAME = 100
 
 
 class Validity(NamedTuple):
-    """The period of validity of a revocation list, in attributes that certificates have, too."""
+    """The period of validity of a certificate revocation list.
+
+    The attributes have the names that they have in `Certificate`.
+    """
 
     not_valid_before_utc: datetime
     not_valid_after_utc: datetime
 
 
 class Expiring(NamedTuple):
-    """A certificate or list that expires, with the texts of the log lines about its expiry."""
+    """A certificate, or a certificate revocation list, with the texts to log about its expiry."""
 
     certificate: Certificate | Validity
     what: str
-    """A description of the certificate or list, as the beginning of a sentence."""
+    """A description of the certificate or revocation list, as the beginning of a sentence."""
     consequence: str
     """The consequence of the expiry, and what to do about it, as the end of a sentence."""
     severe: bool = True
     """Whether the expiry affects all connections, not only those that need this certificate."""
     early: bool = True
-    """Whether to log notices days before the expiry; false if renewal is daily or hourly."""
+    """Whether to log notices days before the expiry; false if renewals are daily or hourly."""
 
 
 class Fault(NamedTuple):
-    """A reason why clients would not trust a chain."""
+    """The reason why clients would not trust a certificate chain."""
 
     place: int
-    """The index in the chain of the certificate at fault, from 0."""
+    """The index of the faulty certificate in the chain, from 0."""
     why: str
     """What is wrong with the certificate, as the end of a sentence."""
 
 
 def find_fault(chain: Sequence[Certificate], now: datetime) -> Fault | None:
-    """Return why clients would not trust a chain now; `None` if there is no reason.
+    """Return why clients would not trust a chain now; `None` if they would.
 
     The first certificate must be valid; the others are issuers. A client needs only the issuers up
-    to the first that it trusts, and hbtd does not know which that is. So a chain may end in
+    to the first one that it trusts, and hbtd does not know which one that is. So a chain may end in
     certificates that are not valid now, such as an old root that signed the new root: clients with
     the new root don't need the old one. But an invalid certificate is a fault if it is the only
-    link to a later, valid one.
+    link to a later, valid certificate.
 
-    A certificate that has issued none of those before it is a fault, too: it belongs to another
-    chain, and the certificate that clients need is probably missing.
+    A certificate that has issued none of the certificates before it is a fault, too: it belongs to
+    another chain, and the certificate that clients need is probably missing.
     """
     for index in range(1, len(chain)):
         if not any(_issued(chain[index], each) for each in chain[:index]):
@@ -75,12 +78,12 @@ def find_fault(chain: Sequence[Certificate], now: datetime) -> Fault | None:
 
 
 def describe(certificate: Certificate) -> str:
-    """Return the subject of a certificate, shortened if necessary."""
+    """Return the name of a certificate's subject, shortened if necessary."""
     return describe_name(certificate.subject)
 
 
 def describe_name(distinguished: Name) -> str:
-    """Return the name of a certificate's subject or issuer, shortened if necessary."""
+    """Return a distinguished name, of a subject or an issuer, as text, shortened if necessary."""
     name = distinguished.rfc4514_string()
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
 
@@ -108,7 +111,7 @@ def expiring_chain(
 def expiring_authorities(
     authorities: Sequence[Certificate], option: str, consequence: str
 ) -> Iterator[Expiring]:
-    """Yield the authorities of a bundle, each with the texts of the log lines about its expiry.
+    """Yield the authorities in a bundle, each with the texts of the log lines about its expiry.
 
     `option` is the name of the option that gives the bundle; `consequence` says what follows from
     the expiry of one of the authorities (see `Expiring`).

@@ -1,4 +1,4 @@
-"""TLS credentials of hbtd as a client: authorities to trust, a certificate to present."""
+"""hbtd's TLS credentials as a client: the authorities it trusts, the certificate it presents."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -72,7 +72,7 @@ class ClientCredentials:
         self.watched: list[WatchedFiles[Any]] = [
             each for each in (self._authorities, self._identity) if each is not None
         ]
-        """The files that the caller must have watched by a `FileWatcher`."""
+        """The files with these credentials; the caller must give them to a `FileWatcher`."""
         self._listeners: list[Callable[[], None]] = []
         self._certificates = self._current()
         self.policy: IPolicyForHTTPS = self._make_policy()
@@ -81,11 +81,11 @@ class ClientCredentials:
             each.on_change(self._read_again)
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after each change of the certificates; `policy` is up to date then."""
+        """Call `listener` after each change of the certificates; `policy` has changed by then."""
         self._listeners.append(listener)
 
     def also_watch(self, files: WatchedFiles[Any]) -> None:
-        """Add the file of another secret for the same server to `watched`."""
+        """Add another secret for the same server, which is kept in a file, to `watched`."""
         self.watched.append(files)
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:
@@ -148,7 +148,7 @@ class RenewedAgent:
         make_pool: Callable[[], BoundedPool],
         connect_timeout: float | None = None,
     ) -> None:
-        """Make an agent whose connections use the present certificates of `credentials`.
+        """Make an agent whose connections use the current certificates of `credentials`.
 
         `make_pool` returns a new pool of connections. An attempt to connect takes at most
         `connect_timeout` seconds; `None` stands for Twisted's default.
@@ -168,7 +168,7 @@ class RenewedAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        """Make a request, on a connection with the present credentials."""
+        """Make a request, on a connection with the current credentials."""
         return self._agent.request(method, uri, headers, bodyProducer)
 
     def closeCachedConnections(self) -> Deferred[None]:

@@ -1,4 +1,4 @@
-"""Log lines before certificates expire that hbtd presents or trusts."""
+"""Log lines about the expiry of certificates that hbtd presents or trusts."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ from hbtd.net.chains import Expiring
 from hbtd.runtime.periodic import PeriodicService
 
 NOTICES = (30, 7, 1, 0)
-"""The days before a certificate's expiry at which a line is logged; 0 stands for its expiry."""
+"""The days before a certificate's expiry at which a line is logged; 0 is the expiry itself."""
 
 _NOT_YET = 10_000
 """The number that stands for the notice that a certificate is not valid yet; see `NOTICES`."""
@@ -23,8 +23,8 @@ _PERIOD = 600.0
 def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None:
     """Return the element of `NOTICES` that is due at `now`, `None` if none is.
 
-    `expires` is when the certificate expires; `last` is the notice that was logged last, if any. A
-    notice is due only if it is for fewer days before the expiry than `last`.
+    `expires` is when the certificate expires; `last` is the element for which a line was logged
+    last, if any. An element is due only if it is less than `last`.
     """
     left = expires - now
     due = min((days for days in NOTICES if left <= timedelta(days=days)), default=None)
@@ -32,7 +32,7 @@ def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None
 
 
 class ExpiryNotices(PeriodicService):
-    """Logs when certificates and revocation lists are about to expire, and when they have.
+    """Logs when certificates and revocation lists are about to expire, and when they have expired.
 
     Each notice is logged once, even if the file is read again. If the clock is set back so far that
     no notice is due, all notices may be logged once more.
@@ -48,8 +48,8 @@ class ExpiryNotices(PeriodicService):
     ) -> None:
         """Make a service that checks every ten minutes of `clock`.
 
-        `expiring` returns the certificates that are in use now; `now` returns the current date and
-        time, with a time zone.
+        `expiring` returns the certificates and revocation lists in use; `now` returns the current
+        date and time, with a time zone.
         """
         super().__init__(clock, _PERIOD, self.check, "the check of certificates' expiry")
         self._expiring = expiring
@@ -57,7 +57,7 @@ class ExpiryNotices(PeriodicService):
         self._last: dict[tuple[str, object], int | None] = {}
 
     def check(self) -> None:
-        """Log the notices that are due. Call this also when certificates have changed."""
+        """Log the notices that are due; call this also when certificates have changed."""
         now = self._utcnow()
         before, self._last = self._last, {}
         for each in self._expiring():

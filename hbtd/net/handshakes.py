@@ -1,4 +1,4 @@
-"""Why TLS handshakes fail, in words for operators, and which client certificates are accepted."""
+"""The check of clients' certificates in TLS handshakes, and the reasons why handshakes fail."""
 
 from typing import Any
 

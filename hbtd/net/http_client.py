@@ -1,4 +1,4 @@
-"""Outgoing HTTP: bounded responses, new connections after failures, descriptions of failures.
+"""Outgoing HTTP: limited responses, new connections after failures, descriptions of failures.
 
 Requests to HSM, etcd and the issuer of JWTs go through treq, with an agent made of these parts.
 """
@@ -61,9 +61,10 @@ _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
 
 class URI(URL):
-    """A URL that is sent as it is written; the URLs in parameters have been validated already.
+    """A URL that is sent exactly as it is written.
 
-    The base class would try to encode an IPv6 address as if it were a host name.
+    The base class would try to encode an IPv6 address as if it were a host name. The URLs in hbtd's
+    parameters have been validated already.
     """
 
     def to_uri(self) -> "URI":
@@ -133,11 +134,11 @@ class WholeBody:
 
 
 class NameNotLookedUp(Exception):
-    """A request timed out while the server's name was being looked up."""
+    """Raised when a request times out while the server's name is being looked up."""
 
 
 class HandshakeUnfinished(Exception):
-    """A request timed out during the TLS handshake, before it was sent."""
+    """Raised when a request times out during the TLS handshake, before the request was sent."""
 
 
 class BoundedPool(HTTPConnectionPool):
@@ -147,12 +148,15 @@ class BoundedPool(HTTPConnectionPool):
     wrapped in exceptions of twisted.web (see `root_cause`).
 
     After a response with the status 408, 421, 425, 429 or 5xx, its connection is not used again,
-    and idle connections are closed. A name may stand for several servers, and only a new
-    connection, for which the name is looked up again, can reach another one.
+    and idle connections are closed. The server's name may stand for several servers, and only a new
+    connection, for which the name is looked up again, can reach another of them.
     """
 
     def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
-        """Return a Deferred of an idle connection or, if there is none, a new one to `endpoint`."""
+        """Return a Deferred that fires with an idle connection or, if none is idle, with a new one.
+
+        A new connection is made to `endpoint`.
+        """
         return super().getConnection(key, _BoundedEndpoint(endpoint, self._close_idle))
 
     def _close_idle(self) -> None:
@@ -347,7 +351,8 @@ def root_cause(error: BaseException) -> BaseException:
 def describe_failure(error: BaseException, options: str) -> str:
     """Return a phrase that says why a request failed.
 
-    `options` are the names of hbtd's options to check if TLS failed; the phrase names them then.
+    `options` are the names of hbtd's options for TLS with this server. If TLS failed, the phrase
+    names them, so that operators check them.
     """
     error = root_cause(error)
     if isinstance(error, SSL.Error):

@@ -1,4 +1,4 @@
-"""Name resolution: shared by callers, cached, and no obstacle to the end of the process."""
+"""A resolver of host names that caches answers, and does not delay the end of the process."""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 REMEMBERED = 24 * 3600.0
-"""Seconds for which an answer is reused while no nameserver answers (advised by RFC 8767 5)."""
+"""Seconds for which an answer is reused while no nameserver answers (see RFC 8767, section 5)."""
 
 PATIENCE = 0.5
-"""Seconds for which a caller waits for a new answer before it gets an older one."""
+"""Seconds for which a caller waits for a new answer before an older answer is used."""
 
 ANOTHER = 30.0
-"""Seconds until an unfinished look-up gets a second thread; doubled for each further thread."""
+"""Seconds until a look-up that has not ended gets a second thread; doubled for each further one."""
 
 _FAMILIES = {IPv4Address: socket.AF_INET, IPv6Address: socket.AF_INET6}
 
@@ -92,10 +92,10 @@ class _LookUp:
 class Names:
     """A name resolver for a reactor; it calls `getaddrinfo`, which may block, in threads.
 
-    A name is looked up by one thread for all callers that ask meanwhile, not in the reactor's
-    thread pool: while no nameserver answers, look-ups would occupy the whole pool, and the process
-    could not end before it had finished those in the queue. The threads here are daemon threads,
-    for which the process does not wait.
+    If several callers ask for a name at the same time, one thread looks it up for all of them. That
+    is no thread of the reactor's pool: while no nameserver answers, look-ups would occupy the whole
+    pool, and the process could not end before the pool had finished all look-ups in its queue. The
+    threads here are daemon threads, for which the process does not wait.
 
     A look-up continues after its callers have given up, because the system's retries may take
     longer than callers wait: it asks the second nameserver after 5 s. The answer is kept for the
@@ -107,7 +107,8 @@ class Names:
     one 60 s or more after the second, and so on: each pause is twice as long as the previous one.
 
     hbtd looks up a name for each new connection, often because the previous connection has failed.
-    So each answer begins with another address than the previous answer.
+    So if a name has several addresses, each answer begins with another address than the previous
+    answer.
     """
 
     def __init__(
@@ -118,7 +119,8 @@ class Names:
     ) -> None:
         """Make a resolver; `reactor` provides `IReactorTime` and `IReactorFromThreads`.
 
-        `start` runs a function in a thread of its own, by default in a daemon thread.
+        `getaddrinfo` looks up a name, like the function of the socket module. `start` runs a
+        function in a thread of its own, by default in a daemon thread.
         """
         self._reactor = reactor
         self._getaddrinfo = getaddrinfo

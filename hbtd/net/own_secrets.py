@@ -18,7 +18,7 @@ _CONCEALED = "(a secret)"
 
 
 class SecretUnusable(Exception):
-    """A file with a secret can't be used; the message names the file and says why.
+    """Raised when a file with a secret can't be used; the message names the file and says why.
 
     The secret is not in the message.
     """
@@ -55,8 +55,8 @@ class SecretFile(Generic[_Secret]):
     def __init__(self, what: str, path: str, read: Callable[[str], _Secret]) -> None:
         """Read the secret with `read`, which raises `SecretUnusable` if the file is invalid.
 
-        `what` is the subject, in the plural, of a sentence in the log, as in `The user and password
-        in --kv_login=PATH`.
+        `what` describes the secret in log lines. It is the subject of a sentence, in the plural,
+        such as `The user and password in --kv_login=PATH`.
         """
         self.watched: WatchedFiles[_Secret] = WatchedFiles(
             what, [path], lambda: read(path), SecretUnusable
@@ -80,7 +80,10 @@ class SecretFile(Generic[_Secret]):
         return self.current != refused
 
     def conceal(self, text: str) -> str:
-        """Return `text`, received from outside, with any copy of the secret removed."""
+        """Return `text`, received from outside, with each copy of the secret replaced.
+
+        The previous secret is replaced, too.
+        """
         for each in self._known:
             text = text.replace(each.secret, _CONCEALED)
         return text
@@ -91,10 +94,10 @@ class SecretFile(Generic[_Secret]):
 
 
 def read_bearer(path: str) -> BearerToken:
-    """Return the token in a file; white space around it is ignored.
+    """Return the token in a file; white space around the token is ignored.
 
-    Raise `SecretUnusable` if the file can't be read, or has anything but one token. Log a warning
-    if every user of this host may read or write it.
+    Raise `SecretUnusable` if the file can't be read, or contains anything but one token. Log a
+    warning if every user of this host may read or write the file.
     """
     content, mode = _read(path)
     token = content.strip()
@@ -109,9 +112,9 @@ def read_bearer(path: str) -> BearerToken:
 def read_login(path: str) -> Login:
     """Return the user and the password in a file with one line, `USER:PASSWORD`.
 
-    The password may contain colons, and includes all space to the end of the line. Raise
-    `SecretUnusable` if the file can't be read, or has anything else. Log a warning if every user of
-    this host may read or write it.
+    The password may contain colons, and includes all spaces to the end of the line. Raise
+    `SecretUnusable` if the file can't be read, or contains anything else. Log a warning if every
+    user of this host may read or write the file.
     """
     content, mode = _read(path)
     line = content.removesuffix("\n").removesuffix("\r")

@@ -11,9 +11,9 @@ LONGEST = 30.0
 def retry_after(headers: Headers, now: float) -> float:
     """Return how many seconds a response's headers ask the client to wait; 0 if they don't.
 
-    If `Retry-After` is a date, the time is counted from the header `Date` or, without it, from
-    `now`, in seconds since the epoch. An invalid value counts as 0. The result is at most
-    `LONGEST`.
+    If `Retry-After` is a date, the seconds are counted from the date in the header `Date` or,
+    without that header, from the Unix time `now`. An invalid value counts as 0. The result is at
+    most `LONGEST`.
     """
     asked = _first(headers, b"retry-after")
     if asked.isascii() and asked.isdigit():

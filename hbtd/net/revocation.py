@@ -1,4 +1,4 @@
-"""Authorities of client certificates, and which certificates they have revoked (RFC 5280)."""
+"""The authorities of client certificates, and their certificate revocation lists (RFC 5280)."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)
 
 
 class ClientTrust:
-    """The authorities that may certify clients, with their revocation lists, if these are used."""
+    """The authorities that may certify clients, with their revocation lists if any are used."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class ClientTrust:
 
     @cached_property
     def revoked(self) -> Revoked:
-        """The certificates that the lists revoke."""
+        """The certificates that are revoked by any of the revocation lists."""
         return frozenset(
             (issuer, entry.serial_number)
             for each in self.lists
@@ -51,9 +51,9 @@ class ClientTrust:
         )
 
     def check_complete(self, authorities_path: str, lists_path: str) -> None:
-        """Raise `TLSUnusable` if an authority that has not expired has no revocation list.
+        """Raise `TLSUnusable` if an authority that has not expired has issued none of the lists.
 
-        The message has the paths of the two files, `authorities_path` and `lists_path`.
+        `authorities_path` and `lists_path` are the paths of the two files, for the message.
         """
         now = datetime.now(timezone.utc)
         for authority in self.authorities:
@@ -65,7 +65,7 @@ class ClientTrust:
                 )
 
     def describe(self) -> str:
-        """Return a phrase, for the log, about the authorities and the lists."""
+        """Return a phrase, for the log, about the authorities and the revocation lists."""
         phrase = describe_authorities(self.authorities)
         if self.lists:
             revoked = counted(len(self.revoked), "certificate")
@@ -74,12 +74,15 @@ class ClientTrust:
 
     @property
     def next_update(self) -> datetime | None:
-        """The earliest `nextUpdate` of the lists; `None` if there are no lists."""
+        """The earliest time at which one of the revocation lists expires (`nextUpdate`).
+
+        It is `None` if there are no lists.
+        """
         times = (each.next_update_utc for each in self.lists)
         return min((each for each in times if each is not None), default=None)
 
     def expiring(self) -> Iterator[Expiring]:
-        """Yield the authorities and the lists, for `ExpiryNotices`."""
+        """Yield the authorities and the revocation lists, for `ExpiryNotices`."""
         yield from expiring_authorities(
             self.authorities,
             "--tls_client_ca",
@@ -88,7 +91,10 @@ class ClientTrust:
         yield from self.expiring_lists()
 
     def expiring_lists(self) -> Iterator[Expiring]:
-        """Yield the lists, for `ExpiryNotices`; they are reported only once they have expired."""
+        """Yield the revocation lists, for `ExpiryNotices`.
+
+        Nothing is logged about a list before it has expired.
+        """
         for each in self.lists:
             if each.next_update_utc is not None:
                 yield Expiring(
@@ -104,8 +110,8 @@ def load_client_trust(authorities_path: str, lists_path: str = "") -> ClientTrus
     """Read a PEM bundle of authorities and, if `lists_path` is given, their revocation lists.
 
     Raise `TLSUnusable` if a file can't be used, or if an authority that has not expired has no
-    list: each of its certificates would be refused. A list that has expired can be used (see
-    `verify_certificate` in `hbtd.net.handshakes`).
+    revocation list: each certificate that it has issued would be refused. A revocation list that
+    has expired can be used (see `verify_certificate` in `hbtd.net.handshakes`).
     """
     authorities = load_authorities(authorities_path)
     if not lists_path:
@@ -116,10 +122,10 @@ def load_client_trust(authorities_path: str, lists_path: str = "") -> ClientTrus
 
 
 def load_revocation_lists(path: str) -> list[CertificateRevocationList]:
-    """Return the revocation lists, one or more, in a PEM file.
+    """Return the certificate revocation lists in a PEM file; there must be at least one.
 
-    Raise `TLSUnusable` if the file can't be read, is larger than 1 MiB or has anything else in PEM,
-    or if one of the lists is damaged, is not valid yet or has only changes (a delta CRL).
+    Raise `TLSUnusable` if the file can't be read, is larger than 1 MiB or contains anything else in
+    PEM, or if one of the lists is damaged, is not valid yet or has only changes (a delta CRL).
     """
     content = read_pem(path)
     if len(content) > _LARGEST:
@@ -148,7 +154,7 @@ def load_revocation_lists(path: str) -> list[CertificateRevocationList]:
 
 
 def finder(revoked: Revoked) -> Callable[[Sequence[crypto.X509]], bool]:
-    """Return a function that says whether a chain has one of the certificates in `revoked`."""
+    """Return a function that says whether a chain contains one of the certificates in `revoked`."""
     # Numbers are quick to compare: there may be a chain for each of ten thousand connections.
     serials = {serial for _, serial in revoked}
 

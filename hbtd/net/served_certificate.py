@@ -1,4 +1,4 @@
-"""The certificate that hbtd presents as a TLS server; it can be replaced while hbtd runs."""
+"""The certificate that hbtd presents as a TLS server; its file can be replaced while hbtd runs."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -21,7 +21,7 @@ from hbtd.runtime.watched_files import WatchedFiles
 
 
 class ServedCertificate:
-    """The certificate that hbtd presents on new TLS connections, which `accept` makes.
+    """The certificate that hbtd presents to clients, on TLS connections made by `accept`.
 
     When the certificate changes, existing connections keep the previous one.
     """
@@ -35,8 +35,8 @@ class ServedCertificate:
     ) -> None:
         """Present `identity`, and accept client certificates as `clients` says.
 
-        Without `clients`, clients are not asked for a certificate. If `required` is true as well,
-        they must present one.
+        Without `clients`, clients are not asked for a certificate. With `clients`, they may present
+        one and, if `required` is true, they must.
         """
         self._identity = identity
         self._clients = clients
@@ -44,7 +44,7 @@ class ServedCertificate:
         self.watched: list[WatchedFiles[Any]] = [
             each for each in (identity, clients) if isinstance(each, WatchedFiles)
         ]
-        """The files, if any, that the certificate and the authorities are read from."""
+        """The files, if any, whose changes take effect; they are to be given to a `FileWatcher`."""
         self._make_context()
         for each in self.watched:
             each.on_change(self._make_context)
@@ -61,7 +61,7 @@ class ServedCertificate:
         yield "served", self.identity.chain[0]
 
     def expiring(self) -> Iterator[Expiring]:
-        """Yield the certificates in use, for `ExpiryNotices`."""
+        """Yield the certificates and revocation lists in use, for `ExpiryNotices`."""
         yield from expiring_chain(
             self.identity.chain,
             "hbtd's certificate",
@@ -72,11 +72,14 @@ class ServedCertificate:
             yield from self._clients.current.expiring()
 
     def next_update(self) -> datetime | None:
-        """Return the earliest `nextUpdate` of the revocation lists; `None` if there are none."""
+        """Return the earliest time at which one of the revocation lists expires.
+
+        Return `None` if there are no lists.
+        """
         return None if self._clients is None else self._clients.current.next_update
 
     def on_new_authorities(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever the authorities of client certificates have changed."""
+        """Call `listener` each time that the authorities of client certificates have changed."""
 
         def compare(before: ClientTrust, now: ClientTrust) -> None:
             if now.authorities != before.authorities:
@@ -85,7 +88,7 @@ class ServedCertificate:
         self._on_new_trust(compare)
 
     def on_revoked(self, listener: Callable[[Revoked], None]) -> None:
-        """Call `listener` with the newly revoked certificates whenever there are any."""
+        """Call `listener` with the newly revoked certificates, each time that there are any."""
 
         def compare(before: ClientTrust, now: ClientTrust) -> None:
             newly = now.revoked - before.revoked
@@ -126,7 +129,7 @@ class ClientFiles(NamedTuple):
     """Whether clients present certificates, and the files by which these are verified."""
 
     authorities: str = ""
-    """The path of a PEM bundle of authorities of client certificates; empty to ask for none."""
+    """The path of a PEM bundle of the authorities of clients; empty to ask for no certificates."""
     revocation_lists: str = ""
     """The path of a PEM file with the authorities' revocation lists; empty if there is none."""
     required: bool = False
@@ -134,13 +137,14 @@ class ClientFiles(NamedTuple):
 
 
 NOBODY = ClientFiles()
-"""The value for servers that ask no client for a certificate."""
+"""The `ClientFiles` of servers that ask no client for a certificate."""
 
 
 def serve_files(cert_path: str, key_path: str, clients: ClientFiles = NOBODY) -> ServedCertificate:
     """Return a served certificate that is read from PEM files, and again when they change.
 
-    The same goes for the files of `clients`. Raise `TLSUnusable` if a file can't be used.
+    The files of `clients` are read again when they change, too. Raise `TLSUnusable` if a file can't
+    be used.
     """
     identity = WatchedFiles(
         f"The certificate in --tls_cert={cert_path} and its key in --tls_key={key_path}",
@@ -155,8 +159,8 @@ def serve_files(cert_path: str, key_path: str, clients: ClientFiles = NOBODY) ->
 def serve_identity(identity: Identity, clients: ClientFiles = NOBODY) -> ServedCertificate:
     """Return a served certificate that does not change.
 
-    The files of `clients` are read again when they change. Raise `TLSUnusable` if one of them can't
-    be used.
+    The files of `clients`, however, are read again when they change. Raise `TLSUnusable` if one of
+    these files can't be used.
     """
     return ServedCertificate(identity, _watched_clients(clients), required=clients.required)
 

@@ -60,7 +60,7 @@ _SigningKey = (
 
 
 class TLSUnusable(Exception):
-    """A certificate, key or bundle can't be used; the message says which and why."""
+    """Raised when a certificate, key or bundle can't be used; the message says which and why."""
 
 
 class Identity:
@@ -87,12 +87,13 @@ class Identity:
 
 
 def load_identity(cert_path: str, key_path: str) -> Identity:
-    """Read an identity from a PEM chain, the certificate to present first, and a PEM key.
+    """Read an identity from a PEM file with a certificate chain and a PEM file with its key.
 
-    Raise `TLSUnusable` if a file can't be read or does not contain what it should, if the key is
-    encrypted or does not belong to the certificate, if the certificate or one that clients need has
-    expired or is not valid yet (see `hbtd.net.chains`), if a certificate in the chain did not issue
-    any of those before it, or if OpenSSL does not accept the chain and key.
+    The certificate to present must come first in the chain. Raise `TLSUnusable` in these cases: a
+    file can't be read, or does not contain what it should; the key is encrypted, or does not belong
+    to the certificate; the certificate, or an issuer that clients need, has expired or is not valid
+    yet (see `hbtd.net.chains`); a certificate in the chain did not issue any of those before it;
+    OpenSSL does not accept the chain and key.
     """
     chain = _load_certificates(cert_path)
     try:
@@ -123,7 +124,7 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
 
 
 def ephemeral_identity() -> Identity:
-    """Return a new self-signed certificate for this host, and its key, for this process only."""
+    """Return a new self-signed certificate for this host, with its key; neither is stored."""
     key = ec.generate_private_key(ec.SECP256R1())
     host = socket.gethostname()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
@@ -147,7 +148,7 @@ def ephemeral_identity() -> Identity:
 
 
 def load_authorities(path: str) -> list[x509.Certificate]:
-    """Return the certificates of a PEM bundle of authorities.
+    """Return the certificates in a PEM bundle of authorities.
 
     Raise `TLSUnusable` if the file can't be read, has no usable certificates, or has one that
     OpenSSL does not accept as an authority.
@@ -163,13 +164,13 @@ def load_authorities(path: str) -> list[x509.Certificate]:
 
 
 def describe_identity(identity: Identity) -> str:
-    """Return a phrase about a certificate: until when it is valid, and its fingerprint."""
+    """Return a phrase about a certificate: when it expires, and its fingerprint."""
     until = identity.expires.isoformat()
     return f"valid until {until}, SHA-256 fingerprint {identity.fingerprint}"
 
 
 def describe_authorities(authorities: Sequence[x509.Certificate]) -> str:
-    """Return a phrase about authorities: how many there are, and until when all are valid."""
+    """Return a phrase about authorities: their number, and until when all of them are valid."""
     until = min(each.not_valid_after_utc for each in authorities).isoformat()
     number = len(authorities)
     return f"valid until {until}" if number == 1 else f"{number}, all valid until {until}"
@@ -184,11 +185,11 @@ def server_context(
 ) -> SSL.Context:
     """Return the context of server connections: TLS 1.2 or newer, with forward secrecy.
 
-    With `authorities`, clients may present certificates; a certificate that none of the authorities
-    has signed ends the handshake. With `required`, a client that presents none ends it, too. With
-    revocation `lists`, so does a certificate that is revoked or was issued by a revoked authority:
-    then each authority, up to the root, needs a list. Raise `OpenSSL.SSL.Error` if OpenSSL rejects
-    the identity.
+    With `authorities`, clients may present certificates. The handshake fails if a client presents a
+    certificate that none of the authorities has signed, or, with `required`, presents none. With
+    revocation `lists`, it also fails if the certificate is revoked or was issued by a revoked
+    authority: then each authority, up to the root, needs a list. Raise `OpenSSL.SSL.Error` if
+    OpenSSL rejects the identity.
     """
     context = CertificateOptions(
         raiseMinimumTo=TLSVersion.TLSv1_2, acceptableCiphers=_CIPHERS, **identity.arguments()
@@ -216,18 +217,18 @@ def server_context(
 
 
 def read_record_by_record(connection: SSL.Connection) -> None:
-    """Make each read from a TLS connection on a socket end after one record, with data or not.
+    """Limit each read from a TLS connection to one TLS record, even if the record has no data.
 
-    By default, OpenSSL reads on until a record with data has arrived: by sending KeyUpdates, which
-    carry no data, a client could make a single read last for as long as it likes, while all other
-    clients wait.
+    By default, OpenSSL reads on until a record with data has arrived. A client could then send
+    KeyUpdates, which carry no data, and so make a single read last for as long as it likes, while
+    all other clients wait.
     """
     # pyOpenSSL has no public way to override the context's mode for one connection.
     SSL._lib.SSL_clear_mode(connection._ssl, SSL._lib.SSL_MODE_AUTO_RETRY)  # type: ignore[attr-defined]
 
 
 def forget_errors() -> None:
-    """Empty OpenSSL's error queue, which all connections share. Call this after `SysCallError`.
+    """Empty OpenSSL's error queue, which all connections share; call this after a `SysCallError`.
 
     When a socket fails, pyOpenSSL raises `SysCallError`, but leaves OpenSSL's errors in the queue.
     Then the next connection that has to wait for its socket would seem to have failed.
@@ -258,7 +259,7 @@ def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
 
 
 def client_policy(trust: str, identity: Identity | None = None) -> IPolicyForHTTPS:
-    """Return the policy that decides which https servers are trusted.
+    """Return the policy that decides which HTTPS servers are trusted.
 
     `trust` is `system` for the authorities of the operating system, `insecure` for no verification
     at all, or the path of a PEM bundle of authorities. `identity` is presented to servers that ask
@@ -290,7 +291,7 @@ def _presenting(identity: Identity | None) -> dict[str, Any]:
 
 @implementer(IPolicyForHTTPS)
 class TrustAuthorities:
-    """An https policy that trusts a server if a given authority has certified its host name."""
+    """An HTTPS policy that trusts a server if a given authority has certified its host name."""
 
     def __init__(self, root: Any, identity: Identity | None = None) -> None:
         """Make a policy that trusts `root`, a `trustRoot` of Twisted's `optionsForClientTLS`.
@@ -311,7 +312,7 @@ class TrustAuthorities:
 
 @implementer(IPolicyForHTTPS, IOpenSSLClientConnectionCreator)
 class TrustAnybody:
-    """An https policy that trusts any server: connections are encrypted, but not authenticated."""
+    """An HTTPS policy that trusts any server: connections are encrypted, but not authenticated."""
 
     def __init__(self, identity: Identity | None = None) -> None:
         self._context = CertificateOptions(verify=False, **_presenting(identity)).getContext()
@@ -324,7 +325,7 @@ class TrustAnybody:
         return creator
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Return a new TLS connection of a client."""
+        """Return a new client-side TLS connection to the host of this creator."""
         connection = SSL.Connection(self._context, None)
         if self._hostname and not isIPAddress(self._hostname.decode("ascii")):
             connection.set_tlsext_host_name(self._hostname)
