@@ -1,4 +1,4 @@
-"""The only replica: an hbtd that does not share its store, and so leads all the time."""
+"""The substitute for `Replica` in an hbtd that does not share its store, and so always leads."""
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -8,10 +8,10 @@ from hbtd.replicas.sign_of_life import Waiting
 
 
 class Alone(Service):
-    """Lets an hbtd that does not share its store lead for as long as this service runs."""
+    """The service by which an hbtd leads all the time, because it does not share its store."""
 
     def __init__(self, leadership: Leadership, name: str) -> None:
-        """Make a service that holds `leadership` while it runs; `name` is this replica's name."""
+        """Make a service that holds `leadership` while it runs; `name` is the name of this hbtd."""
         self._name = name
         self._leadership = leadership
 
@@ -42,7 +42,7 @@ class Alone(Service):
         """Do nothing, since there is no etcd to connect to."""
 
     def stopService(self) -> Deferred[None]:
-        """Stop leading; the Deferred has fired already."""
+        """Stop leading; return a Deferred that has fired already."""
         super().stopService()
         self._leadership.release()
         return succeed(None)

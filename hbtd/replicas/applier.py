@@ -1,4 +1,4 @@
-"""Applies the changes that other replicas write to etcd to this replica."""
+"""Applies to this replica the changes that other replicas write to etcd."""
 
 from collections.abc import Callable, Iterable, Sequence
 from sys import intern
@@ -38,7 +38,7 @@ from hbtd.tracker.transitions import Phase, Transition
 
 
 class Moment(NamedTuple):
-    """The present time, in seconds, by two clocks."""
+    """A point in time, as two clocks show it."""
 
     elapsed: float
     """Seconds of a clock that also advances while the process does not run."""
@@ -67,10 +67,10 @@ class Applier:
         moment: Callable[[], Moment],
         before_load: Callable[[], None],
     ) -> None:
-        """Make the applier of the replica with this number.
+        """Make the applier of this replica, whose number is `number`.
 
-        `moment` returns the present moment; `before_load` is called before all of etcd is read
-        again.
+        `moment` returns the current time by two clocks. `before_load` is called each time before
+        all of etcd is read.
         """
         self.number = number
         """The number of this replica."""
@@ -80,27 +80,27 @@ class Applier:
         self._shared_params = shared_params
         self._params = params
         self.moment = moment
-        """A function that returns the present moment."""
+        """A function that returns the current time by two clocks."""
         self.before_load = before_load
-        """A function that is called before all of etcd is read again."""
+        """A function that is called each time before all of etcd is read."""
         self._blocks = BlockReader(store, changes)
         # The revision of the last transaction of any replica, and the number of that replica.
         self._writer = (0, 0)
         self.present: dict[int, Moment] = {}
-        """When each living replica, including this one, was last seen to write, by its number."""
+        """When each living replica, this one included, last wrote to etcd, by replica number."""
         self._signs_of_life: dict[int, SignOfLife] = {}
         self.alive: set[int] = set()
         """The numbers of the replicas that have a life key, including original hbtds."""
         self.locks: set[bytes] = set()
-        """The keys in etcd that stand for holding the lock, or for waiting for it."""
+        """The keys in etcd of the replicas that hold the leader's lock, or wait for this lock."""
         self._times = StoredTimes()
 
     @property
     def all_read_blocks(self) -> bool:
-        """Whether the sign of life of every process with a life key says that it reads blocks.
+        """Whether every process that shares the etcd reads blocks, as its sign of life says.
 
-        So the result is false while an original hbtd runs, or a replica that has yet to read all of
-        etcd: these have a life key, but no sign of life.
+        The result is false while an original hbtd runs, or a replica that has yet to read all of
+        etcd: such a process has a life key in etcd, but no sign of life.
         """
         signs = self._signs_of_life
         return self.alive <= signs.keys() and all(sign.reads_blocks for sign in signs.values())
@@ -109,14 +109,14 @@ class Applier:
     def waiting_elsewhere(self) -> dict[int, Waiting]:
         """The components whose heartbeats wait at other replicas, by the number of the replica.
 
-        Replicas at which none wait are left out.
+        Replicas at which no heartbeats wait are left out.
         """
         signs = self._signs_of_life.items()
         return {n: sign.waiting for n, sign in signs if sign.waiting and n != self.number}
 
     @property
     def leader_elsewhere(self) -> str | None:
-        """The name of the other replica that leads, by its sign of life; `None` if not known.
+        """The name of the other replica whose sign of life says that it leads; `None` if none does.
 
         A leader that was killed is named until its lease ends, or until another replica's sign of
         life says that it leads.
@@ -129,9 +129,10 @@ class Applier:
 
     @property
     def warned(self) -> set[str]:
-        """The components that an original hbtd may have told HSM are warned about.
+        """The components of which an original hbtd may have told HSM that they are warned about.
 
-        Components that an original has told HSM have returned since are left out.
+        A component is left out again once an original has told HSM that it returned, or a replica
+        has stored a judgement about it.
         """
         return self._times.warned
 
@@ -140,9 +141,10 @@ class Applier:
     ) -> None:
         """Replace the data of this replica by that of etcd, after all of etcd was read.
 
-        `records` are the records in etcd, `others` all other keys. If this is the `first` time,
-        this replica adopts the parameters of the other replicas; if no other replica lives, it
-        publishes its own parameters instead, and deletes all records if `clear_on_gap` is set.
+        `records` are the records in etcd, and `others` are all other keys. `first` says whether
+        etcd was read for the first time since the start. If so, this replica publishes its own
+        parameters if no other replica lives or etcd has none; otherwise it adopts those in etcd. If
+        no other replica lives, and `clear_on_gap` is set, it also deletes all records then.
         """
         self._store.mirror.clear()
         self._store.blocks.reset(_living(records))
@@ -224,7 +226,7 @@ class Applier:
                     self._changes.apply_identity(each)
 
     def apply(self, event: Event) -> None:
-        """Apply a change of a key that the watch reports."""
+        """Apply `event`, the change of one key, which the watch of etcd has reported."""
         key, value, revision, lease = event
         if _is_foreign(key, value, lease):
             return
@@ -367,7 +369,7 @@ def _living(records: Iterable[StoredRecord]) -> set[str]:
 
 
 def source_of(number: int) -> str:
-    """Return the text by which the tracker names a replica, as the source of a heartbeat."""
+    """Return the text that names replica `number` as the source of a heartbeat in the tracker."""
     return intern(f"replica {number}")
 
 

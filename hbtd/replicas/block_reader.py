@@ -9,8 +9,9 @@ from hbtd.store.etcd_format import StoredRecord
 class BlockReader:
     """Applies blocks, and the records that are in one transaction with a block.
 
-    In such a transaction the block comes first. It says which of the records are new heartbeats;
-    the others repeat heartbeats of earlier blocks, together with their status and timestamp.
+    A block is one value in etcd with the ages of many heartbeats. In a transaction with records,
+    the block comes first, and says which of the records are new heartbeats. The other records add
+    the status and timestamp to heartbeats of earlier blocks.
     """
 
     def __init__(self, store: EtcdStore, changes: RemoteChanges) -> None:
@@ -18,10 +19,14 @@ class BlockReader:
         self._changes = changes
         self._block = Block({}, {})
         self.revision = 0
-        """The revision of the last block."""
+        """The revision of etcd at which the last block was written; 0 before the first block."""
 
     def apply(self, key: bytes, value: bytes | None, revision: int, source: str) -> None:
-        """Apply a change of a block's key by the replica that `source` names (`source_of`)."""
+        """Apply a block, `value`, that a replica wrote under `key` at `revision`.
+
+        `value` is `None` if the key was deleted, because its replica is gone; then do nothing.
+        `source` names the replica (`source_of`).
+        """
         if value is None:
             return  # the replica is gone
         block = self._store.mirror.read(read_block, key, value)
@@ -34,7 +39,7 @@ class BlockReader:
     def apply_record(self, key: bytes, value: bytes, source: str) -> StoredRecord | None:
         """Apply a record that was written in one transaction with the block applied last.
 
-        `source` names the replica that wrote it (`source_of`). Return the record, or `None` if
+        `source` names the replica that wrote both (`source_of`). Return the record, or `None` if
         the value is invalid.
         """
         stored = self._store.mirror.read_record(key, value)

@@ -17,7 +17,7 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd_format import HEALTH, LIFE, LOCK, PARAMS, RECORDS
 
 HISTORY = 60.0
-"""Seconds for which revisions are kept, for replicas whose watch must resume."""
+"""Seconds for which etcd keeps old revisions, from which a replica's broken watch can resume."""
 
 INTERVAL = 30.0
 """Seconds between two compactions."""
@@ -43,11 +43,14 @@ OURS = (
     (LIFE, _after(LIFE)),
     (LOCK, _after(LOCK)),
 )
-"""The ranges of all keys that an hbtd may write, this one or an original."""
+"""The ranges of all keys in etcd that this hbtd, or an original hbtd, may write."""
 
 
 def gaps(ranges: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return the ranges of all keys outside of `ranges`, which must not overlap."""
+    """Return ranges that together cover all keys outside of `ranges`.
+
+    A range is a pair of its first key and its end, as in etcd. `ranges` must not overlap.
+    """
     found: list[tuple[bytes, bytes]] = []
     start = b"\0"
     for first, end in sorted(ranges):
@@ -58,21 +61,22 @@ def gaps(ranges: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 class History:
-    """Notes etcd's revisions with their times, to find the revision up to which to compact."""
+    """When etcd reached which revision, to find the revision up to which to compact etcd."""
 
     def __init__(self) -> None:
         self._noted: deque[tuple[float, int]] = deque()
 
     def note(self, revision: int, now: float) -> None:
-        """Note that etcd has reached `revision` at the time `now`, in seconds of any clock."""
+        """Record that etcd is at `revision` at the time `now`, in seconds of a monotonic clock."""
         if self._noted and revision < self._noted[-1][1]:
             self._noted.clear()  # etcd has lost its data, and counts from the beginning again
         self._noted.append((now, revision))
 
     def outdated(self, now: float) -> int | None:
-        """Return the latest revision noted `HISTORY` seconds or more before `now`, if any.
+        """Return the latest revision that was recorded at least `HISTORY` seconds before `now`.
 
-        Forget that revision and all earlier ones.
+        A second less is enough. Forget that revision and all earlier ones. Return `None` if no
+        recorded revision is that old.
         """
         found: int | None = None
         while self._noted and now - self._noted[0][0] >= HISTORY - _EARLY:
@@ -116,12 +120,12 @@ class Compaction(Service):
         self._working = PeriodicService(clock, INTERVAL, self._work, "the compaction of etcd")
 
     def startService(self) -> None:
-        """Begin to note revisions, and to compact."""
+        """Begin to record the revisions that etcd reaches, and to compact etcd."""
         super().startService()
         self._working.startService()
 
     def stopService(self) -> Deferred[None]:
-        """Stop; the Deferred fires when a compaction in progress is done."""
+        """Stop; return a Deferred that fires when a compaction in progress is done."""
         super().stopService()
         return self._working.stopService()
 

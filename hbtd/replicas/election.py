@@ -19,7 +19,7 @@ LEASE = 10
 """The TTL of a replica's leases, in seconds."""
 
 MARGIN = 1.0
-"""Seconds before the end of the lease at which this replica stops leading if it is not renewed."""
+"""How many seconds before its lease expires this replica stops leading."""
 
 _RENEWAL = 2.0
 """Seconds between two renewals of the lease."""
@@ -53,9 +53,9 @@ class _Term:
 class Election(Service):
     """Keeps trying to make this replica the leader; reports when its leadership begins and ends.
 
-    A lease is assumed to begin before etcd is asked to grant or renew it, on a clock that also
-    advances while the process does not run. So the leadership ends before another replica can be
-    elected.
+    The time of a lease is counted from just before etcd is asked to grant or renew the lease, on a
+    clock that also advances while the process does not run. So the leadership of this replica ends
+    before another replica can be elected.
     """
 
     _log = Logger()
@@ -70,7 +70,7 @@ class Election(Service):
         elected: Callable[[bytes], None],
         deposed: Callable[[], None],
     ) -> None:
-        """Make the election of this replica, which sets `leadership`.
+        """Make the service, which sets `leadership` when this replica starts or stops leading.
 
         `elapsed` returns the seconds of the clock of `leadership`; `jitter` returns a random number
         from 0 to 1. `elected` is called when this replica has been elected, with the key that
@@ -95,7 +95,7 @@ class Election(Service):
     def stopService(self) -> Deferred[None]:
         """Stop trying to become the leader; release the lock if held, so that another can lead.
 
-        The Deferred fires once etcd has released the lock, or did not do so in time.
+        Return a Deferred that fires once etcd has released the lock, or two seconds have passed.
         """
         super().stopService()
         stopped = self._running_for_leader

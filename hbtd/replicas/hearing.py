@@ -1,4 +1,4 @@
-"""Whether etcd and the living replicas are heard; otherwise the observed clock is stopped."""
+"""Stops the observed clock while this replica does not hear etcd and all living replicas."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,7 +6,7 @@ from hbtd.replicas.applier import Moment
 from hbtd.tracker.observed import ObservedClock
 
 SILENCE = 3.0
-"""Seconds without a message from etcd, or from a living replica, after which hbtd is deaf."""
+"""Seconds without news from etcd, or from a living replica, after which hbtd counts as deaf."""
 
 
 class Hearing:
@@ -20,7 +20,7 @@ class Hearing:
     ) -> None:
         """Begin as if etcd had been heard just now.
 
-        `moment` returns the present moment; `present` has, by the number of the
+        `moment` returns the current time by two clocks. `present` says, by the number of the
         replica, when each living replica was last heard.
         """
         self._observed = observed
@@ -32,7 +32,7 @@ class Hearing:
 
     @property
     def silent_for(self) -> float:
-        """Seconds for which nothing came from etcd."""
+        """Seconds since etcd was last heard."""
         return self._moment().elapsed - self.heard.elapsed
 
     @property
@@ -46,7 +46,7 @@ class Hearing:
         self._observed.deafen(0.0, "etcd has yet to be read")
 
     def hear(self) -> None:
-        """Note that something came from etcd."""
+        """Record that etcd was heard just now."""
         self.heard = self._moment()
 
     def give(self, seconds: float) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 class Leadership:
     """Whether this replica leads, and until when.
 
-    The election sets this for as long as the lease is certain to last, and ends it. Code that must
-    not run on two replicas checks `held` immediately before it acts.
+    `Election` calls `hold` with the time until which this replica's lease in etcd is certain to
+    last, and `release` when this replica stops leading. Code that must not run on two replicas at
+    once calls `held` immediately before it acts.
     """
 
     def __init__(self, elapsed: Callable[[], float]) -> None:
-        """Begin without the leadership.
+        """Make an object that says that this replica does not lead.
 
         `elapsed` returns the seconds of a clock that also advances while the process does not run.
         """
@@ -24,7 +25,7 @@ class Leadership:
         return self._elapsed() < self._until
 
     def hold(self, until: float = math.inf) -> None:
-        """Let this replica lead until `elapsed` returns more than `until`; by default for ever."""
+        """Let this replica lead until the clock `elapsed` reaches `until`; by default for ever."""
         self._until = until
 
     def release(self) -> None:

@@ -1,12 +1,13 @@
 """Interprets the records that original hbtds write to etcd.
 
 The original hbtd and this one can share an etcd (docs/protocol.md, "etcd"). The original writes a
-record for each heartbeat, as this hbtd does, but also in its sweeps, and its flags say less: the
-flag of a warning stays in the record when the component is heard again, until the next sweep of an
-original. So the flag alone does not show whether a write is a heartbeat. The stored time does,
-compared with those stored before: a sweep writes a time that it has read, which may have been
-replaced meanwhile; any other time is that of a heartbeat. A heartbeat's time may be earlier than
-the stored one, as hosts' clocks differ, and step.
+record for each heartbeat, as this hbtd does, but also in its sweeps. When a component that was
+warned about is heard again, the original leaves the flag of the warning in the record until its
+next sweep. So the flag alone does not show whether a write is a heartbeat. The time in the record
+shows it, compared with the times that the record had before: a sweep writes a time that it has read
+from the record, even if a heartbeat has replaced that time meanwhile; any other time is that of a
+heartbeat. A heartbeat's time may be earlier than the times before, because the clocks of hosts
+differ, and may be set back.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,9 +26,9 @@ class Meaning(Enum):
     WARNING = auto()
     """The component was warned about, and has not been heard since."""
     GAP = auto()
-    """Nobody was listening for a while: the component is warned, and its silence begins anew."""
+    """The component was warned about after no hbtd had listened: its silence begins again now."""
     RETURN = auto()
-    """A warning was withdrawn: HSM was told of a heartbeat that is known already."""
+    """The original told HSM that the component is back; the heartbeat itself is known already."""
 
 
 def meaning(
@@ -35,9 +36,9 @@ def meaning(
 ) -> Meaning:
     """Return the meaning of a record, `stored`, that an original hbtd has written.
 
-    `before` has the last two times, in Unix seconds, that the component's record had before; it is
-    empty if there was no record. `warntime` is in seconds. `living` says whether the component is
-    tracked, and not dead.
+    `before` has the times that the component's record had before this one, in Unix seconds: the
+    last two at most, none if there was no record. `warntime` is in seconds. `living` says whether
+    the component is tracked, and not dead.
     """
     if stored.after_gap:
         return Meaning.GAP
@@ -51,12 +52,12 @@ def meaning(
 
 
 def as_loaded(stored: StoredRecord, judgement: Judgement | None, warntime: float) -> Record:
-    """Return the record to restore, from a `stored` one, when all of etcd is read.
+    """Return the record with which to restore a component, from its record `stored` in etcd.
 
     `judgement` is the component's stored judgement, if any. The flag of a warning is removed if the
-    heartbeat is younger than `warntime` seconds: an original has heard the component, and left the
-    flag. The flag stays if `judgement` is a warning after this very heartbeat, because `warntime`
-    may have been increased since.
+    heartbeat in the record is less than `warntime` seconds old: an original has heard the component
+    again, and left the flag in the record. But the flag is kept if `judgement` is a warning that
+    was made after this very heartbeat, because `warntime` may have been increased later.
     """
     record = stored.record
     if not record.warned or stored.after_gap or record.age >= warntime:
@@ -67,27 +68,29 @@ def as_loaded(stored: StoredRecord, judgement: Judgement | None, warntime: float
 
 
 class StoredTimes:
-    """The last two times stored in each record in etcd; the components that originals warned about.
+    """The last two times of each record in etcd, and the components that originals warned about.
 
-    The times are those of heartbeats, in Unix seconds.
+    The time of a record is that of a heartbeat, in Unix seconds. Whenever a record is written, its
+    last two times are kept here.
     """
 
     def __init__(self) -> None:
         # The last time, and the one before if there was another.
         self._heard: dict[str, tuple[int, ...]] = {}
         self.warned: set[str] = set()
-        """The components that an original told HSM are warned about, and has not taken back.
+        """The components that an original hbtd has warned about, if the warning still stands.
 
-        An original stores no judgements, from which a new leader could learn of the warning.
+        HSM may have been told of the warning. Originals store no judgements, so a new leader could
+        not learn of it otherwise.
         """
 
     def load(self, records: Sequence[StoredRecord]) -> None:
-        """Replace the contents by those of `records`, which are all records in etcd."""
+        """Replace the contents by the times and warnings in `records`, which are all in etcd."""
         self._heard = {each.record.component: (each.heard,) for each in records}
         self.warned = {each.record.component for each in records if each.record.warned}
 
     def note(self, xname: str, heard: int) -> Sequence[int]:
-        """Note that the record of a component was written with the time `heard`, in Unix seconds.
+        """Keep the time `heard`, in Unix seconds, with which a component's record was written.
 
         Return the times that the record had before: at most two, the last one first.
         """
@@ -97,6 +100,6 @@ class StoredTimes:
         return before
 
     def remove(self, xname: str) -> None:
-        """Note that the record of a component was deleted."""
+        """Drop the times and the warning of a component whose record was deleted."""
         self._heard.pop(xname, None)
         self.warned.discard(xname)

@@ -4,30 +4,30 @@ from enum import Enum, auto
 
 
 class State(Enum):
-    """Whether this replica has all changes in etcd, is catching up, or has to read all keys."""
+    """How far this replica follows etcd: it has to read all keys, is catching up, or is current."""
 
     LOADING = auto()
     """All keys have to be read."""
     CATCHING_UP = auto()
-    """Changes are applied as the watch reports them, but earlier ones may be missing."""
+    """All keys were read; of the changes since then, the watch may not have reported all yet."""
     SYNCHRONIZED = auto()
-    """All that was written before this replica's first write since the watch began is applied."""
+    """All changes are applied up to this replica's first write after the watch began, or later."""
 
 
 class Position:
     """The revision of etcd up to which this replica has applied changes, and its `State`.
 
-    `loaded`, `watching`, `wrote` and `applied` bring the state forward: a replica is synchronized
-    once the watch has reported a write that the replica made after the watch began. `unload` and
-    `fall_behind` set the state back.
+    The owner calls `loaded`, `watching`, `wrote` and `applied` as the replica makes progress. The
+    replica is synchronized once the watch has reported a write that the replica made after the
+    watch began. `unload` and `fall_behind` set the state back.
     """
 
     def __init__(self) -> None:
         """Begin in the state `LOADING`: all keys have to be read."""
         self.state = State.LOADING
-        """Whether this replica has all changes in etcd."""
+        """How far this replica has followed the changes in etcd."""
         self.revision = 0
-        """The revision up to which changes are applied; 0 while all keys have to be read."""
+        """The revision of etcd up to which changes are applied; 0 while all keys must be read."""
         self.was_synchronized = False
         """Whether this replica has ever been synchronized."""
         self._newest = 0
@@ -35,44 +35,52 @@ class Position:
 
     @property
     def synchronized(self) -> bool:
-        """Whether all that was in etcd when this replica began to watch it has been applied."""
+        """Whether this replica is synchronized: the state is `SYNCHRONIZED`."""
         return self.state is State.SYNCHRONIZED
 
     @property
     def has_barrier(self) -> bool:
-        """Whether this replica has written since the watch began."""
+        """Whether there is a barrier: this replica's first write to etcd since the watch began."""
         return self._barrier is not None
 
     def unload(self) -> None:
-        """Note that this replica's data differs from etcd's, so that all keys have to be read."""
+        """Set the state to `LOADING`, since this replica's data and etcd's differ."""
         self.state = State.LOADING
         self.revision = 0
 
     def lost(self, revision: int) -> bool:
-        """Return whether an etcd at `revision` has lost data that this replica has seen."""
+        """Return whether etcd has lost data: it is at `revision`, and this replica saw a later one.
+
+        The result is false if this replica has never been synchronized.
+        """
         return self.was_synchronized and revision < self._newest
 
     def loaded(self, revision: int) -> None:
-        """Note that all keys were read, as of `revision`."""
+        """Set the state to `CATCHING_UP`, after all keys were read as they were at `revision`."""
         self.revision = self._newest = revision
         self.state = State.CATCHING_UP
 
     def watching(self) -> None:
-        """Note that a watch begins after the revision that this replica has reached.
+        """Record that a watch begins after the revision that this replica has reached.
 
-        The replica is synchronized once the watch has reported a write made from now on.
+        The replica is synchronized once the watch has reported a write that the replica makes from
+        now on.
         """
         self._barrier = None
         self.state = State.CATCHING_UP
 
     def wrote(self, revision: int) -> bool:
-        """Note a write of this replica; return whether that has made the replica synchronized."""
+        """Record that this replica has written to etcd, and that the write has this revision.
+
+        Return whether the replica is synchronized by that: the watch may have reported the write
+        already.
+        """
         if self._barrier is None:
             self._barrier = revision
         return self._becomes_synchronized()
 
     def applied(self, revision: int) -> bool:
-        """Note that all changes up to `revision` are applied.
+        """Record that all changes up to `revision` are applied.
 
         Return whether this replica has become synchronized by that.
         """
@@ -80,7 +88,10 @@ class Position:
         return self._becomes_synchronized()
 
     def fall_behind(self) -> bool:
-        """Note that the watch has ended; return whether this replica was synchronized before."""
+        """Record that the watch has ended, so that this replica is not synchronized any more.
+
+        Return whether this replica was synchronized until now.
+        """
         was = self.state is State.SYNCHRONIZED
         if was:
             self.state = State.CATCHING_UP

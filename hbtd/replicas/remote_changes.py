@@ -13,11 +13,11 @@ from hbtd.tracker.transitions import Judgement, Phase
 
 
 class RemoteChanges:
-    """Applies what other replicas do to the tracker of this replica.
+    """Applies to this replica's tracker the heartbeats, judgements and requests of other replicas.
 
     Other replicas don't know the heartbeats that this replica took and has yet to store; so these
-    heartbeats are kept, whatever other replicas have judged. Judgements that follow from a
-    heartbeat of another replica are made if this replica leads.
+    heartbeats are kept, whatever other replicas have judged. If a heartbeat that another replica
+    took leads to a judgement, the judgement is committed only if this replica leads.
     """
 
     def __init__(
@@ -30,7 +30,10 @@ class RemoteChanges:
         monitor: Monitor,
         log_grown: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make the object; `log_grown` is called when another replica has added to the log."""
+        """Make the object; its methods change, or query, the parts of this replica given here.
+
+        `log_grown` is called when another replica has added entries to the log of transitions.
+        """
         self._observed = observed
         self._tracker = tracker
         self._checkpointer = checkpointer
@@ -38,13 +41,13 @@ class RemoteChanges:
         self._params = params
         self._monitor = monitor
         self.log_grown = log_grown
-        """A function that is called when another replica has added to the log."""
+        """A function that is called when another replica has added to the log of transitions."""
 
     def load(self, records: Collection[Record], dead: Collection[str]) -> None:
         """Replace the contents of the tracker, except for heartbeats that are not stored yet.
 
-        `records` are all stored records, `dead` the components whose stored judgement is that they
-        died.
+        `records` are all stored records. `dead` are the components whose stored judgement is that
+        they died.
         """
         params = self._params.current
         old = self._checkpointer.old_judgements()
@@ -55,11 +58,13 @@ class RemoteChanges:
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
 
     def merge(self, records: Collection[Record], dead: Collection[str]) -> None:
-        """Apply what others have stored since the store lost its data; have the rest stored again.
+        """Apply what is stored since the store lost its data; have all other data stored again.
 
-        `records` and `dead` are as in `load`. Where they differ from this replica's data, they may
-        be newer, because this process may have been stopped meanwhile. So they replace it, except
-        for heartbeats that are not stored yet, and this replica stores nothing in their place.
+        `records` are all records that other replicas have stored since then; `dead` are the
+        components that have died by a judgement stored since then. These data may be newer than
+        those of this replica, because this process may have been stopped meanwhile. So they replace
+        this replica's data about the same components, except for heartbeats that are not stored
+        yet. This replica's data about all other components are marked to be stored.
         """
         for xname in dead:
             self.apply_death(xname)
@@ -82,8 +87,8 @@ class RemoteChanges:
     def apply_heartbeat(self, record: Record, source: str | None = None) -> None:
         """Apply a heartbeat that another replica took.
 
-        If this replica leads, the judgement that follows is committed. `source` names the other
-        replica (`source_of`).
+        If the component has started or restarted by this heartbeat, and this replica leads, commit
+        that judgement. `source` names the other replica (`source_of`); it is `None` if not known.
         """
         judgement = self._tracker.apply_beat(
             record.component, self._observed.now(), record.timestamp, record.status, source
@@ -94,8 +99,8 @@ class RemoteChanges:
         """Apply heartbeats that another replica took, and wrote in a block without timestamps.
 
         `ages` are the ages of the heartbeats, by component, in observed seconds. `source` names
-        the other replica (`source_of`). If this replica leads, judgements that components
-        restarted are committed.
+        the other replica (`source_of`). If components that were warned about have restarted by
+        these heartbeats, and this replica leads, commit these judgements.
         """
         at = self._observed.now()
         judgements = [
@@ -104,18 +109,20 @@ class RemoteChanges:
         self._commit_applied(judgements)
 
     def apply_recorded(self, record: Record, age: float, source: str | None) -> None:
-        """Apply a heartbeat in a record, which another replica took `age` observed seconds ago.
+        """Apply a heartbeat that another replica took `age` observed seconds ago, as in `record`.
 
-        `source` names the other replica (`source_of`).
+        `source` names the other replica (`source_of`). If the component has started or restarted
+        by this heartbeat, and this replica leads, commit that judgement.
         """
         at = self._observed.now() - age
         sent = record.timestamp, record.status
         self._commit_applied([self._tracker.apply_heard(record.component, at, source, sent)])
 
     def apply_sent(self, record: Record, source: str | None) -> None:
-        """Apply the status and timestamp of a heartbeat whose age was in an earlier block.
+        """Apply the status and timestamp in `record`, of a heartbeat that was applied without them.
 
-        `source` names the replica that took the heartbeat (`source_of`).
+        An earlier block had the age of the heartbeat only. `source` names the replica that took the
+        heartbeat (`source_of`). If the component is dead or not tracked, apply a new heartbeat.
         """
         if not self._tracker.apply_sent(record, source):
             self.apply_heartbeat(record, source)
@@ -126,11 +133,11 @@ class RemoteChanges:
             self._monitor.commit(made)
 
     def apply_warning(self, record: Record, *, by_a_leader: bool = True) -> None:
-        """Apply a warning, unless the component was heard by this replica since.
+        """Mark a component as warned about, unless this replica has heard the component since.
 
-        `by_a_leader` says whether the leader has made the judgement. If not, an original hbtd has,
-        and has sent it to HSM itself; then the warning is applied on the leader, too, so that HSM
-        is told when the component restarts.
+        `by_a_leader` says whether the leader of the replicas has judged so. If not, an original
+        hbtd has judged, and has told HSM itself. Then the leader, too, applies the warning, so that
+        it tells HSM when the component restarts.
         """
         known = by_a_leader and self._monitor.leading and record.component in self._tracker
         if known or self._checkpointer.has_news(record.component):
@@ -150,15 +157,15 @@ class RemoteChanges:
             self._tracker.apply_gap(record, self._observed.now())
 
     def apply_death(self, xname: str) -> None:
-        """Apply a death that the leader judged, unless the component was heard here since."""
+        """Mark a component as dead, as the leader judged, unless this replica heard it since."""
         if not self._checkpointer.has_news(xname):
             self._checkpointer.withdraw(xname)
             self._tracker.apply_death(xname)
 
     def apply_told(self, xname: str, phase: Phase, at: float) -> None:
-        """Note that HSM acknowledged `phase`, the phase of a component, at the Unix time `at`.
+        """Record that HSM acknowledged, at the Unix time `at`, that a component is in `phase`.
 
-        If `at` is 0, HSM has yet to acknowledge it.
+        If `at` is 0, record that HSM has yet to acknowledge the phase.
         """
         self._tracker.note_told(xname, phase, at)
 
@@ -171,10 +178,11 @@ class RemoteChanges:
     def apply_burial(self, xname: str) -> None:
         """Apply the deletion of a component's record by an original hbtd that declared it dead.
 
-        The original tells HSM afterwards, unless it is killed before, or HSM does not answer. So
-        the component counts as warned about: the next leader judges it by its silence, tells HSM,
-        and stores the judgement. While this replica leads no original may judge, and the component
-        is no longer tracked. Do nothing if it was heard here since.
+        The original tells HSM only afterwards: it may be killed before, or HSM may not answer. So
+        a follower marks the component as warned about; the next leader judges the component by its
+        silence, tells HSM, and stores the judgement. A leader stops tracking the component instead,
+        because no original may judge while this replica leads. Do nothing if this replica has
+        heard the component since.
         """
         if self._monitor.leading:
             self.apply_removal(xname)
@@ -197,7 +205,7 @@ class RemoteChanges:
             self._monitor.stop_tracking(xname)
 
     def apply_identity(self, identity: Identity) -> None:
-        """Apply the host name and NID of a component that another replica has heard."""
+        """Store in the tracker the host name and NID of a component that another replica heard."""
         self._tracker.apply_identity(identity)
 
     def is_living(self, xname: str) -> bool:
@@ -205,9 +213,9 @@ class RemoteChanges:
         return self._tracker.record(xname, self._observed.now()) is not None
 
     def is_stored(self, xname: str) -> bool:
-        """Return whether a component is living, and no heartbeat of it waits here to be stored."""
+        """Return whether a component is living, and all heartbeats of it taken here are stored."""
         return self.is_living(xname) and not self._checkpointer.has_news(xname)
 
     def all_committed(self, xnames: Iterable[str]) -> list[str]:
-        """Return those of `xnames` that have no uncommitted judgement."""
+        """Return the components in `xnames` about which there is no uncommitted judgement."""
         return [xname for xname in xnames if not self._checkpointer.has_uncommitted(xname)]

@@ -1,4 +1,4 @@
-"""A replica of several that share a store in etcd, of which only the leader judges."""
+"""The service of one of several replicas that share a store in etcd; only their leader judges."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,7 +36,7 @@ _REVIEW = 1.0
 
 
 class Replica(Service):
-    """Makes the monitor judge while this replica holds the lock and is synchronized.
+    """Makes the monitor judge while this replica holds the leader's lock and is synchronized.
 
     At all other times this replica is a follower. If the store is not shared,
     `hbtd.replicas.alone.Alone` is used instead.
@@ -59,12 +59,12 @@ class Replica(Service):
         jitter: Callable[[], float],
         waiting: Callable[[], Waiting],
     ) -> None:
-        """Make the replica of this process; others know it by a number that is drawn at random.
+        """Make the replica of this process, and draw the number by which other replicas know it.
 
-        `name` is its host and port in its sign of life, by which operators tell replicas apart.
-        `elapsed` returns the seconds of a clock that also advances while the process does not run;
-        `jitter` returns a random number from 0 to 1; `waiting` returns the components whose
-        heartbeats wait at this replica, unread.
+        `name` is this replica's host and port, by which operators tell replicas apart. `elapsed`
+        returns the seconds of a clock that also advances while the process does not run; `jitter`
+        returns a random number from 0 to 1; `waiting` returns the components whose heartbeats may
+        be waiting at this replica.
         """
         self._clock = clock
         self._leadership = leadership
@@ -119,7 +119,7 @@ class Replica(Service):
     def waiting_elsewhere(self) -> dict[int, Waiting]:
         """The components whose heartbeats wait at other replicas, by the number of the replica.
 
-        Replicas at which none wait are left out.
+        Replicas at which no heartbeats wait are left out.
         """
         return self._applier.waiting_elsewhere
 
@@ -148,15 +148,15 @@ class Replica(Service):
         await waiting.addErrback(lambda failure: failure.trap(TimeoutError))
 
     def reconnect(self) -> None:
-        """Watch etcd on a new connection, because its certificates or credentials have changed."""
+        """Watch etcd on a new connection, because the credentials for etcd have changed."""
         self.sync.reconnect()
 
     def stopService(self) -> Deferred[None]:
         """Stop; release the lock, so that another replica can lead at once.
 
-        First, a leader deletes from etcd the requests that it has granted, and heartbeats that are
-        only in blocks are written as records, because an original hbtd, which does not read blocks,
-        may be started next. The Deferred fires when all is done.
+        First, heartbeats that are only in blocks are written as records, since an original hbtd may
+        be started next, and originals do not read blocks. Then a leader deletes from etcd the
+        requests that it has granted. Return a Deferred that fires when this replica has stopped.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
@@ -215,8 +215,8 @@ class Replica(Service):
     def _review_now(self) -> None:
         Deferred.fromCoroutine(self._review()).addErrback(
             lambda failure: self._log.failure(
-                "Checking whether this replica leads failed because of a bug in hbtd; it is checked"
-                " again in 1 s.",
+                "Because of a bug in hbtd, this replica could not find out whether to lead; it"
+                " tries again in 1 s.",
                 failure,
             )
         )

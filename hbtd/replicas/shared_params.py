@@ -47,15 +47,16 @@ class SharedParams:
         self._revision = 0
 
     def publish_all(self) -> None:
-        """Mark this replica's values of all changeable parameters to be written to etcd.
+        """Mark this replica's values of all changeable parameters, so that `write` writes them.
 
-        Called at the start, if no other replica lives or etcd has no parameters.
+        Called when etcd has been read at the start, if no other replica lives or etcd has no
+        parameters.
         """
         rendered = self._params.current.rendered()
         self._unwritten = {p.wire: rendered[p.wire] for p in PARAMETERS if not p.fixed}
 
     def restore(self) -> None:
-        """Mark the parameters to be written to etcd again, since etcd has lost its data.
+        """Mark the parameters, so that `write` writes them again, since etcd has lost its data.
 
         If another replica writes its parameters first, this replica adopts those, since they may
         include changes that had not arrived here. Only the changes that were made through this
@@ -65,7 +66,10 @@ class SharedParams:
         self._restoring = True
 
     def apply(self, value: bytes | None, revision: int) -> None:
-        """Adopt the parameters in etcd if `revision` is new; `value` is `None` if etcd has none."""
+        """Adopt the parameters in etcd, unless `revision` is the last seen or an earlier one.
+
+        `value` is the value of their key in etcd, or `None` if there is no such key.
+        """
         if revision <= self._revision:
             return
         self._revision = revision if value is not None else 0
@@ -77,7 +81,7 @@ class SharedParams:
             self._adopt({**stored, **self._unwritten})
 
     def write(self) -> None:
-        """Start to write to etcd the changes that are not there yet.
+        """Start to write to etcd the changed parameters that are not there yet.
 
         If etcd fails, the next call of this method tries again.
         """

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 MOST_NAMED = 500
-"""The most addresses, and the most components, that a sign of life names."""
+"""The most names in each list of addresses or components from which a sign of life is made."""
 
 _FOR = b" for "
 """The text between the name of the replica and the names of those whose heartbeats wait there."""
@@ -29,22 +29,26 @@ _ALL = "all"
 
 
 class Waiting(NamedTuple):
-    """The components whose heartbeats may be waiting, unread, at a replica."""
+    """The components whose heartbeats may be waiting at a replica, to be read or to be stored."""
 
     addresses: frozenset[str] = frozenset()
-    """The IP addresses whose connections wait."""
+    """The IP addresses from which connections wait to be read at the replica."""
     components: frozenset[str] = frozenset()
-    """Components that may have sent a heartbeat which the other replicas don't know.
+    """The names of components whose heartbeats may be waiting at the replica, of two kinds.
 
-    The replica heard them last, from an address whose connections wait, there or elsewhere; or it
-    took their heartbeats, and has yet to store them.
+    - Components whose last heartbeat the replica took, from an address that now has connections
+      waiting at this or another replica.
+    - Components whose heartbeats the replica took, and has yet to store.
     """
     fresh: bool = False
-    """Whether components that open a connection for each heartbeat may wait, too."""
+    """Whether components that open a new connection for each heartbeat may be waiting, too."""
     heard_here: bool = False
-    """Whether any component that the replica was the last to hear may wait: too many to name."""
+    """Whether all components that the replica was the last to hear count as waiting.
+
+    The components that may really be waiting are then too many to name.
+    """
     everybody: bool = False
-    """Whether any component may wait, because there are too many to name."""
+    """Whether all components count as waiting, because too many may be waiting to name them."""
 
     def __bool__(self) -> bool:
         """Return whether any heartbeats may wait."""
@@ -57,7 +61,7 @@ def waiting_at(
     fresh: bool,
     unstored: Collection[str] = (),
 ) -> Waiting:
-    """Return whose heartbeats wait at this replica, for its sign of life.
+    """Return the components whose heartbeats wait at this replica, for its sign of life.
 
     - `addresses` are the IP addresses from which connections wait to be read here.
     - `components` are components whose last heartbeat this replica took, from an address that now
@@ -81,17 +85,17 @@ class SignOfLife(NamedTuple):
     name: bytes
     """The replica's host and port, for operators."""
     reads_blocks: bool
-    """Whether the replica reads blocks; replicas of earlier releases don't."""
+    """Whether the replica reads blocks, keys with many heartbeats; earlier releases don't."""
     waiting: Waiting = Waiting()
-    """The components whose heartbeats wait at the replica, unread."""
+    """The components whose heartbeats may be waiting at the replica."""
     leads: bool = False
     """Whether the replica leads; always false for replicas of earlier releases."""
 
     def to_bytes(self) -> bytes:
         """Return the value of the presence key.
 
-        The value ends in the marks `_BLOCKS` and `_WAITING`, because replicas of earlier releases
-        look for them there.
+        Two marks end the value: that the replica reads blocks, and that heartbeats wait. Replicas
+        of earlier releases look for these marks at the end.
         """
         waiting = self.waiting
         flags = {_NEW: waiting.fresh, _HERE: waiting.heard_here, _ALL: waiting.everybody}
@@ -111,8 +115,8 @@ class SignOfLife(NamedTuple):
 def read_sign_of_life(value: bytes) -> SignOfLife:
     """Return the sign of life in the value of a presence key; any bytes are accepted.
 
-    A replica of an earlier release says only whether heartbeats wait. If so, the result says that
-    those of all components may wait that the replica was the last to hear.
+    A replica of an earlier release says only whether heartbeats wait, and not whose. If they do,
+    all components that the replica was the last to hear count as waiting (`Waiting.heard_here`).
     """
     waits = value.endswith(_WAITING)
     rest = value.removesuffix(_WAITING)

@@ -12,7 +12,7 @@ from hbtd.runtime.outage import Outage
 from hbtd.runtime.periodic import PeriodicService
 
 INTERVAL = 30.0
-"""Seconds between two readings of the size."""
+"""Seconds between two readings of the size of etcd's database."""
 
 FULL = 0.8
 """The fraction of the quota above which the database counts as nearly full."""
@@ -44,7 +44,7 @@ class Space(Service):
     def __init__(self, client: EtcdClient, clock: IReactorTime) -> None:
         self._client = client
         self.size: DatabaseSize | None = None
-        """The size of the database when last read; `None` before it was read."""
+        """The size of the database as it was last read; `None` until it is read first."""
         self._shortage = Outage(self._runs_short, self._has_room, clock.seconds)
         self._looking = PeriodicService(clock, INTERVAL, self._look, "the look at etcd's size")
 
@@ -54,7 +54,7 @@ class Space(Service):
         self._looking.startService()
 
     def stopService(self) -> Deferred[None]:
-        """Stop; the Deferred fires when a reading in progress has ended."""
+        """Stop; return a Deferred that fires when a reading in progress has ended."""
         super().stopService()
         return self._looking.stopService()
 

@@ -79,9 +79,10 @@ class Sync(Service):
         """Make the service that synchronizes this replica with the others; it is not started yet.
 
         `name` is this replica's host and port, for its presence key. `jitter` returns a random
-        number from 0 to 1; `waiting` returns the components whose heartbeats wait here, unread;
-        `leading` returns whether this replica leads. `became_synchronized` is called each time this
-        replica has become synchronized, `progressed` each time changes have been applied.
+        number from 0 to 1; `waiting` returns the components whose heartbeats may be waiting at this
+        replica; `leading` returns whether this replica leads. `became_synchronized` is called each
+        time this replica has become synchronized, and `progressed` each time changes in etcd have
+        been applied.
         """
         self._client = client
         self._clock = clock
@@ -133,7 +134,7 @@ class Sync(Service):
     def stopService(self) -> Deferred[None]:
         """Stop, and revoke the lease, so that other replicas don't count this one as living.
 
-        The Deferred fires when that is done or has failed.
+        Return a Deferred that fires when the lease is revoked, or could not be revoked.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
@@ -154,13 +155,13 @@ class Sync(Service):
                 )
 
     def reload(self) -> None:
-        """Read all of etcd again, because its contents differ from those of this replica."""
+        """Start to read all of etcd again, because this replica's data may differ from it."""
         self._fall_behind()
         self._position.unload()
         self._break(None)
 
     def reconnect(self) -> None:
-        """Close the watch of etcd, and continue it on a new connection."""
+        """Close the watch of etcd, and continue to watch on a new connection."""
         self._break(None)
 
     async def _run(self) -> None:
