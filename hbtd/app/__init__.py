@@ -1,1 +1,1 @@
-"""The composition root: `service` builds hbtd out of its parts, and `process` runs it."""
+"""The whole of hbtd: `service` builds it out of its parts, and `process` runs it as a process."""

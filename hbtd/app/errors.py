@@ -12,7 +12,7 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.store.sqlite_file import StoreDamaged
 
 WRONG_OPTION = 2
-"""The exit status if the options can't be used, so that a retry would fail, too."""
+"""The exit status if an option can't be used, so that a retry with it would fail, too."""
 
 CAN_PASS = os.EX_TEMPFAIL
 """The exit status, 75, if hbtd can't start now, but may later be able to with the same options."""
@@ -22,7 +22,7 @@ UNEXPECTED = 1
 
 
 class StartupError(Exception):
-    """The reason why hbtd can't start, as a message of one line."""
+    """Raised when hbtd can't start; the message says why, in one line."""
 
     def __init__(self, message: str, *, passing: bool = False) -> None:
         """Make the error; `passing` says whether a retry with the same options may succeed."""
@@ -63,10 +63,10 @@ def naming(option: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def naming_files(files: Mapping[str, str]) -> Iterator[None]:
-    """Return a context manager that turns an unusable file into a `StartupError`.
+    """Return a context manager that raises `StartupError` if its block can't use a file.
 
-    A `TLSUnusable` or a `SecretUnusable` in its block is replaced. `files` maps options to the
-    files that they name; the message names the options of the file at fault.
+    It replaces a `TLSUnusable` or a `SecretUnusable` that the block raises. `files` maps options to
+    the files that they name; the message names the options that name the unusable file.
     """
     try:
         yield

@@ -22,7 +22,7 @@ def connect_etcd(params: Params, reactor: Any, user_agent: str) -> tuple[EtcdCli
 
     The caller has to close the agent's connections, and to have the files of its credentials
     watched. Raise `TLSUnusable` if a file of `kv_ca`, `kv_cert` or `kv_key` can't be used, and
-    `SecretUnusable` if that of `kv_login` can't be.
+    `SecretUnusable` if the file of `kv_login` can't be used.
     """
     credentials = ClientCredentials(
         "etcd",

@@ -1,6 +1,7 @@
-"""`hbtd --health`: asks the hbtd on this host that was started with these options if it is alive.
+"""`hbtd --health`: asks the hbtd on this host, started with the same options, if it is alive.
 
-A container's health check runs every few seconds, so only the standard library is used.
+A container's health check runs every few seconds, so the request is made with the standard library
+only.
 """
 
 import http.client

@@ -28,9 +28,9 @@ def file_hint(error: BaseException) -> str:
 def clock_hint(text: str, now: float) -> str:
     """Return the time of this host's clock, as text to be appended to an error's text.
 
-    `now` is the present time, in seconds since the epoch. The result is empty unless the error's
-    text says that a certificate is not valid yet. The time is not a part of that text because
-    errors with equal texts are logged only once.
+    `now` is that time, in seconds since the epoch. The result is empty unless `text`, the error's
+    text, says that a certificate is not valid yet. The error's own text does not contain the time
+    because errors with equal texts are logged only once.
     """
     if _NOT_YET_VALID not in text:
         return ""
@@ -39,7 +39,7 @@ def clock_hint(text: str, now: float) -> str:
 
 
 def path_hint(path: str, number: int | None = None) -> str:
-    """Return a hint, to be appended to an error about the file `path`; may be empty.
+    """Return a hint to append to an error about the file `path`, or an empty text.
 
     `number` is the error's `errno`. If it is `None`, the hint says what keeps the file from being
     created in its directory.

@@ -28,7 +28,7 @@ def connect_hsm(
     The caller has to close the agent's connections, and to have the files of its credentials
     watched. `may_tell` is called immediately before each update, which is sent only if the result
     is true. `wall` returns Unix seconds. Raise `TLSUnusable` if a file of `sm_ca`, `sm_cert` or
-    `sm_key` can't be used, and `SecretUnusable` if that of `sm_token` can't be.
+    `sm_key` can't be used, and `SecretUnusable` if the file of `sm_token` can't be used.
     """
     now = params.current
     credentials = ClientCredentials(

@@ -68,7 +68,7 @@ def make_self_checks(
 
 
 class InsideMetrics(Collector):
-    """The metrics of the time to tell HSM, of the reactor's lag, and of self-checks."""
+    """The metrics of the time that telling HSM takes, of the reactor's lag, and of self-checks."""
 
     def __init__(self, telling: TimeToTell, lag: ReactorLag, self_checks: SelfChecks) -> None:
         self._telling = telling
@@ -76,7 +76,7 @@ class InsideMetrics(Collector):
         self._self_checks = self_checks
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics with their present values."""
+        """Return the metrics with their current values."""
         told = HistogramMetricFamily(
             "hbtd_hsm_told_seconds",
             "Seconds from a judgement to its acknowledgement by HSM.",

@@ -15,9 +15,9 @@ Step = Callable[[], Awaitable[object] | None]
 class LifeCycle:
     """A stack of the parts that have been started.
 
-    A part may use those below it, which are started before it and stopped after it. Stopping
-    tolerates a start that failed or was cancelled half-way, a part that raises an exception when it
-    is stopped, and a part that does not stop at all.
+    A part may use the parts below it, which are started before it and stopped after it. All parts
+    are stopped even if a start failed or was cancelled half-way, if a part raises an exception when
+    it is stopped, or if a part does not stop in time.
     """
 
     _log = Logger()
@@ -42,8 +42,8 @@ class LifeCycle:
         """Push a part on the stack and start it by calling `start`.
 
         The method `stop` will call the function `stop`, even if `start` fails. `name` names the
-        part in log lines. Pass on any exception that `start` raises. Raise `CancelledError`, and
-        start nothing, if the parts are already being stopped.
+        part in log lines. Raise any exception that `start` raises. If the parts are already being
+        stopped, raise `CancelledError`, and start nothing.
         """
         if self._stopping:
             raise CancelledError

@@ -57,10 +57,11 @@ def make_endpoints(
 ) -> list[IStreamServerEndpoint]:
     """Return the endpoints to listen on; raise `StartupError` if one of them can't be used.
 
-    If the parameter `listen` is set, return its endpoint; close the sockets from systemd that it
-    excludes. Otherwise, if `passed` has the file descriptors of listening sockets from systemd,
-    return these sockets as endpoints. Otherwise, return an endpoint with `port` for each of
-    `address`, by default for all addresses.
+    `passed` are the file descriptors of the listening sockets that systemd has passed, if any. If
+    the parameter `listen` is set, return its endpoint; unless it is a `systemd:` endpoint, close
+    the passed sockets. Otherwise, if sockets were passed, return these as endpoints. Otherwise,
+    return endpoints on the parameter `port`: one for each address in the parameter `address`, or
+    one for all addresses if that is empty.
     """
     if passed and params.endpoint_kind != "systemd":
         _note_passed(params, len(passed))
@@ -119,7 +120,7 @@ def _passed_endpoints(reactor: Any, passed: Sequence[int]) -> list[IStreamServer
 
 
 def make_certificate(params: Params) -> ServedCertificate | None:
-    """Return the certificate to serve, `None` without TLS.
+    """Return the certificate that hbtd presents to clients, or `None` if it serves without TLS.
 
     Raise `StartupError` if a file of `tls_cert`, `tls_key`, `tls_client_ca` or `tls_client_crl`
     can't be used, or if no self-signed certificate can be made.
@@ -173,7 +174,7 @@ class Listening:
         return self._ports[0] if self._ports else None
 
     def accept_queues(self) -> list[AcceptQueue]:
-        """Return the accept queues of the TCP ports that are bound."""
+        """Return the queues in which connections to the bound TCP ports wait to be accepted."""
         queues = [accept_queue(port) for port in self._ports]
         return [queue for queue in queues if queue is not None]
 

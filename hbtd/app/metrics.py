@@ -1,4 +1,4 @@
-"""Metrics for Prometheus; their values are read from the parts only when they are requested."""
+"""Metrics for Prometheus; their values are read from hbtd's parts when metrics are requested."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -49,7 +49,7 @@ class Metrics(Collector):
         self._telemetry = telemetry
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics with their present values."""
+        """Return the metrics with their current values."""
         tracker, notifier, publisher = self._tracker, self._notifier, self._publisher
         yield _counter("heartbeats", "Heartbeats taken.", tracker.beats)
         components = GaugeMetricFamily("hbtd_components", "Components tracked.", labels=["state"])
@@ -136,13 +136,13 @@ class Metrics(Collector):
 
 
 class TableMetrics(Collector):
-    """The metrics of the comparison of HSM's table."""
+    """The metrics of the comparison of HSM's table of components with what hbtd knows of them."""
 
     def __init__(self, reconciler: Reconciler) -> None:
         self._reconciler = reconciler
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics with their present values."""
+        """Return the metrics with their current values."""
         reconciler = self._reconciler
         last = reconciler.last
         found = GaugeMetricFamily(
@@ -183,7 +183,7 @@ class ConnectionMetrics(Collector):
         self._overload = overload
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics with their present values."""
+        """Return the metrics with their current values."""
         connections = self._connections
         yield _gauge("connections", "Open connections of clients.", len(connections))
         yield _counter(
@@ -204,7 +204,7 @@ class ConnectionMetrics(Collector):
 
 
 class CertificateMetrics(Collector):
-    """The metrics that say when certificates and lists expire, and whether files can be used."""
+    """The metrics of the expiry of certificates and revocation lists, and of unusable files."""
 
     def __init__(
         self,
@@ -215,15 +215,16 @@ class CertificateMetrics(Collector):
         """Make the collector.
 
         `presented` returns pairs of the value of the label `certificate`, such as `served`, and the
-        certificate itself. `next_update` returns by when the first revocation list must be renewed,
-        or `None` if there is no list. `unusable` returns how many files can't be used as they are.
+        certificate itself. `next_update` returns when the first of the certificate revocation lists
+        expires, or `None` if there is no list. `unusable` returns how many certificates, revocation
+        lists, keys and secrets can't be used as they now are in their files.
         """
         self._presented = presented
         self._next_update = next_update
         self._unusable = unusable
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics with their present values."""
+        """Return the metrics with their current values."""
         expiry = GaugeMetricFamily(
             "hbtd_certificate_expiry_timestamp_seconds",
             "When a certificate that hbtd presents expires, in seconds since the epoch.",
@@ -276,13 +277,13 @@ class MachineMetrics(Collector):
 
 
 class EventMetrics(Collector):
-    """The metrics of the readers of events."""
+    """The metrics of the clients that read `/events`."""
 
     def __init__(self, hub: EventHub) -> None:
         self._hub = hub
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics with their present values."""
+        """Return the metrics with their current values."""
         yield _gauge("event_readers", "Clients that read /events.", len(self._hub.readers))
         yield _counter(
             "event_readers_dropped",
@@ -304,7 +305,7 @@ class HistoryMetrics(Collector):
         self._entries = entries
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics with their present values."""
+        """Return the metrics with their current values."""
         yield _gauge(
             "history_last_number",
             "Number of the last state change in the log.",
@@ -323,7 +324,7 @@ class EtcdMetrics(Collector):
         self._space = space
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics with their present values."""
+        """Return the metrics with their current values."""
         writer, mirror = self._store.writer, self._store.mirror
         yield _counter("store_transactions", "Transactions written to etcd.", writer.transactions)
         yield _counter(

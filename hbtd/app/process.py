@@ -41,11 +41,12 @@ _log = Logger()
 def make_service(
     params: Params, environ: Mapping[str, str], *, own_log: bool, warnings: Sequence[str] = ()
 ) -> HbtdService:
-    """Return hbtd's service for this process, or end the process if hbtd can't start.
+    """Return hbtd's service for this process; raise `SystemExit` if hbtd can't start.
 
-    The exit statuses are in `hbtd.app.errors`. If `own_log` is true, hbtd writes its log to the
-    standard error stream, in the format of the parameter `log_format`. Otherwise twistd writes the
-    log. `warnings` are sentences to log, about how the parameters were given.
+    The possible exit statuses are in `hbtd.app.errors`. If `own_log` is true, hbtd writes its log
+    to the standard error stream, in the format of the parameter `log_format`. Otherwise twistd
+    writes the log. `warnings` are sentences to log, about how the parameters were given. `environ`
+    has the variables by which systemd says how to reach it.
     """
     service: HbtdService
     supervision = make_supervision(reactor, environ, os.getpid())

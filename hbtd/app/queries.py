@@ -1,4 +1,4 @@
-"""Builds the handlers of queries about components from the parts that answer them."""
+"""Builds the handlers that answer queries about components, out of the parts that they ask."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""The composition root: builds hbtd out of its parts, and starts and stops them in order."""
+"""hbtd as one service, which builds all parts of hbtd, and starts and stops them in order."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -76,7 +76,7 @@ class HbtdService(Service):
 
         `reactor` provides `IReactorCore`, `IReactorTime` and `IReactorTCP`. `log_observer`, unless
         it is `None`, replaces twistd's log observer. `log_writer`, if there is one, writes the
-        lines of that observer; it is asked how many of them were dropped. `connect_kafka` makes a
+        lines of that observer, and counts the lines that were dropped. `connect_kafka` makes a
         client of Kafka. `supervision` tells systemd what hbtd does; `passed_sockets` are the file
         descriptors of the sockets that systemd has passed. `host` has the clocks and the random
         numbers; `make_store` makes the store, and `background` the publisher's thread.
@@ -208,9 +208,9 @@ class HbtdService(Service):
         self._supervision.reload(lambda: self.access.reload(asked_by))
 
     def fit_connections(self, files: int) -> None:
-        """Lower the limit of connections to what the open-file limit `files` allows.
+        """Lower the limit of connections, if the open-file limit `files` does not allow that many.
 
-        Log a warning if this changes the limit of connections.
+        Log a warning if the limit of connections was lowered.
         """
         most = connections_for(files)
         if not self._connections.fit(most):
@@ -295,8 +295,8 @@ class HbtdService(Service):
         """Stop the parts, the last one first; return a Deferred that fires when all have stopped.
 
         In this order: the ports are closed, and requests in progress are answered; judgements are
-        committed; they are sent to HSM and published on Kafka; this replica resigns as the leader.
-        Committing takes at most `sm_timeout` seconds, and so does sending.
+        committed; judgements are sent to HSM and published on Kafka; this replica stops leading.
+        Committing takes at most `sm_timeout` seconds, and sending takes at most as long.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())

@@ -18,7 +18,7 @@ StoreFactory = Callable[
     [LiveParams, Any, ObservedClock, EtcdClient | None, str, Host],
     MemoryStore | SqliteStore | EtcdStore,
 ]
-"""A function that returns a store, which the caller has to open; `make_store` is one."""
+"""The type of functions such as `make_store`: they return a store, which the caller has to open."""
 
 
 def make_store(
@@ -52,7 +52,7 @@ def describe_store(kv_url: str) -> str:
 
 
 def store_hint(kv_url: str) -> str:
-    """Return a hint on why the store named by `kv_url` could not be opened; may be empty.
+    """Return a hint on why the store named by `kv_url` could not be opened, or an empty text.
 
     Only files of SQLite have hints, because SQLite itself does not say why it can't open a file.
     """

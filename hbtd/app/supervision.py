@@ -1,4 +1,4 @@
-"""hbtd's messages to systemd: that it serves, what it is doing, and that it does not hang."""
+"""hbtd's messages to systemd: that hbtd serves, what it is doing, and that it does not hang."""
 
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
@@ -51,10 +51,10 @@ class Supervision:
         send: Callable[[str], None] | None = None,
         watchdog: float | None = None,
     ) -> None:
-        """Prepare to send messages with `send`, which may raise `OSError`; with `None`, send none.
+        """Prepare to send messages with `send`, which may raise `OSError`.
 
-        systemd restarts hbtd after `watchdog` seconds without the watchdog's message; if `watchdog`
-        is `None`, it never does.
+        If `send` is `None`, no messages are sent. systemd restarts hbtd after `watchdog` seconds
+        without the watchdog's message; if `watchdog` is `None`, there is no watchdog.
         """
         self._clock = clock
         self._send = send
@@ -82,13 +82,16 @@ class Supervision:
             self._reporting.startService()
 
     def step(self, doing: str) -> None:
-        """Send `doing`, a step of hbtd's start or stop, as the status text; ask for more time."""
+        """Send the status text `doing`, which names a step of hbtd's start or stop.
+
+        Also ask systemd for more time.
+        """
         self._tell(self._as_status(f"{doing} ..."), *self._more_time())
 
     def serving(self, describe: Callable[[], str]) -> None:
-        """Notify systemd that hbtd serves; `describe()` returns the status text.
+        """Notify systemd that hbtd serves requests; `describe` returns the status text.
 
-        From now on `describe` is called every few seconds, and a text that has changed is sent.
+        From now on `describe` is called every few seconds, and its text is sent if it has changed.
         """
         self._phase = _Phase.SERVING
         self._describe = describe
@@ -96,7 +99,7 @@ class Supervision:
         self._tell_state("READY=1", self._as_status(describe()))
 
     def reload(self, work: Callable[[], None]) -> None:
-        """Reload by calling `work`; if hbtd serves, send a message before and after the call."""
+        """Call `work`, which reloads files; if hbtd serves, tell systemd before and afterwards."""
         if self._phase is not _Phase.SERVING:
             work()  # to tell that hbtd is ready would be wrong
             return
@@ -107,7 +110,7 @@ class Supervision:
             self._tell_state("READY=1")
 
     def stopping(self) -> None:
-        """Notify systemd that hbtd is stopping, and ask it for the time to do so."""
+        """Notify systemd that hbtd is stopping, and ask systemd for more time."""
         self._phase = _Phase.STOPPING
         self._tell_state("STOPPING=1", *self._more_time())
 

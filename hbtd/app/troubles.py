@@ -31,7 +31,7 @@ class Troubles(PeriodicService):
         self._since: dict[str, float] = {}
 
     def texts(self) -> dict[str, str]:
-        """Return texts, by the names of parts, that say why and since when they do not work.
+        """Return, by the name of each part that does not work, a text that says why and since when.
 
         Parts that work are left out.
         """

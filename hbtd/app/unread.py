@@ -1,4 +1,4 @@
-"""Finds the components that may have sent heartbeats which no replica has read yet."""
+"""Finds the components that may have sent heartbeats which have yet to be read or stored."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -21,8 +21,8 @@ from hbtd.tracker.tracker import Tracker
 class UnreadHeartbeats:
     """Finds the components that may have sent heartbeats which have yet to be read or stored.
 
-    The monitor postpones the judgement that one of these components is silent. This replica's sign
-    of life tells the other replicas the result of `waiting`.
+    The monitor puts off the judgement that such a component is silent. This replica's sign of life
+    tells the other replicas the result of `waiting`.
     """
 
     _log = Logger()
@@ -57,10 +57,10 @@ class UnreadHeartbeats:
         self._slowness = Outage(self._slowness_began, self._slowness_ended, clock.seconds)
 
     def unheard(self) -> Unheard:
-        """Return the components that may have sent heartbeats of which this replica can't know yet.
+        """Return the components that may have sent heartbeats which this replica can't know yet.
 
-        Such a heartbeat waits to be read, at this replica or another, or was read by another
-        replica, which has yet to store it.
+        Such a heartbeat waits to be read, at this replica or another, or another replica has read
+        it and has yet to store it.
         """
         elsewhere = self._elsewhere()
         unheard = self._from_addresses(elsewhere.values())
@@ -73,19 +73,19 @@ class UnreadHeartbeats:
         )
 
     def waiting(self) -> Waiting:
-        """Return whose heartbeats wait here, for this replica's sign of life.
+        """Return the components whose heartbeats wait here, for this replica's sign of life.
 
         The result has the addresses from which connections wait here, and two kinds of components:
 
-        - Those whose last heartbeat this replica took, and which sent it from an address that now
-          has connections waiting, at this replica or another. Only this replica knows which
-          components these are. Each is named from `SILENCE` seconds before the judgement on it
-          is due. So, when it is due, the leader has the name, or has noticed that it does not
-          hear this replica, and has stopped its observed clock.
-        - Those whose heartbeats were read here but are late to be stored: other replicas don't know
-          of these heartbeats.
+        - Components whose last heartbeat this replica took, from an address that now has
+          connections waiting, at this replica or another. Only this replica knows which components
+          these are. Such a component is named from `SILENCE` seconds before its silence is to be
+          judged. So at the time of the judgement, the leader has either received the name, or
+          stopped its observed clock because it did not hear this replica.
+        - Components whose heartbeats were read here but are late to be stored: other replicas don't
+          know of these heartbeats.
 
-        Components that may be unheard only because another replica has named them are left out:
+        Components whose heartbeats may wait only because another replica says so are left out:
         otherwise replicas would repeat each other's names for ever.
         """
         params = self._params.current

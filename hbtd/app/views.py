@@ -73,7 +73,7 @@ class Views:
         self._log_dropped = log_dropped
         self._may_read = may_read
         self.troubles = self._make_troubles()
-        """The service that knows why parts do not work, and since when."""
+        """The service that knows which parts of hbtd do not work, why, and since when."""
         self.lag = ReactorLag(reactor)
         """The service that measures the lag of the reactor."""
         self.self_checks = make_self_checks(
@@ -89,13 +89,13 @@ class Views:
         )
         """The service that runs the self-checks."""
         self.internals = self._make_internals()
-        """Describes hbtd's own parts, for `GET /internals`."""
+        """The object that describes hbtd's own parts, for `GET /internals`."""
         machine = Machine(core.tracker)
         counts = MachineCounts(machine)
         self.registry = self._make_registry(counts)
         """The registry of all metrics."""
         self.routes = self._make_routes(machine, counts)
-        """All routes of the API, with the callers who may use them, and the handlers."""
+        """All routes of the API; each says who may use it, and which handler answers."""
 
     def _make_registry(self, counts: MachineCounts) -> CollectorRegistry:
         core = self._core

@@ -1,1 +1,1 @@
-"""`hbtd --check`: reports whether hbtd could start and what keeps it from that; changes nothing."""
+"""`hbtd --check`: reports whether hbtd could start and, if not, why; changes nothing."""

@@ -1,4 +1,4 @@
-"""The findings of `hbtd --check`: a line for each, and the exit status."""
+"""The findings of `hbtd --check`, printed as one line each, and the exit status."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from hbtd.runtime.logs import escaped
 
 
 class Findings:
-    """Prints findings as they are made, and keeps the errors with which hbtd could not start."""
+    """Prints findings as they are made, and keeps the errors that would keep hbtd from starting."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         """Begin without findings; `write` is called with each line, without a line end."""
@@ -21,10 +21,10 @@ class Findings:
 
     @property
     def status(self) -> int:
-        """The exit status with which hbtd would end, 0 if it could start.
+        """The exit status with which hbtd would end because of the errors; 0 if it could start.
 
-        Of several errors, one about an option that can't be used determines the status, since a
-        retry would fail, too.
+        If any error says that an option can't be used, the status is `WRONG_OPTION`: a retry with
+        the same options would fail, too.
         """
         statuses = {error.status for error in self._errors}
         return WRONG_OPTION if WRONG_OPTION in statuses else max(statuses, default=0)
@@ -45,7 +45,7 @@ class Findings:
 
     @contextmanager
     def catching(self) -> Iterator[None]:
-        """Return a context manager that suppresses and reports a `StartupError` in its block."""
+        """Return a context manager that catches a `StartupError` in its block, and reports it."""
         try:
             yield
         except StartupError as error:
@@ -53,9 +53,9 @@ class Findings:
 
     @contextmanager
     def hearing(self) -> Iterator[None]:
-        """Return a context manager that reports the warnings that hbtd logs in its block.
+        """Return a context manager that prints, as findings, the warnings that its block logs.
 
-        Errors that hbtd logs there are reported as warnings, too.
+        Only lines that hbtd itself logs count. Errors in the log are printed as warnings, too.
         """
 
         def observe(event: LogEvent) -> None:

@@ -1,4 +1,4 @@
-"""Finds the process that holds a file's lock or a port, and whether it is hbtd's unit."""
+"""Finds the processes that hold a file's lock or a port, and the units of hbtd among them."""
 
 import os
 import re
@@ -18,10 +18,10 @@ class Owners:
         self._proc = proc
 
     def unit_of(self, pid: int) -> str:
-        """Return the name of hbtd's systemd unit to which a process belongs; '' if there is none.
+        """Return the name of the systemd unit of hbtd to which a process belongs.
 
-        A process of a unit ends when the unit is restarted, and so frees its locks and ports for
-        the next hbtd.
+        Return an empty text if the process belongs to no unit of hbtd. A process of a unit ends
+        when the unit is restarted, and so frees its locks and ports for the next hbtd.
         """
         with suppress(OSError):
             found = _UNIT.search((self._proc / str(pid) / "cgroup").read_text("utf-8", "replace"))
@@ -31,9 +31,9 @@ class Owners:
     def lock_holder(self, path: str) -> int | None:
         """Return the PID of the process that has locked a file by `flock`; `None` if none has.
 
-        Return 0 if the kernel does not show the process, for example one outside of this container.
-        The lock is not acquired as a test, since an hbtd that starts at this moment would then fail
-        to acquire it.
+        Return 0 if the kernel hides the PID, for example of a process outside of this container.
+        This method does not try to lock the file: an hbtd that starts at this moment would then
+        find the file locked.
         """
         status = os.stat(path)
         device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
@@ -47,10 +47,10 @@ class Owners:
         return None
 
     def port_holders(self, port: int) -> list[int]:
-        """Return the PIDs of the processes that listen on a TCP port, as far as they can be seen.
+        """Return the PIDs of the visible processes that listen on a TCP port.
 
-        Only root sees the processes of other users. For a socket that systemd has passed to hbtd,
-        the PID of systemd is in the list, too.
+        Only root sees what processes of other users listen on. If systemd has passed the listening
+        socket to hbtd, the PID of systemd is in the list, too.
         """
         found = []
         inodes = {f"socket:[{inode}]" for inode in self._listening(port)}

@@ -26,10 +26,11 @@ _UNSEEN = "; to see whether the running unit has it takes root or CAP_SYS_PTRACE
 
 
 class ProbingReactor:
-    """A substitute for the reactor, by which endpoints find out whether they could listen.
+    """A substitute for the reactor, with which endpoints find out whether they could listen.
 
-    Nobody listens: a TCP port is only bound, for a moment. Meanwhile Linux lets another process,
-    such as an hbtd that starts, bind the port and listen on it, because both set SO_REUSEADDR.
+    Its methods do not listen: they only bind a TCP port for a moment. Meanwhile Linux lets another
+    process, such as an hbtd that starts, bind the port and listen on it, because both processes set
+    SO_REUSEADDR.
     """
 
     def __init__(
@@ -44,14 +45,17 @@ class ProbingReactor:
     def listenTCP(
         self, port: int, factory: object, backlog: int = 50, interface: str = ""
     ) -> object:
-        """Raise `CannotListenError` unless a TCP port of an address could be bound."""
+        """Bind a TCP port for a moment, like `bind`; raise `CannotListenError` if that fails."""
         self.bind(port, interface)
         return self
 
     def listenUNIX(
         self, address: str, factory: object, backlog: int = 50, mode: int = 0, wantPID: bool = False
     ) -> object:
-        """Raise `CannotListenError` or `OSError` if no Unix socket could be made at `address`."""
+        """Raise `CannotListenError` or `OSError` if no Unix socket can be made at `address`.
+
+        No socket is made. A path where a unit of hbtd listens counts as free.
+        """
         path = os.fspath(address)
         folder = os.path.dirname(path) or "."
         # In the order of a start, which makes the lock before the socket.
@@ -74,7 +78,7 @@ class ProbingReactor:
         return self
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: object) -> object:
-        """Add a socket that was passed to this process to `found`; leave the socket alone."""
+        """Report, in `found`, a socket that was passed to this process; leave the socket alone."""
         self.found.append("a socket that was passed to this process")
         return self
 

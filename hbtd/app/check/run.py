@@ -21,7 +21,7 @@ from hbtd.net.names import Names
 async def check(
     options: HbtdOptions, reactor: Any, findings: Findings, passed: Sequence[int]
 ) -> None:
-    """Check all that hbtd needs to start with parsed options, and report it; change nothing.
+    """Check, without changing anything, whether hbtd could start with `options`; print findings.
 
     `reactor` is running, and provides `IReactorTime`, `IReactorTCP` and
     `IReactorPluggableNameResolver`. `passed` are the file descriptors of the sockets that systemd
