@@ -43,7 +43,7 @@ class Caller(NamedTuple):
     """An authenticated sender of requests, and its rights."""
 
     components: frozenset[str] = frozenset()
-    """The components that the caller has proved to be, in normal form."""
+    """The components that the caller has proved to be; their names are in normal form."""
     any_component: bool = False
     """Whether the caller may send heartbeats of every component."""
     operator: bool = False
@@ -75,14 +75,15 @@ OPERATOR = Caller(operator=True)
 class Authentication(NamedTuple):
     """The authenticated sender of a heartbeat, and how long the authentication is valid.
 
-    It is valid for further requests with the same credentials on the same connection.
+    The authentication is valid for further requests with the same credentials on the same
+    connection.
     """
 
     caller: Caller
     expires: float
     """The earliest expiry of the credentials, in seconds since the epoch; `inf` if none expires."""
     keys: object
-    """The keys that JWTs were verified with; the authentication is valid until they change."""
+    """The keys that verified JWTs; the authentication is valid until these keys change."""
 
 
 class Gate:
@@ -172,10 +173,14 @@ class Gate:
     def operator(self, credentials: Credentials) -> Caller:
         """Return the sender of a request if it is an operator; raise an exception otherwise.
 
-        Raise `Forbidden` if the sender has a valid certificate or JWT that is not an operator's, if
-        operators are recognized by their address only, or if the request comes from this host, as
-        an operator's may, but is addressed to another (`Credentials.misdirected`). Raise
-        `Unauthenticated` in all other cases.
+        Raise `Forbidden` in one of these cases:
+
+        - The sender has a valid certificate or JWT, which is not an operator's.
+        - The rules recognize operators only by their address on this host.
+        - The rules recognize callers on this host as operators, and the request comes from this
+          host, but its `Host` header names another (`Credentials.misdirected`).
+
+        Raise `Unauthenticated` if the sender is not an operator for any other reason.
         """
         if self._is_operator(credentials):
             return OPERATOR
@@ -192,8 +197,9 @@ class Gate:
         """Return the sender of a request to forget a component: an operator or a node.
 
         If nodes need credentials, and the sender is neither an operator nor a node, raise the
-        exceptions of `node`; but raise `Forbidden` instead of `Unauthenticated` if the request
-        comes from this host, as an operator's may, but is addressed to another host.
+        exceptions of `node`. But raise `Forbidden` instead of `Unauthenticated` if the rules
+        recognize callers on this host as operators, and the request comes from this host, but its
+        `Host` header names another.
 
         If nodes need no credentials, no node can prove which component it is. Then only operators
         may have components forgotten: if the sender is not an operator, raise the exceptions of
@@ -214,11 +220,11 @@ class Gate:
             raise Unauthenticated(detail, tuple(challenges)) from None
 
     def describe(self, credentials: Credentials) -> str:
-        """Return a text for log lines that says who has sent a request, as far as that is proved.
+        """Return a text for log lines that says what is proved about the sender of a request.
 
         The text names the operator's token, the certificate or the subject of the JWT, even if
-        these don't permit the request. Without any of them, the text says whether the request comes
-        from this host, or through a proxy or web page.
+        these don't permit the request. If the request has none of these, the text says whether it
+        comes from this host, or through a proxy or web page.
         """
         token = self._operator_token(credentials)
         if token is not None:

@@ -1,4 +1,4 @@
-"""The keys that nodes' JWTs are verified with: a JWKS (RFC 7517) in a file or at a URL."""
+"""The keys that verify nodes' JWTs: a JSON Web Key Set (JWKS, RFC 7517) in a file or at a URL."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -29,8 +29,8 @@ REFRESH = 300.0
 MIN_REFRESH = 5.0
 """Seconds that must have passed since a fetch before `request_refresh` can cause another.
 
-The value is small, because nodes with tokens of a new key are refused, and so seem silent, until
-the key is fetched.
+The value is small, because nodes whose tokens are signed with a new key are refused, and so seem
+silent, until that key is fetched.
 """
 
 FIRST_RETRY, LONGEST_RETRY = 5.0, 10.0
@@ -65,7 +65,7 @@ _ALGORITHMS: dict[tuple[str, str], tuple[str, ...]] = {
 
 
 class JWKSUnusable(Exception):
-    """A JWKS can't be used; the message says why, and contains no key."""
+    """Raised when a JWKS can't be used; the message says why, and contains no key."""
 
 
 class Key(NamedTuple):
@@ -87,7 +87,7 @@ class KeySource(Protocol):
 
     @property
     def keys(self) -> Keys | None:
-        """The current keys, a new object after each change; `None` until the first are loaded."""
+        """The current keys, or `None` before any are loaded. Each change makes a new object."""
 
     def request_refresh(self) -> None:
         """Load the keys again, now or soon, because a token is signed with an unknown key."""
@@ -146,7 +146,7 @@ class FileKeys:
     """Keys in a file, which is read again when it changes."""
 
     def __init__(self, path: str) -> None:
-        """Read the keys in a file; raise `JWKSUnusable` if it can't be read, or has none."""
+        """Read the keys in a file; raise `JWKSUnusable` if the file or its keys can't be used."""
         self.watched: WatchedFiles[Keys] = WatchedFiles(
             f"The keys in --node_access=jwt:{path}",
             [path],
@@ -156,11 +156,11 @@ class FileKeys:
 
     @property
     def keys(self) -> Keys:
-        """The keys that the file had when it was last read without an error."""
+        """The keys in the file, as it was last read without an error."""
         return self.watched.current
 
     def request_refresh(self) -> None:
-        """Read the file again, before returning, if it has changed."""
+        """If the file has changed, read it again before this method returns."""
         self.watched.reload_if_changed()
 
 
@@ -176,9 +176,9 @@ def _read(path: str) -> Keys:
 
 
 class FetchedKeys(MultiService):
-    """Keys at a URL, which are fetched every five minutes.
+    """The keys at a URL, which are fetched every five minutes.
 
-    After a failed fetch the last keys stay in use, and fetches are retried after growing pauses.
+    After a failed fetch the last keys stay in use, and the fetch is retried after growing pauses.
     """
 
     _log = Logger()
@@ -206,17 +206,17 @@ class FetchedKeys(MultiService):
 
     @property
     def keys(self) -> Keys | None:
-        """The current keys, a new object after each change; `None` until the first are fetched."""
+        """The current keys, or `None` before any are fetched. Each change makes a new object."""
         return self._keys
 
     def request_refresh(self) -> None:
-        """Have the keys fetched at once, or `MIN_REFRESH` seconds after the last fetch began."""
+        """Have the keys fetched soon, but not within `MIN_REFRESH` seconds of the last fetch."""
         self._due = min(self._due, self._last_fetch + MIN_REFRESH)
 
     def stopService(self) -> Deferred[Any]:
-        """Stop fetching, and cancel a fetch in progress.
+        """Stop fetching keys, and cancel a fetch in progress.
 
-        Return a Deferred that fires when that fetch has ended.
+        Return a Deferred that fires when no fetch is in progress any more.
         """
         stopped: Deferred[Any] = super().stopService()
         if self._fetching is not None:
@@ -248,7 +248,7 @@ class FetchedKeys(MultiService):
     async def fetch(self) -> Keys:
         """Fetch the keys from the URL, and return them.
 
-        Exceptions of any type may be raised if that fails.
+        If that fails, raise an exception, which may be of any type.
         """
         response = await self._http.get(
             URI.from_text(self._url),
@@ -279,7 +279,7 @@ class FetchedKeys(MultiService):
 
 
 def describe_fetch_failure(error: Exception) -> str:
-    """Return why a fetch failed, as a phrase for a log line."""
+    """Return why a fetch of keys failed with `error`, as a phrase for a log line."""
     if isinstance(error, DeadlineExceeded) and (unsent := why_not_sent(error)) is not None:
         return unsent
     found = root_cause(error)

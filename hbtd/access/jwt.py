@@ -40,19 +40,19 @@ _REFUSED_SECONDS = 60.0
 
 
 class InvalidToken(Exception):
-    """A token is not valid; the message says why, and contains no secret."""
+    """Raised when a token is not valid; the message says why, and contains no secret."""
 
 
 class UnknownKey(InvalidToken):
-    """A token's signing key is not among the keys loaded so far."""
+    """Raised when no key that has been loaded so far has the key ID that a token names."""
 
 
 class WrongKey(InvalidToken):
-    """A token was signed by none of the current keys with its key ID."""
+    """Raised when a token was signed with none of the current keys that have the token's key ID."""
 
 
 class NoKeys(Exception):
-    """No token can be verified, because no keys have been loaded yet."""
+    """Raised when a token can't be verified, because no keys have been loaded yet."""
 
 
 class Subject(NamedTuple):
@@ -65,7 +65,7 @@ class Subject(NamedTuple):
 
 
 class VerifiedToken(NamedTuple):
-    """The rights that a token with a valid signature gives to its sender, and its validity."""
+    """The rights that a token with a valid signature gives to its sender, and when it is valid."""
 
     subject: Subject
     begins: float
@@ -112,11 +112,11 @@ class JWTVerifier:
         """Make a verifier of tokens for `audience` that are signed with a key of `source`.
 
         `now` returns the seconds since the epoch, and `seconds` those of a monotonic clock.
-        With `require_xname`, a token whose subject names no component gives no rights. A token is
-        invalid if `issuer` is given and is not its `iss` (RFC 7519 4.1.1: compared as it is), or if
-        `trust_domain` is given and its subject is no SPIFFE ID of that domain. At most
-        `remember` verified tokens are remembered, the latest ones, and at most `remember_refused`
-        invalid ones.
+        With `require_xname`, a token whose subject names no component gives no rights. If `issuer`
+        is given, a token is valid only if its `iss` claim is exactly this text. If `trust_domain`
+        is given, a token is valid only if its subject is a SPIFFE ID of that domain. At most
+        `remember` valid tokens are remembered, the latest ones, and at most `remember_refused`
+        invalid tokens.
         """
         self._remember = remember
         self._remember_refused = remember_refused
@@ -135,14 +135,15 @@ class JWTVerifier:
 
     @property
     def keys(self) -> Keys | None:
-        """The current keys, a new object after each change; `None` until the first are loaded."""
+        """The current keys, or `None` before any are loaded. Each change makes a new object."""
         return self._source.keys
 
     def verify(self, token: bytes) -> VerifiedToken:
-        """Return the rights that a JWT gives to its bearer, and its period of validity.
+        """Return the rights that the JWT `token` gives to its sender, and when it is valid.
 
-        A token is verified once; then the result, also a refusal, is remembered for a while. Raise
-        `InvalidToken` if the token is not valid, and `NoKeys` if no keys have been loaded yet.
+        A token is verified once; then the result is remembered for a while, even if the token is
+        not valid. Raise `InvalidToken` if the token is not valid now, and `NoKeys` if no keys have
+        been loaded yet.
         """
         self._forget_if_keys_changed()
         digest = sha256(token).digest()
@@ -283,7 +284,7 @@ class JWTVerifier:
 
 
 def subject_of(token: bytes) -> str:
-    """Return the `sub` claim of a token that has been verified, for log lines."""
+    """Return the `sub` claim of a verified token, for log lines; a long claim is cut off."""
     claims = orjson.loads(base64url_decode(token.split(b".")[1]))
     return str(claims["sub"])[:_LONGEST_SUBJECT]
 

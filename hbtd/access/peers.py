@@ -30,7 +30,7 @@ class SpiffeID(NamedTuple):
     """The SPIFFE ID of a heartbeat agent."""
 
     component: str | None
-    """The component whose heartbeats the agent may send, in normal form; `None` means every one."""
+    """The component whose heartbeats the agent may send, in normal form; `None`: all components."""
     trust_domain: str
     """The trust domain, which is the host part of the ID (the standard SPIFFE-ID, section 2.1)."""
 
@@ -58,7 +58,7 @@ class ClientCertificate(NamedTuple):
     components: frozenset[str]
     """The components whose heartbeats the certificate's owner may send, in normal form."""
     expires: float
-    """When the certificate expires, in seconds since the epoch: a connection may outlast it."""
+    """When the certificate expires, in seconds since the epoch; its connection may stay open."""
 
 
 class Peer(NamedTuple):
@@ -128,9 +128,10 @@ def _unmapped(host: str) -> str:
 
 
 def read_certificate(presented: crypto.X509) -> ClientCertificate:
-    """Return the content of a verified certificate, as far as it can be read.
+    """Return the content of a client certificate that was verified in the TLS handshake.
 
-    A certificate without a readable expiry date counts as expired.
+    If the names in the certificate can't be read, the result has no names. If its expiry date can't
+    be read, the certificate counts as expired.
     """
     expires = 0.0
     try:

@@ -28,14 +28,14 @@ _PLURALS = {REQUEST: "requests or connections", CHANGE: "changes"}
 
 
 class Refused(Exception):
-    """A request is refused; the message tells its sender why."""
+    """Raised when a request is refused; the message tells the sender why."""
 
     reason = ""
     """The word under which the refusal is counted: a label value of the metric `hbtd_refused`."""
 
 
 class Unauthenticated(Refused):
-    """A request has no credentials, or credentials that prove nothing."""
+    """Raised when a request has no credentials, or credentials that prove nothing."""
 
     reason = "unauthenticated"
 
@@ -46,38 +46,38 @@ class Unauthenticated(Refused):
 
 
 class Forbidden(Refused):
-    """The sender is known, but may not make this request."""
+    """Raised when the sender of a request may not make it, and is not asked for credentials."""
 
     reason = "forbidden"
 
 
 class KeysUnavailable(Refused):
-    """A request's token can't be verified yet, because no keys have been fetched."""
+    """Raised when a request's token can't be verified yet, because no keys have been fetched."""
 
     reason = "no_keys"
 
 
 class NoRoom(Refused):
-    """A heartbeat of a new component is refused: the limit of tracked components is reached."""
+    """Raised when a new component's heartbeat is refused, since too many are tracked already."""
 
     reason = "full"
 
 
 class TooSoon(Refused):
-    """A request is refused because its sender has made it too often."""
+    """Raised when a request is refused because the last such request was too short a time ago."""
 
     reason = "too_soon"
 
     def __init__(self, detail: str, seconds: float) -> None:
         super().__init__(detail)
         self.seconds = seconds
-        """The seconds after which the request may be repeated."""
+        """How many seconds the sender has to wait before it may repeat the request."""
 
 
 REASONS = tuple(
     each.reason for each in (Unauthenticated, Forbidden, KeysUnavailable, NoRoom, TooSoon)
 )
-"""The values of `reason` of all exceptions in this module."""
+"""The words under which refusals are counted: the `reason` of each exception in this module."""
 
 
 class _PeerRefusals:
@@ -89,20 +89,20 @@ class _PeerRefusals:
 
 
 class Refusals(MultiService):
-    """Counts refusals and logs them: the first to a peer at once, later ones once a minute."""
+    """Counts refusals and logs them: the first to a peer at once, then a summary each minute."""
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, reasons: Iterable[str]) -> None:
         """Begin with a count of zero for each of `reasons`.
 
-        `clock` is used for the times of log lines.
+        `clock` is used to find out when a log line is due.
         """
         super().__init__()
         self._clock = clock
         self._peers: dict[tuple[str, str], _PeerRefusals] = {}
         self.counts = Counter(dict.fromkeys(reasons, 0))
-        """The number of refusals by reason."""
+        """The number of refusals, by the words in `reasons`."""
         self.addService(
             PeriodicService(clock, _PERIOD, self._report, "the report of refusals", now=False)
         )
@@ -110,9 +110,9 @@ class Refusals(MultiService):
     def note(self, host: str, reason: str, detail: str, what: str = REQUEST) -> None:
         """Count a refusal to a peer, and log it: the first at once, later ones in a summary.
 
-        `host` names the peer, and `reason` is the word to count under. `detail` is a sentence about
-        the reason, which is logged for the first refusal. `what` says what was refused, `CHANGE` or
-        `REQUEST`; the first refusal of each kind is logged at once.
+        `host` names the peer, and `reason` is the word under which the refusal is counted. `detail`
+        is a sentence about the reason, which is logged for the first refusal. `what` says what was
+        refused, `CHANGE` or `REQUEST`; for each of these, the first refusal is logged at once.
         """
         self.counts[reason] += 1
         peer = self._peers.get((host, what))

@@ -29,7 +29,7 @@ from hbtd.runtime.watched_files import FileWatcher, WatchedFiles
 
 
 class AccessUnusable(Exception):
-    """An access option can't be used; the message names the option and says why."""
+    """Raised when an option about access can't be used; the message names it and says why."""
 
 
 class Access(MultiService):
@@ -48,8 +48,8 @@ class Access(MultiService):
     ) -> None:
         """Make the parts, and read all files that the parameters name.
 
-        `served` is the certificate that hbtd serves, or `None` if it serves no TLS. `reasons` are
-        the reasons why other parts than the gate refuse requests; these refusals are counted, too.
+        `served` is the certificate that hbtd presents to clients, or `None` if it serves without
+        TLS. `reasons` are the words under which refusals by other parts than the gate are counted.
         `jitter` returns a random number from 0 to 1, for the pauses between retries. `clients` are
         the credentials that hbtd uses as a client of other services; their files are watched, too.
         Raise `AccessUnusable` if a file can't be used.
@@ -96,7 +96,7 @@ class Access(MultiService):
         super().startService()
 
     def session(self, transport: Any) -> Session:
-        """Return a new session, which authenticates heartbeats on the connection of a transport."""
+        """Return a new session, which authenticates the heartbeats that arrive on `transport`."""
         return Session(self.gate, self.peers, transport)
 
     def reload(self, asked_by: str) -> None:
@@ -123,13 +123,17 @@ class Access(MultiService):
             yield from certificates.presented()
 
     def next_update(self) -> datetime | None:
-        """Return by when the first revocation list must be renewed; `None` if none is used."""
+        """Return when the first of the certificate revocation lists expires.
+
+        Return `None` if no list is used.
+        """
         return None if self._served is None else self._served.next_update()
 
     def unusable(self) -> int:
-        """Return how many certificates, lists, keys and secrets in files can't be used as they are.
+        """Return how many certificates, revocation lists, keys and secrets have unusable files.
 
-        What belongs together, such as a certificate and its key, counts once.
+        Such a file could not be used when it was last read. Files that belong together, such as
+        those of a certificate and its key, count once.
         """
         return self._watcher.unusable
 

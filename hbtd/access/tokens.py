@@ -24,7 +24,10 @@ _EXPIRES = "expires="
 
 
 class TokensUnusable(Exception):
-    """A token file can't be used; the message names it and says why, without any token."""
+    """Raised when a token file can't be used.
+
+    The message names the file and says why, and contains no token.
+    """
 
 
 class Token(NamedTuple):
@@ -38,12 +41,15 @@ class Token(NamedTuple):
     """When the token expires, in seconds since the epoch; `inf` if it does not."""
 
     def describe(self, kind: str = "token") -> str:
-        """Return a phrase that names the token in log lines; `kind` is the noun to use in it."""
+        """Return a phrase that names the token in log lines.
+
+        `kind` is the noun in the phrase, such as `expired token`.
+        """
         named = _NAME.fullmatch(self.name) is not None
         return f"{kind} {self.name!r}" if named else f"the {kind} {self.name}"
 
     def __repr__(self) -> str:
-        """Return a text without the secret."""
+        """Return a text that names the token and does not contain its secret."""
         return f"<Token {self.name!r}>"
 
 
@@ -77,8 +83,8 @@ class TokenFile:
 def read_tokens(path: str) -> list[Token]:
     """Return the tokens in a file.
 
-    Raise `TokensUnusable` as `parse_tokens` does, and if the file can't be read or is too large.
-    Log a warning if every user of this host may read or write it.
+    Raise `TokensUnusable` if the file can't be read or is too large, or if `parse_tokens` raises
+    it. Log a warning if every user of this host may read or write the file.
     """
     try:
         content, mode = read_ordinary(path, _LARGEST_FILE)
@@ -92,7 +98,7 @@ def read_tokens(path: str) -> list[Token]:
 def parse_tokens(content: bytes, path: str) -> list[Token]:
     """Return the tokens in the content of the file `path`, one on each line.
 
-    A line is `SECRET` or `NAME:SECRET`, after which ` expires=` may follow with a time in ISO 8601,
+    A line is `SECRET` or `NAME:SECRET`. ` expires=` may follow, with a time in ISO 8601, which is
     in UTC unless it has an offset; a date means the beginning of that day. Empty lines and lines
     that begin with `#` are skipped. Raise `TokensUnusable` if a line has any other form, or if
     there is no token.
