@@ -217,7 +217,7 @@ class CertificateMetrics(Collector):
         `presented` returns pairs of the value of the label `certificate`, such as `served`, and the
         certificate itself. `next_update` returns when the first of the certificate revocation lists
         expires, or `None` if there is no list. `unusable` returns how many certificates, revocation
-        lists, keys and secrets can't be used as they now are in their files.
+        lists, keys and secrets have files that can't be used.
         """
         self._presented = presented
         self._next_update = next_update

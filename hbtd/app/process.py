@@ -46,7 +46,7 @@ def make_service(
     The possible exit statuses are in `hbtd.app.errors`. If `own_log` is true, hbtd writes its log
     to the standard error stream, in the format of the parameter `log_format`. Otherwise twistd
     writes the log. `warnings` are sentences to log, about how the parameters were given. `environ`
-    has the variables by which systemd says how to reach it.
+    has the environment variables of the process.
     """
     service: HbtdService
     supervision = make_supervision(reactor, environ, os.getpid())

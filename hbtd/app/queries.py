@@ -1,4 +1,4 @@
-"""Builds the handlers that answer queries about components, out of the parts that they ask."""
+"""Builds the handlers of queries about components; they ask other parts of hbtd."""
 
 from collections.abc import Callable, Sequence
 

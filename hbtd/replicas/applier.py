@@ -143,8 +143,9 @@ class Applier:
 
         `records` are the records in etcd, and `others` are all other keys. `first` says whether
         etcd was read for the first time since the start. If so, this replica publishes its own
-        parameters if no other replica lives or etcd has none; otherwise it adopts those in etcd. If
-        no other replica lives, and `clear_on_gap` is set, it also deletes all records then.
+        parameters if no other replica lives or etcd has none; otherwise it adopts the parameters in
+        etcd. On such a first load, if no other replica lives and `clear_on_gap` is set, this
+        replica also deletes all records.
         """
         self._store.mirror.clear()
         self._store.blocks.reset(_living(records))

@@ -61,7 +61,7 @@ def gaps(ranges: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 class History:
-    """When etcd reached which revision, to find the revision up to which to compact etcd."""
+    """The revisions that etcd reached lately, and when; used to choose how far to compact etcd."""
 
     def __init__(self) -> None:
         self._noted: deque[tuple[float, int]] = deque()
@@ -73,10 +73,10 @@ class History:
         self._noted.append((now, revision))
 
     def outdated(self, now: float) -> int | None:
-        """Return the latest revision that was recorded at least `HISTORY` seconds before `now`.
+        """Return the latest revision that was recorded about `HISTORY` seconds ago, or earlier.
 
-        A second less is enough. Forget that revision and all earlier ones. Return `None` if no
-        recorded revision is that old.
+        Forget that revision and all earlier ones. Return `None` if no recorded revision is that
+        old. `now` is the current time of the clock that is used for `note`.
         """
         found: int | None = None
         while self._noted and now - self._noted[0][0] >= HISTORY - _EARLY:

@@ -19,7 +19,7 @@ LEASE = 10
 """The TTL of a replica's leases, in seconds."""
 
 MARGIN = 1.0
-"""How many seconds before its lease expires this replica stops leading."""
+"""A replica that can't renew its lease stops leading this many seconds before the lease ends."""
 
 _RENEWAL = 2.0
 """Seconds between two renewals of the lease."""

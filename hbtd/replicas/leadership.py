@@ -13,7 +13,7 @@ class Leadership:
     """
 
     def __init__(self, elapsed: Callable[[], float]) -> None:
-        """Make an object that says that this replica does not lead.
+        """Make the object; at first, this replica does not lead.
 
         `elapsed` returns the seconds of a clock that also advances while the process does not run.
         """

@@ -26,7 +26,10 @@ class Meaning(Enum):
     WARNING = auto()
     """The component was warned about, and has not been heard since."""
     GAP = auto()
-    """The component was warned about after no hbtd had listened: its silence begins again now."""
+    """A warning after a time in which no hbtd was listening.
+
+    The component counts as warned about, and its silence is measured anew.
+    """
     RETURN = auto()
     """The original told HSM that the component is back; the heartbeat itself is known already."""
 
@@ -80,12 +83,12 @@ class StoredTimes:
         self.warned: set[str] = set()
         """The components that an original hbtd has warned about, if the warning still stands.
 
-        HSM may have been told of the warning. Originals store no judgements, so a new leader could
-        not learn of it otherwise.
+        HSM may have been told of the warning. Originals store no judgements, from which a new
+        leader could learn of the warning.
         """
 
     def load(self, records: Sequence[StoredRecord]) -> None:
-        """Replace the contents by the times and warnings in `records`, which are all in etcd."""
+        """Replace the contents by the times and warnings in `records`, all the records in etcd."""
         self._heard = {each.record.component: (each.heard,) for each in records}
         self.warned = {each.record.component for each in records if each.record.warned}
 

@@ -9,9 +9,9 @@ class State(Enum):
     LOADING = auto()
     """All keys have to be read."""
     CATCHING_UP = auto()
-    """All keys were read; of the changes since then, the watch may not have reported all yet."""
+    """All keys were read, but the watch may not have reported all changes since then."""
     SYNCHRONIZED = auto()
-    """All changes are applied up to this replica's first write after the watch began, or later."""
+    """Changes are applied up to this replica's first write since the watch began, or beyond."""
 
 
 class Position:
@@ -49,7 +49,9 @@ class Position:
         self.revision = 0
 
     def lost(self, revision: int) -> bool:
-        """Return whether etcd has lost data: it is at `revision`, and this replica saw a later one.
+        """Return whether etcd, which is at `revision` now, was at a later revision before.
+
+        If so, etcd has lost data that this replica has seen.
 
         The result is false if this replica has never been synchronized.
         """

@@ -30,7 +30,7 @@ class RemoteChanges:
         monitor: Monitor,
         log_grown: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make the object; its methods change, or query, the parts of this replica given here.
+        """Make an object that changes and queries the given parts of this replica.
 
         `log_grown` is called when another replica has added entries to the log of transitions.
         """
@@ -122,7 +122,8 @@ class RemoteChanges:
         """Apply the status and timestamp in `record`, of a heartbeat that was applied without them.
 
         An earlier block had the age of the heartbeat only. `source` names the replica that took the
-        heartbeat (`source_of`). If the component is dead or not tracked, apply a new heartbeat.
+        heartbeat (`source_of`). If the component is dead or not tracked, apply the record as a new
+        heartbeat instead.
         """
         if not self._tracker.apply_sent(record, source):
             self.apply_heartbeat(record, source)

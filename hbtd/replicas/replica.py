@@ -215,8 +215,8 @@ class Replica(Service):
     def _review_now(self) -> None:
         Deferred.fromCoroutine(self._review()).addErrback(
             lambda failure: self._log.failure(
-                "Because of a bug in hbtd, this replica could not find out whether to lead; it"
-                " tries again in 1 s.",
+                "A check of this replica's role (leader or follower) failed because of a bug in"
+                " hbtd; the next check is in 1 s.",
                 failure,
             )
         )

@@ -44,7 +44,7 @@ class Space(Service):
     def __init__(self, client: EtcdClient, clock: IReactorTime) -> None:
         self._client = client
         self.size: DatabaseSize | None = None
-        """The size of the database as it was last read; `None` until it is read first."""
+        """The size of the database as it was last read; `None` before the first reading."""
         self._shortage = Outage(self._runs_short, self._has_room, clock.seconds)
         self._looking = PeriodicService(clock, INTERVAL, self._look, "the look at etcd's size")
 

@@ -22,7 +22,10 @@ _LITTLE = 256 * 1024 * 1024
 
 
 def check_store(params: Params, findings: Findings, owners: Owners) -> None:
-    """Report whether the store's file could be opened; do nothing for other stores."""
+    """Report whether the file of an SQLite store could be opened and written.
+
+    For a store in memory, report only that records are kept in memory; for etcd, do nothing.
+    """
     where = describe_store(params.kv_url)
     if not params.kv_url.startswith("sqlite:"):
         if params.kv_url == "mem:":
