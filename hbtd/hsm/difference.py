@@ -136,7 +136,7 @@ class Look:
         self._since = since
         self._known: dict[str, None] = {}
         self.rows = 0
-        """The number of rows that were added."""
+        """The number of rows for which `add` was called."""
         self.differences = Differences()
         """The differences found so far."""
 
@@ -163,10 +163,10 @@ class Look:
 
 
 def confirmed(first: Differences, second: Iterable[Difference]) -> list[Difference]:
-    """Return the differences of the second look that the first look had, too.
+    """Return the differences that were found in both of two readings of HSM's table.
 
-    `first` and `second` are the differences found in each reading, by xname; the results are those
-    of `second`. A component must be in the same phase in both, but its state and flag in HSM's
+    `first` and `second` are the differences found in each reading; the results are those of
+    `second`. A component must be in the same phase in both, but its state and flag in HSM's
     table may have changed in between.
     """
     return [
@@ -184,13 +184,13 @@ class Decision(NamedTuple):
     deaths: Differences
     """Deaths that HSM is told of at once."""
     listen: Differences
-    """Differences that HSM is told of once the component was heard twice since the first look."""
+    """Differences that HSM is told of once the component has sent two more heartbeats."""
     held: Differences
-    """Deaths that HSM is not told of without an operator's request, because they are too many."""
+    """Deaths that HSM is told of only at an operator's request, because there are too many."""
     contested: Differences
-    """Differences of components that somebody else keeps changing in HSM; they are left alone."""
+    """Differences that HSM is not told of, because somebody else keeps changing these rows."""
     unsettled: Differences
-    """Differences that are left alone because an update of the component may be on its way."""
+    """Differences that HSM is not told of now, because `settled` (see `decide`) returned false."""
 
 
 def decide(
@@ -225,7 +225,10 @@ def decide(
 
 
 def hold_back(decision: Decision) -> Decision:
-    """Return the same decision, with its deaths held back if they are too many."""
+    """Return `decision`, with its deaths moved to `held` if they are too many.
+
+    That is, if HSM would be told of more than `MOST_DEATHS` deaths.
+    """
     if len(decision.deaths) <= MOST_DEATHS:
         return decision
     return decision._replace(deaths=Differences(), held=decision.deaths)

@@ -153,7 +153,10 @@ class Reconciler(Service):
 
     @property
     def contested(self) -> int:
-        """The number of components that were contested at the last comparison."""
+        """The number of components that somebody else keeps changing in HSM's table.
+
+        It is the number as of the last comparison.
+        """
         return 0 if self.last is None else len(self.last.contested)
 
     @property
@@ -210,7 +213,11 @@ class Reconciler(Service):
         )
 
     def trouble(self) -> str | None:
-        """Return which differences the last comparison left in HSM's table; `None` if none."""
+        """Return which contested or held differences the last comparison found; `None` if none.
+
+        See `Report` for these words. The text names the first component, and says why HSM is not
+        told.
+        """
         return None if self.last is None else self.last.trouble()
 
     def _can(self) -> bool:
@@ -423,7 +430,7 @@ class Reconciler(Service):
         if said := report.described():
             if self._params.current.nosm:
                 said = f"nosm is set, so HSM is told nothing; {said}"
-            self._log.warn("HSM's table of components is wrong; {said}.", said=said)
+            self._log.warn("HSM's table and hbtd disagree about components; {said}.", said=said)
         if names := report.described_unknown():
             self._log.info(
                 "HSM's table lacks components that send heartbeats: {names}.", names=names

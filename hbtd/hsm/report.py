@@ -14,26 +14,33 @@ _NAMED: Final = 500
 
 @dataclass
 class Report:
-    """The result of a comparison of HSM's table with the tracker, and what was done about it."""
+    """The result of a comparison of HSM's table with the tracker, and what is done about it.
+
+    The table is read twice for a comparison; the readings are called the first and the second look.
+    """
 
     number: int
     """The number of the comparison; the first one since this process started is 1."""
     at: float
     """The Unix time at which the first look began."""
     dry_run: bool = False
-    """Whether HSM was to be told nothing."""
+    """Whether the comparison was requested only for its result, so that HSM is told nothing."""
     rows: int = 0
-    """The number of rows that the second look has read."""
+    """The number of rows that the second look read."""
     told: Differences = field(default_factory=Differences)
     """The differences that HSM is told of at once."""
     waiting: Differences = field(default_factory=Differences)
-    """Differences that HSM is told of once the component was heard twice since the first look."""
+    """Differences that HSM is told of once the component has sent two more heartbeats."""
     held: Differences = field(default_factory=Differences)
-    """Deaths that HSM is told of only if an operator asks for it, because they are too many."""
+    """Deaths that HSM is told of only at an operator's request, because there are too many."""
     contested: Differences = field(default_factory=Differences)
-    """The differences that HSM was told of three times within a day, in vain."""
+    """Differences that reappeared after HSM was told of them three times; HSM is not told again."""
     unsettled: Differences = field(default_factory=Differences)
-    """Differences that HSM is told of anyway, or once this replica has listened for `Errtime`."""
+    """Differences that HSM is not told of yet.
+
+    An update of the component is on its way already, or this replica must first have listened for
+    heartbeats for `errtime` seconds.
+    """
     unknown: Sequence[str] = ()
     """The xnames of components that send heartbeats, but are not in HSM's table."""
 
@@ -46,12 +53,15 @@ class Report:
 
     @property
     def differences(self) -> int:
-        """The number of components that HSM's table is wrong about."""
+        """The number of components whose state or flag in HSM's table does not fit the tracker."""
         groups = (self.told, self.waiting, self.held, self.contested, self.unsettled)
         return sum(map(len, groups))
 
     def trouble(self) -> str | None:
-        """Return which differences were left in HSM's table, as a phrase; `None` if none."""
+        """Return which contested or held differences there are, as a phrase; `None` if none.
+
+        The phrase names the first component, and says why HSM is not told.
+        """
         for group, why in (
             (self.contested, "somebody else writes them in HSM's table"),
             (self.held, "dead, and not told without `hbtctl reconcile`: they are too many"),

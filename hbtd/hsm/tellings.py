@@ -61,7 +61,7 @@ class Tellings:
     """
 
     def __init__(self, notes: Mapping[str, str] | None = None) -> None:
-        """Begin with the notes from the store, texts by xname; by default with none."""
+        """Begin with notes from the store, which are texts by xname; by default with none."""
         # As the store has them: texts are nothing that the garbage collector has to look at.
         self._notes: dict[str, str] = {}
         self.read((notes or {}).items())
@@ -87,11 +87,18 @@ class Tellings:
         return telling is None or not telling.is_about(phase, since) or not telling.contested
 
     def text(self, xname: str) -> str | None:
-        """Return the text of the note of a component; `None` if HSM was not told of it again."""
+        """Return the text of the store's note on a component.
+
+        Return `None` if HSM was not told again of the component.
+        """
         return self._notes.get(xname)
 
     def add(self, xname: str, phase: Phase, since: float, now: float) -> str:
-        """Count that HSM was told again at the Unix time `now`; return the note's new text."""
+        """Count that HSM was told again of a component, at the Unix time `now`.
+
+        HSM was told that the component is in `phase`, which it entered at the Unix time `since` (0
+        if not known). Return the new text of the store's note on the component.
+        """
         telling = self._telling(xname)
         times: tuple[float, ...] = ()
         if telling is not None and telling.is_about(phase, since):

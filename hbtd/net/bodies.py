@@ -16,11 +16,11 @@ _PORTION: Final = 16 * 1024
 
 
 class ResponseTooLarge(Exception):
-    """A response is larger than allowed; the message names the limit."""
+    """Raised when a response is larger than allowed; the message says how large it may be."""
 
 
 def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
-    """Return a Deferred of the body of a response.
+    """Return a Deferred that fires with the body of a response.
 
     The Deferred fails with `ResponseTooLarge` if the body has more than `limit` bytes, and with the
     connection's error if the connection is lost. Cancelling the Deferred closes the connection.
@@ -34,7 +34,7 @@ def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
 def take_body(
     response: IResponse, take: Callable[[bytes], None], limit: int, clock: IReactorTime
 ) -> Deferred[None]:
-    """Pass the body of a response to `take`, portion by portion, as it arrives.
+    """Call `take` with each portion of a response's body as it arrives.
 
     A portion has 16 KiB at most, and the reactor does other work after each; meanwhile no more is
     read. The Deferred fires at the end of the body. It fails with `ResponseTooLarge` if the body
