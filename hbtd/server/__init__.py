@@ -1,1 +1,1 @@
-"""The HTTP server below the API: connections, lanes, limits, and turns."""
+"""The HTTP server below the REST API: client connections, their limits, and the order of work."""

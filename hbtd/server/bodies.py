@@ -1,4 +1,4 @@
-"""Request bodies: received within limits, and decoded."""
+"""The bodies of HTTP requests: received within limits, and decoded from JSON."""
 
 from io import BytesIO
 from typing import Any
@@ -14,20 +14,20 @@ _DISCARDED = 4
 """How much of a body that is too large is received and discarded, as a multiple of `most`."""
 
 _MOST_CHUNKS = 4096
-"""The most chunks of a body that are read however small they are."""
+"""The number of chunks of a body that are read, however small each of them is."""
 
 _BYTES_PER_CHUNK = 16
-"""The bytes of a body for which one more chunk is read: few enough for a name in each."""
+"""The number of bytes of a body for which one more chunk is read: a chunk may have one name."""
 
 
 class CappedRequest(Request):
     """A request whose body never takes more than `most` bytes of memory.
 
-    A larger body is discarded as it arrives, so that its client can read the 413 instead of seeing
-    its connection reset. A client that sends more than four times `most` gets the 413 before it has
-    finished, and its connection is closed; so does one that sends thousands of chunks of a few
-    bytes, as each chunk takes as much time as a kilobyte. If there is no memory for a body, the
-    body is discarded, too, and the answer is a 503.
+    A larger body is discarded as it arrives, and is answered with 413 at its end: so the client can
+    read the answer, instead of seeing its connection reset. The 413 is sent earlier, and the
+    connection is closed, if more than four times `most` bytes arrive, or thousands of chunks of a
+    few bytes each: processing a chunk takes as much time as a kilobyte of data. A body for which
+    there is no memory is discarded, too, and is answered with 503.
     """
 
     # twisted.web's own default claims text/html for answers without a body.
@@ -40,13 +40,13 @@ class CappedRequest(Request):
     """The largest size of the body, in bytes."""
 
     room: Room
-    """The budget of memory that this body shares with other large bodies."""
+    """The budget of memory that all large bodies share."""
 
     source: str | None = None
-    """The client's IP address; `None` if it is not known, as on a Unix socket."""
+    """The client's IP address; `None` if hbtd does not know it, as on a Unix socket."""
 
     received = 0
-    """The number of bytes of the body that have arrived, kept or not."""
+    """The number of bytes of the body that have arrived, including discarded ones."""
 
     crowded = False
     """Whether the body was discarded because `room` had too little memory left."""
@@ -62,7 +62,7 @@ class CappedRequest(Request):
         return self.received > self.most
 
     def hold(self, count: int) -> bool:
-        """Reserve `count` bytes of memory until the request has ended; return whether that worked.
+        """Reserve `count` bytes of `room` until the request ends; return whether it had as many.
 
         If `count` is `MAX_HEARTBEAT_BODY` or less, reserve nothing, and return `True`.
         """
@@ -74,14 +74,14 @@ class CappedRequest(Request):
         return True
 
     def let_go(self) -> None:
-        """Release all bytes that `hold` has reserved."""
+        """Release all memory that was reserved for this request."""
         held, self._held = self._held, 0
         self.room.give_back(held, self.source)
 
     def note(self, reason: str, detail: str) -> None:
-        """Count and log a refusal to the client of this request.
+        """Count and log that this request was refused.
 
-        `reason` is one of `REASONS`, and `detail` a sentence.
+        `reason` is one of `hbtd.server.limits.REASONS`, and `detail` a sentence for the log.
         """
         note: Note = self.channel.site.note
         note(self.channel.transport.getPeer(), reason, detail)
@@ -92,7 +92,7 @@ class CappedRequest(Request):
         self._chunked = length is None
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Receive a piece of the body, and keep or discard it."""
+        """Receive a piece of the body; keep it, or discard it if the body is too large."""
         self.received += len(data)
         self._pieces += 1
         if self._refused:
@@ -129,8 +129,9 @@ class CappedRequest(Request):
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Process the request, which has arrived completely.
 
-        Unlike twisted.web, never parse the body as a form: curl labels a heartbeat's JSON as a form
-        by default. If the target is in absolute form (RFC 9112 3.2.2), use only its path and query.
+        Unlike twisted.web, never parse the body as a form: by default, curl sends JSON with the
+        content type of a form. If the target is in absolute form (RFC 9112 3.2.2), use only its
+        path and query.
         """
         if self._refused:
             return  # it is answered; its end came with the same read
@@ -145,17 +146,17 @@ class CappedRequest(Request):
         self.process()
 
     def getRequestHostname(self) -> bytes:
-        """Return `hbtd` as the host name: the router rejects some names, and needs none."""
+        """Return `hbtd`, not the `Host` field: Klein's router needs no name, and rejects some."""
         return b"hbtd"
 
 
 def read_json(request: Request, limit: int | None = None) -> Any:
     """Return the decoded JSON of a request's body.
 
-    Raise `Problem` 413 if the body has more than `limit` bytes, if a limit is given, and
-    `ValueError` if it is not JSON. A body that orjson rejects is decoded as the original hbtd would
-    decode it, if it has at most `MAX_HEARTBEAT_BODY` bytes: that takes up to a hundred times as
-    long as orjson.
+    Raise a `Problem` with status 413 if `limit` is given and the body has more bytes, and
+    `ValueError` if the body is not JSON. If orjson rejects a body of at most `MAX_HEARTBEAT_BODY`
+    bytes, decode the body as the original hbtd, a Go program, would do. This takes up to a hundred
+    times as long as orjson, so a larger body is not JSON if orjson rejects it.
     """
     assert request.content is not None
     body = request.content.read(-1 if limit is None else limit + 1)
@@ -170,11 +171,11 @@ def read_json(request: Request, limit: int | None = None) -> Any:
 
 
 def crowded() -> Problem:
-    """Return the problem, a 503, for a body for which there is no memory."""
+    """Return the `Problem`, a 503, that answers a request for which there is no memory."""
     detail = "Too many large requests at once"
     return Problem(503, detail, headers=(("Retry-After", "10"),))
 
 
 def too_large(limit: int) -> Problem:
-    """Return the problem, a 413, for a body of more than `limit` bytes."""
+    """Return the `Problem`, a 413, that answers a request with more than `limit` bytes of body."""
     return Problem(413, f"Request body is larger than {limit} bytes")

@@ -1,6 +1,6 @@
-"""Channels: twisted.web's HTTP protocol, made stricter, reads requests and writes answers.
+"""HTTP channels: subclasses of twisted.web's `HTTPChannel` that refuse more requests.
 
-Channels refuse requests that other servers would read differently from twisted.web.
+They refuse requests that other HTTP servers, such as proxies, may read differently.
 """
 
 from collections.abc import Iterable
@@ -21,22 +21,23 @@ _LONGEST_LENGTH = 18
 
 
 class StrictChannel(HTTPChannel):
-    """An HTTP channel that refuses requests which other servers may read differently.
+    """An HTTP channel that refuses requests which other HTTP servers may read differently.
 
-    Such requests have folded lines (RFC 9112 5.2), a CR or LF within a line, or a transfer coding
-    other than `chunked`. A head that is too large is answered with 431.
+    It answers 400 to requests with folded lines (RFC 9112 5.2), with a CR or LF within a line, or
+    with a transfer coding other than `chunked`. It answers 431 if the head of a request is too
+    large. After either answer it closes the connection.
     """
 
     site: Any
-    """The `LimitedSite` that the channel serves."""
+    """The `LimitedSite` that answers the requests."""
 
     maxHeaders = MAX_FIELDS
     source: str | None = None
-    """The client's IP address; `None` if it is not known."""
+    """The client's IP address; `None` if hbtd does not know it, as on a Unix socket."""
     fresh = False
-    """Whether no heartbeat was taken from the connection before."""
+    """Whether no heartbeat has been accepted on the connection so far."""
     ending = False
-    """Whether the connection is closed after the next answer, even if the client wants it kept."""
+    """Whether to close the connection after the next answer, even if the client asks otherwise."""
     _head_size = 0
     _ending = False
     _head = b""
@@ -59,7 +60,7 @@ class StrictChannel(HTTPChannel):
         return deferLater(self.site.reactor, 0)
 
     def heartbeat_taken(self) -> None:
-        """Do nothing. Subclasses note that a heartbeat has been taken on the connection."""
+        """Do nothing. Subclasses record that a heartbeat was accepted on the connection."""
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         """Return whether the connection stays open after the answer to `request` (RFC 9112 9.3)."""
@@ -80,7 +81,7 @@ class StrictChannel(HTTPChannel):
         super().connectionMade()
 
     def lineReceived(self, line: bytes) -> None:
-        """Process a line of a request's head, or refuse the request."""
+        """Process a line of a request's head; refuse a bad line, and a head that is too large."""
         self._head_size += len(line)
         if self._head_size > self.totalHeadersSize:
             self._refuse_head()
@@ -90,7 +91,7 @@ class StrictChannel(HTTPChannel):
             super().lineReceived(line)
 
     def headerReceived(self, line: bytes) -> bool:
-        """Process a header field; return whether it was accepted."""
+        """Process a header field; return false if the request was refused because of it."""
         name, _, value = line.lower().partition(b":")
         value = value.strip(b" \t")
         # twisted.web fails on numbers with more digits than Python parses.
@@ -101,11 +102,11 @@ class StrictChannel(HTTPChannel):
         return bool(super().headerReceived(line))
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Refuse a line that is too long."""
+        """Refuse a request with a line that is too long: answer 431."""
         self._refuse_head()
 
     def allHeadersReceived(self) -> None:
-        """Process the head of a request, which is complete."""
+        """Process the head of a request, which has arrived completely."""
         self._head_size = 0
         super().allHeadersReceived()
 
@@ -131,7 +132,7 @@ class StrictChannel(HTTPChannel):
         self.write(b"".join(iovec))
 
     def write_head(self) -> None:
-        """Write the head if it has not been written, as in an answer without a body."""
+        """Write the head if `write` has not done so, because the answer has no body."""
         if self._head:
             self.write(b"")
 
@@ -153,49 +154,49 @@ class StrictChannel(HTTPChannel):
 
 
 class Conversation(Protocol):
-    """The interface by which a `RequestChannel` uses the connection whose request it reads."""
+    """The interface of a connection, as the `RequestChannel` that reads its request uses it."""
 
     host: str | None
     retired: bool
 
     @property
     def fresh(self) -> bool:
-        """Whether no heartbeat has been taken on the connection so far."""
+        """Whether no heartbeat has been accepted on the connection so far."""
 
     @property
     def queued(self) -> bool:
-        """Whether data that have been received wait for a turn."""
+        """Whether received data wait until the scheduler gives the connection a turn."""
 
     def turn(self) -> Deferred[None]:
         """Return a Deferred that fires when the connection gets its next turn."""
 
     def heartbeat_taken(self) -> None:
-        """Note that a heartbeat has been taken on the connection."""
+        """Record that a heartbeat was accepted on the connection: `fresh` is false from now on."""
 
     def request_arrived(self) -> None:
-        """Note that a request has arrived completely."""
+        """Enter the state in which a request is answered: it has arrived completely."""
 
     def request_answered(self, unread: bytes, *, accepted: bool) -> None:
-        """Note that a request was answered; process `unread`, the data that followed it.
+        """Leave that state: the request is answered. Process `unread`, the data that followed it.
 
         `accepted` says whether the status of the answer was below 400.
         """
 
     def client_behind(self) -> None:
-        """Note that the client must read answers before more is written."""
+        """Process no further request until the client has read its answers."""
 
     def client_caught_up(self) -> None:
-        """Note that the client has read its answers."""
+        """Process requests again, as the client has read its answers."""
 
     def farewell(self) -> None:
-        """Note that the channel has begun to close the connection."""
+        """Enter the state of a connection that is being closed: the channel has begun to do so."""
 
 
 class RequestChannel(StrictChannel):
-    """A channel that reads one request, and passes the data after it back to the connection."""
+    """A channel for one request, which passes the data behind it back to the connection."""
 
     def __init__(self, connection: Conversation, site: Any) -> None:
-        """Make a channel that reads a request of `connection` for `site`, a `LimitedSite`."""
+        """Make a channel for a request of `connection`, answered by `site`, a `LimitedSite`."""
         super().__init__()
         self.factory = self.site = site
         self.requestFactory = site.requestFactory
@@ -206,7 +207,7 @@ class RequestChannel(StrictChannel):
 
     @property
     def fresh(self) -> bool:  # type: ignore[override]  # it changes
-        """Whether no heartbeat has been taken on the connection so far."""
+        """Whether no heartbeat has been accepted on the connection so far."""
         return self._connection.fresh
 
     def turn(self) -> Deferred[None]:
@@ -214,16 +215,16 @@ class RequestChannel(StrictChannel):
         return self._connection.turn()
 
     def heartbeat_taken(self) -> None:
-        """Note that a heartbeat has been taken on the connection."""
+        """Tell the connection that a heartbeat was accepted on it."""
         self._connection.heartbeat_taken()
 
     def allContentReceived(self) -> None:
-        """Process a request that has arrived completely."""
+        """Begin to answer the request, which has arrived completely."""
         self._connection.request_arrived()
         super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
-        """Pass the data that followed an answered request back to the connection."""
+        """Pass the data that followed the request, which is answered, back to the connection."""
         self.paused = True  # or it would go on with what it has
         super().requestDone(request)
         self.paused = False
@@ -236,7 +237,7 @@ class RequestChannel(StrictChannel):
         super().loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Drop the references to the connection, which is lost."""
+        """Abandon the request, and drop the references to the connection, which is lost."""
         super().connectionLost(reason)
         # A body that has begun to arrive is read by what knows this.
         self.transport = None
@@ -244,14 +245,14 @@ class RequestChannel(StrictChannel):
         del self._connection
 
     def pauseProducing(self) -> None:
-        """Stop reading and answering until the client has read its answers."""
+        """Stop reading and answering requests until the client has read the previous answers."""
         self._connection.client_behind()
         super().pauseProducing()
         # While a request is in hand twisted.web takes in more, without bound.
         self.transport.pauseProducing()  # type: ignore[union-attr]  # it is there
 
     def resumeProducing(self) -> None:
-        """Resume reading and answering, as the client has read its answers."""
+        """Resume reading and answering requests, as the client has read the previous answers."""
         super().resumeProducing()
         self._connection.client_caught_up()
         if self._connection.queued:

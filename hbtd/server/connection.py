@@ -1,9 +1,10 @@
-"""The protocol of a client's connection, which moves between the fast and the ordinary lane.
+"""The protocol of a client's connection, which has each request answered in one of two lanes.
 
-A connection begins in the fast lane. A request that the fast lane does not take is passed, unread,
-to an HTTP channel of twisted.web. The channel answers that request and returns the bytes behind it,
-and the connection is back in the fast lane. So heartbeats are fast even on the connections of
-gateways, each of which carries all kinds of requests.
+The fast lane answers plain heartbeats without twisted.web, and is offered each request first. A
+request that it does not take goes, unread, to the ordinary lane: to an HTTP channel of twisted.web.
+The channel answers that request, and returns the bytes behind it, which are offered to the fast
+lane again. So heartbeats are fast even on the connections of gateways, each of which carries all
+kinds of requests.
 """
 
 from math import inf
@@ -32,7 +33,7 @@ _DRY: Final = Verdict.DRY
 
 
 class Owner(Interface):
-    """The interface of the factory that a connection belongs to."""
+    """The interface of the factory that a connection belongs to, as the connection uses it."""
 
     site: LimitedSite
     lane: Lane | None
@@ -40,31 +41,34 @@ class Owner(Interface):
     scheduler: Scheduler
     idle_closed: int
     now: float
-    """Seconds, counted in ticks; none are counted while the process is stopped."""
+    """The factory's clock, in seconds: it advances in ticks, but not while hbtd is suspended."""
 
     @property
     def proven_since(self) -> float:
-        """The time since which a connection must have had a heartbeat to count as proven.
+        """The beginning of the last `Errtime` seconds, on the clock of `now`.
 
-        It is in seconds, on the same clock as `now`.
+        A connection is proven if a heartbeat was accepted on it after this time.
         """
 
     def add(self, connection: "Connection") -> None:
-        """Add a connection that has been made."""
+        """Add a new connection to the open ones."""
 
     def discard(self, connection: "Connection") -> None:
-        """Remove a connection that has been lost."""
+        """Remove a lost connection from the open ones."""
 
     def renew(self, connection: "Connection") -> None:
-        """Note that a request was answered on a connection."""
+        """Make a connection the last of its network to be closed for lack of room.
+
+        Call this when a request was answered on the connection.
+        """
 
 
 @implementer(IPushProducer, IHandshakeListener)
 class Connection(Protocol):
     """The protocol of one client's connection; it passes requests to the fast or ordinary lane.
 
-    Received data are kept only as long as they can't be processed: the beginning of a request, and
-    requests that wait for their turn or until the client reads previous answers.
+    Received data are kept only if they can't be processed yet: the beginning of a request, or
+    requests that wait for a turn, or until the client has read previous answers.
     """
 
     _log = Logger()
@@ -79,7 +83,7 @@ class Connection(Protocol):
         *,
         tls: bool = False,
     ) -> None:
-        """Make a connection from the IP address `host`; `None` stands for a Unix socket.
+        """Make the protocol of a client at the IP address `host`; `None` stands for a Unix socket.
 
         With `tls`, the first state is `HANDSHAKE`, otherwise `NEW`.
         """
@@ -88,15 +92,15 @@ class Connection(Protocol):
         """The client's IP address, `None` on a Unix socket."""
         self.state = State.HANDSHAKE if tls else State.NEW
         self.retired = False
-        """Whether the connection is closed after its next answer, because of its age."""
+        """Whether the connection is to be closed after its next answer, because of its age."""
         self.made = factory.now
-        """The factory's time at which the connection was made."""
+        """The time at which the connection was made, on the clock `factory.now`."""
         # Whether a request has been answered with success.
         self._accepted = False
         self.since = factory.now
-        """The factory's time at which the connection entered its state."""
+        """The time, on the clock `factory.now`, from which the stay in `state` is counted."""
         self.heard = -inf
-        """The factory's time at which the last heartbeat was taken on the connection."""
+        """The time of the last heartbeat accepted on the connection, on the clock `factory.now`."""
         # Requests are offered to the lane, if there is one; the sender is what it remembers.
         self._lane = factory.lane
         self._sender: Any = None
@@ -121,22 +125,22 @@ class Connection(Protocol):
 
     @property
     def proven(self) -> bool:
-        """Whether a heartbeat was taken on the connection in the last `Errtime`."""
+        """Whether a heartbeat was accepted on the connection in the last `Errtime` seconds."""
         return self.heard > self.factory.proven_since
 
     @property
     def fresh(self) -> bool:
-        """Whether no heartbeat has been taken on the connection so far."""
+        """Whether no heartbeat has been accepted on the connection so far."""
         return self.heard < 0
 
     @property
     def in_fast_lane(self) -> bool:
-        """Whether the fast lane is tried for the next request, before the ordinary lane."""
+        """Whether the next request is offered to the fast lane before the ordinary lane."""
         return self._lane is not None and self._channel is None
 
     @property
     def queued(self) -> bool:
-        """Whether data that have been received wait for a turn."""
+        """Whether received data wait until the scheduler gives the connection a turn."""
         return self.state is State.QUEUED
 
     # What the transport tells
@@ -153,7 +157,7 @@ class Connection(Protocol):
         self._enter(State.NEW)
 
     def handshakeMayGoOn(self) -> bool:
-        """Return whether a step of the handshake may be done now; if not, queue for a turn."""
+        """Return whether to do a step of the TLS handshake now; if not, wait for a turn."""
         if self.factory.scheduler.enter():
             self._enter(State.HANDSHAKE)
             return True
@@ -163,7 +167,7 @@ class Connection(Protocol):
         return False
 
     def handshakeFailed(self, detail: str) -> None:
-        """Count and log that the TLS handshake has failed, and wait for the client to hang up."""
+        """Count and log that the TLS handshake failed; wait until the client hangs up."""
         self._note(TLS, f"The TLS handshake failed: {detail}")
         self._enter(State.CLOSING)
 
@@ -187,7 +191,7 @@ class Connection(Protocol):
             self._go(data, taken)
 
     def inputEnded(self) -> bool:
-        """Handle the end of the client's data; return whether requests are still to be answered."""
+        """Handle the end of the client's data; return whether a request is still to be answered."""
         self._input_ended = True
         return State.QUEUED <= self.state <= State.STALLED
 
@@ -201,12 +205,12 @@ class Connection(Protocol):
             channel.connectionLost(reason)
 
     def pauseProducing(self) -> None:
-        """Stop processing requests until the client has read its answers."""
+        """Stop processing requests until the client has read the previous answers."""
         self.client_behind()
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Process requests again, as the client has read its answers."""
+        """Process requests again, as the client has read the previous answers."""
         self.client_caught_up()
         if self.state is not State.QUEUED:
             self.transport.resumeProducing()
@@ -217,7 +221,10 @@ class Connection(Protocol):
     # What the factory and the scheduler tell
 
     def close(self) -> None:
-        """Close the connection once everything written to it has been sent."""
+        """Close the connection once everything written to it has been sent.
+
+        Abort it instead if its TLS handshake is not complete.
+        """
         if self.state <= State.WAITING:
             self._abort()
         elif self.state < State.CLOSING:
@@ -253,8 +260,9 @@ class Connection(Protocol):
     def close_if_quiet(self) -> bool:
         """Close the connection unless a request may be in progress; return whether it closes.
 
-        A request may be in progress in two cases: data have arrived that have not been read; or the
-        connection is only a second or two old and no request on it has succeeded so far.
+        The connection stays open in three cases: a request has arrived, completely or in part, and
+        is not answered yet; data have arrived that have not been read; or the connection is only a
+        second or two old, and no request on it has succeeded so far.
         """
         if self.state >= State.CLOSING:
             return True
@@ -293,15 +301,15 @@ class Connection(Protocol):
     def give_up(self) -> None:
         """Abort the connection if its TLS handshake waits for a turn.
 
-        The scheduler calls this when the client has waited so long that it is about to hang up. If
-        hbtd served clients in order during an overload, it would serve each of them too late.
-        Without those that have waited longest, it serves the next ones in time.
+        The scheduler calls this when the client has waited so long that it is likely to hang up
+        soon. If hbtd served all clients in order during an overload, it would serve each of them
+        too late. By dropping the clients that have waited longest, it serves the next ones in time.
         """
         if self.state is State.WAITING:
             self._abort()
 
     def take_turn(self) -> None:
-        """Continue the handshake, or process the data, that waited for this turn."""
+        """Continue the TLS handshake, or process the data, that waited for this turn."""
         if self.state is State.WAITING:
             self.transport.resumeProducing()
             self.transport.continueHandshake()
@@ -433,16 +441,16 @@ class Connection(Protocol):
         return self.factory.scheduler.turn(self.host, proven=self.proven)
 
     def heartbeat_taken(self) -> None:
-        """Note that a heartbeat has been taken on the connection."""
+        """Record the time of a heartbeat that was accepted: the connection is now `proven`."""
         self.heard = self.factory.now
 
     def request_arrived(self) -> None:
-        """Enter the state `ANSWERING`, as a request has arrived completely."""
+        """Enter the state `ANSWERING`: a request has arrived completely."""
         if self.state < State.CLOSING:
             self._enter(State.ANSWERING)
 
     def request_answered(self, unread: bytes, *, accepted: bool) -> None:
-        """Note that a request was answered; process `unread`, the data that followed it.
+        """Leave the state `ANSWERING`; process `unread`, the data that followed the request.
 
         `accepted` says whether the status of the answer was below 400.
         """
@@ -462,7 +470,7 @@ class Connection(Protocol):
             self._go(unread)
 
     def client_behind(self) -> None:
-        """Process no further request until the client has read its answers.
+        """Process no further request until the client has read the previous answers.
 
         Meanwhile the state is `BLOCKED` if an answer is being written, otherwise `STALLED`.
         """
@@ -472,7 +480,7 @@ class Connection(Protocol):
             self._enter(State.STALLED)
 
     def client_caught_up(self) -> None:
-        """Resume after `client_behind`: the client has read enough of its answers.
+        """Undo `client_behind`: process requests again, as the client has read enough answers.
 
         Data that arrived meanwhile wait for a turn.
         """
@@ -489,7 +497,7 @@ class Connection(Protocol):
             self._enter(_IDLE)  # the client has been reading, which is not to be idle
 
     def farewell(self) -> None:
-        """Enter the state `CLOSING`, as the HTTP channel has begun to close the connection."""
+        """Enter the state `CLOSING`: the HTTP channel has begun to close the connection."""
         self._enter(State.CLOSING)
 
     @property

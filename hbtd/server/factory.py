@@ -1,4 +1,4 @@
-"""The factory of client connections: it limits their number, closes idle ones, and drains them.
+"""The factory of client connections: it limits their number, and closes them when it is time.
 
 Each connection is a `hbtd.server.connection.Connection`, which reads and answers requests.
 """
@@ -37,7 +37,7 @@ _CLOSED_AT_ONCE = 100
 
 
 class ConnectionFactory(ServerFactory):
-    """The factory of listening ports: it makes connections, and keeps track of the open ones."""
+    """The protocol factory of listening ports: it makes connections, and tracks the open ones."""
 
     noisy = False
 
@@ -53,11 +53,11 @@ class ConnectionFactory(ServerFactory):
     ) -> None:
         """Make a factory whose connections are served by `site`, within the limits of the site.
 
-        Requests are offered to the `lane` first, if there is one. With `tls`, connections begin in
-        the state of a handshake, and their transports report its end. `clock` measures the time
-        that connections may last. `scheduler` gives connections their turns; by default it is a new
-        one. `jitter` returns a random number from 0 to 1, which varies the age at which a
-        connection is closed.
+        Requests are offered to the fast lane `lane` first, if there is one. With `tls`, a
+        connection is in the state `HANDSHAKE` until its transport reports that the TLS handshake is
+        complete. `clock` measures how long connections last. `scheduler` gives connections their
+        turns; by default, a new scheduler is made. `jitter` returns a random number from 0 to 1,
+        which varies the age at which a connection is closed.
         """
         self.site = site
         self.lane = lane
@@ -67,9 +67,12 @@ class ConnectionFactory(ServerFactory):
         self.idle_closed = 0
         """The number of connections that were closed because they were idle."""
         self.scheduler = scheduler or Scheduler(clock)
-        """The scheduler, which decides whose handshake or ordinary request is processed next."""
+        """The scheduler, which decides which connection's work is done next."""
         self.now = 0.0
-        """Seconds, counted in ticks, while there were connections and the process ran."""
+        """The clock of connections, in seconds: it advances in ticks.
+
+        It stands still while there are no connections, and while the process is stopped.
+        """
         self._jitter = jitter
         # All open connections: those on which a heartbeat was taken lately, and the others.
         self._proven: dict[Connection, None] = {}
@@ -83,7 +86,7 @@ class ConnectionFactory(ServerFactory):
         )
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Return a protocol for a new connection; above a limit, one that aborts the connection."""
+        """Return the protocol of a new connection; above a limit, one that aborts it."""
         host: str | None = getattr(addr, "host", None)
         if host is not None:
             host = intern(host)  # components remember it
@@ -128,17 +131,17 @@ class ConnectionFactory(ServerFactory):
 
     @property
     def proven_since(self) -> float:
-        """The time since which a connection must have had a heartbeat to count as proven.
+        """The beginning of the last `Errtime` seconds, on the clock of `now`.
 
-        It is in seconds, on the same clock as `now`.
+        A connection is proven if a heartbeat was accepted on it after this time.
         """
         return self.now - self.scheduler.errtime()
 
     def fit(self, most: int) -> bool:
         """Lower the limit of connections to `most`; return whether it was `most` or less already.
 
-        If there is a limit of connections per address, lower it to three quarters of `most`, so
-        that there is room for other addresses.
+        If there is a limit of connections per address, lower it to at most three quarters of
+        `most`, so that there is room for other addresses.
         """
         limits = self.limits
         if most >= limits.connections:
@@ -164,7 +167,7 @@ class ConnectionFactory(ServerFactory):
         yield from self._strangers
 
     def drain(self) -> None:
-        """Close every connection after its next answer, from now on."""
+        """Arrange that each connection, present or future, is closed after its next answer."""
         self.site.closing = True
         if self.lane is not None:
             self.lane = LastAnswers(self.lane)
@@ -174,9 +177,9 @@ class ConnectionFactory(ServerFactory):
     async def finish(self, seconds: float) -> None:
         """Close each connection as soon as no request is in progress on it.
 
-        Return when all are closing, or after `seconds` seconds. In one iteration of the reactor, at
-        most `_CLOSED_AT_ONCE` are closed: so requests that arrive meanwhile on other connections
-        are still answered.
+        Return when all connections are being closed, or after `seconds` seconds. In one iteration
+        of the reactor, at most `_CLOSED_AT_ONCE` are closed: so requests that arrive meanwhile on
+        other connections are still answered.
         """
         deadline = self.reactor.seconds() + seconds
         left = deque(self)
@@ -189,20 +192,20 @@ class ConnectionFactory(ServerFactory):
             await deferLater(self.reactor, 0 if len(left) < before else _POLL)
 
     def close(self) -> None:
-        """Close all connections, each once the data written to it have been sent."""
+        """Close each connection once all data written to it have been sent."""
         for connection in list(self):
             connection.close()
 
     def abort(self) -> None:
-        """Abort all connections."""
+        """Abort all connections at once: data that have not been sent are lost."""
         for connection in list(self):
             connection.transport.abortConnection()
 
     def close_vouched_for(self) -> None:
         """Close the TLS connections whose clients have presented a certificate.
 
-        Call this when the authorities of client certificates have changed. Connections in the
-        handshake are closed, too, because their certificates would be verified with the old
+        Call this when the trusted authorities of client certificates have changed. Connections in
+        the TLS handshake are closed, too, because their certificates would be verified with the old
         authorities.
         """
         for connection in list(self):
@@ -211,10 +214,10 @@ class ConnectionFactory(ServerFactory):
                 connection.close()
 
     def close_certified(self, ended: Callable[[Any], bool]) -> None:
-        """Close the TLS connections for whose chain of client certificates `ended` returns true.
+        """Close each TLS connection if `ended` returns true for its chain of client certificates.
 
-        Call this when certificates have been revoked. Connections in the handshake are closed, too,
-        because their certificates would be checked against the old revocation lists.
+        Call this when certificates have been revoked. Connections in the TLS handshake are closed,
+        too, because their certificates would be checked against the old revocation lists.
         """
         for connection in list(self):
             chain: list[Any] = getattr(connection.transport, "verified_chain", list)()
@@ -222,14 +225,14 @@ class ConnectionFactory(ServerFactory):
                 connection.close()
 
     def add(self, connection: Connection) -> None:
-        """Add a connection that has been made."""
+        """Add a new connection to the open ones."""
         self._strangers.add(connection.host, connection)
         self._count(connection.host, 1)
         if not self._ticking.running:
             self._ticking.startService()
 
     def discard(self, connection: Connection) -> None:
-        """Remove a connection that has been lost."""
+        """Remove a lost connection from the open ones."""
         if connection in self._proven:
             del self._proven[connection]
         elif not self._strangers.discard(connection.host, connection):
@@ -239,7 +242,10 @@ class ConnectionFactory(ServerFactory):
             self._ticking.stopService()
 
     def renew(self, connection: Connection) -> None:
-        """Note that a connection is not idle: a request was answered on it."""
+        """Make a connection the last of its network to be closed for lack of room.
+
+        Call this when a request was answered on the connection.
+        """
         if self._strangers.discard(connection.host, connection):
             self._strangers.add(connection.host, connection)
 

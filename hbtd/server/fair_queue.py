@@ -1,4 +1,4 @@
-"""A queue that serves clients in turn: one with many requests gets no more than the others."""
+"""A queue that serves clients in turn: a client with many items gets no more turns than others."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ _SITE_BITS = 64
 
 @lru_cache(maxsize=4096)
 def network_of(host: str | None) -> str | None:
-    """Return the network that an IP address counts as: itself, or its /64 if it is an IPv6 address.
+    """Return the network of an IP address: an IPv4 address itself, or the /64 of an IPv6 address.
 
-    An IPv4-mapped IPv6 address, which a dual-stack socket reports for an IPv4 client, counts as its
+    An IPv4-mapped IPv6 address, which a dual-stack socket reports for an IPv4 client, counts as the
     IPv4 address. `None`, and a text that is not an IP address, is returned unchanged.
     """
     if host is None or ":" not in host:
@@ -41,7 +41,7 @@ class _Entry(NamedTuple, Generic[T]):
 class FairQueue(Generic[T]):
     """A queue of clients' items: the clients' networks take turns, with one item at each turn.
 
-    Within a network its addresses take turns, and the items of one address are taken in the order
+    Within a network, the addresses take turns, and the items of one address are taken in the order
     in which they were added. A network is an IPv4 address or the /64 of an IPv6 address: a client
     that has one address of a /64 can use all of them.
     """
@@ -59,14 +59,14 @@ class FairQueue(Generic[T]):
     def append(self, host: str | None, item: T, now: float) -> None:
         """Add an item of a client at the IP address `host`; `None` stands for a Unix socket.
 
-        `now` is the present time in seconds; all calls must take it from the same clock.
+        `now` is the current time in seconds; all calls must take it from the same clock.
         """
         hosts = self._networks.setdefault(network_of(host), OrderedDict())
         hosts.setdefault(host, deque()).append(_Entry(now, item))
         self._length += 1
 
     def pop(self) -> tuple[T, float]:
-        """Remove the item whose turn it is; return it, and the time at which it was added.
+        """Remove and return the item whose turn it is, with the time at which it was added.
 
         Raise `IndexError` if the queue is empty.
         """
@@ -91,7 +91,7 @@ class FairQueue(Generic[T]):
         )
 
     def waiting_since(self, before: float) -> Iterator[str | None]:
-        """Yield the addresses whose oldest item was added before the time `before`."""
+        """Yield the IP addresses whose oldest item was added before the time `before`."""
         for hosts in self._networks.values():
             for host, entries in hosts.items():
                 if entries[0].since < before:

@@ -26,13 +26,13 @@ every heartbeat.
 
 
 class Lane(Protocol):
-    """The interface of an object that takes simple requests, and leaves all others to the site."""
+    """The interface of a fast lane: it answers simple requests, and leaves others to the site."""
 
     def sender(self, transport: Any, host: str | None) -> Any:
-        """Return a new object in which the lane keeps the state of a connection.
+        """Return a new object in which the lane keeps what it has to remember of a connection.
 
-        `transport` is that of the connection, and `host` the client's IP address; `None` on a Unix
-        socket.
+        `transport` is the connection's transport, and `host` the client's IP address, or `None` on
+        a Unix socket.
         """
 
     def take(self, data: bytes, sender: Any) -> Taken:
@@ -43,7 +43,10 @@ class Lane(Protocol):
         """
 
     def answers(self, count: int, *, last: bool = False) -> bytes:
-        """Return `count` answers as bytes; with `last`, the final one has `Connection: close`."""
+        """Return the answers to `count` requests, as bytes.
+
+        With `last`, the last of these answers has the header `Connection: close`.
+        """
 
 
 class LastAnswers:
@@ -55,7 +58,7 @@ class LastAnswers:
         self._take = lane.take
 
     def take(self, data: bytes, sender: Any) -> Taken:
-        """Process requests as `Lane.take` does, but have the connection closed after them.
+        """Process requests as `Lane.take` does, but let the caller close the connection then.
 
         If all bytes are taken, the verdict is `LAST`, upon which the caller closes the connection,
         in place of `DRY`, upon which it would wait for more requests.

@@ -1,4 +1,4 @@
-"""Limits of the connections, memory and time that clients use, and reasons of refusals."""
+"""Limits on the connections, memory and time that clients use, and reasons for refusals."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +11,7 @@ MAX_FIELDS = 100
 """The most header fields in a request; each takes memory, and twisted.web would allow 500."""
 
 MAX_HEARTBEAT_BODY = 64 * 1024
-"""Largest body of a heartbeat, in bytes."""
+"""The largest size of a heartbeat's body, in bytes."""
 
 _UNREAD = 60
 """Seconds that a client may leave an answer unread."""
@@ -29,7 +29,7 @@ MEMORY = "memory"
 TLS = "tls"
 
 REASONS = (CONNECTIONS, PEER_CONNECTIONS, SLOW, UNREAD, LARGE_HEAD, LARGE_BODY, MEMORY, TLS)
-"""The reasons of the server's refusals, as label values of the metric `hbtd_refused`."""
+"""The reasons for which the server refuses clients, as labels of the metric `hbtd_refused`."""
 
 Note = Callable[[Any, str, str], None]
 """A function that counts and logs a refusal.
@@ -39,22 +39,25 @@ Its arguments are the client's `IAddress`, one of `REASONS`, and a sentence with
 
 
 class Limits(NamedTuple):
-    """The limits of the connections, memory and time that clients use."""
+    """The limits on the connections, memory and time that clients use."""
 
     connections: int
     """The most connections that may be open at once."""
     connections_per_peer: int
     """The most connections from one IP address that may be open at once; 0: no limit."""
     header_bytes: int
-    """The largest head of a request, in bytes."""
+    """The largest size of the head of a request, in bytes."""
     body_bytes: int
-    """The largest body of a request, in bytes."""
+    """The largest size of the body of a request, in bytes."""
     request_timeout: float
-    """Seconds in which a request must arrive, and a new connection must have a successful one."""
+    """Seconds within which a request must arrive.
+
+    A new connection must have had an answer with a status below 400 within the same time.
+    """
     idle_timeout: float
     """Seconds without a request after which a connection is closed."""
     connection_age: float = inf
-    """The age of a connection, in seconds, after which it is closed with its next answer."""
+    """The age of a connection, in seconds, at which hbtd closes it after its next answer."""
 
     @property
     def unread_timeout(self) -> float:
@@ -63,12 +66,12 @@ class Limits(NamedTuple):
 
     @property
     def large_bytes(self) -> int:
-        """The most bytes of memory for all large bodies of requests and answers together."""
+        """The most bytes of memory that all large bodies of requests and answers may use."""
         return _LARGE_AT_ONCE * self.body_bytes
 
 
 def limits_of(params: Params) -> Limits:
-    """Return the limits that the parameters define."""
+    """Return the limits that hbtd's parameters define."""
     return Limits(
         connections=params.max_connections,
         connections_per_peer=params.max_connections_per_peer,
@@ -119,5 +122,5 @@ _OTHER_FILES = 128
 
 
 def connections_for(files: int) -> int:
-    """Return how many connections an open-file limit of `files` allows."""
+    """Return how many client connections a limit of `files` open files allows."""
     return max(files - _OTHER_FILES, 1)

@@ -55,15 +55,16 @@ _DEFAULTS = {
 
 
 class TransportUnusable(Exception):
-    """TLS can't be served on a listening port; the message names the type of the port."""
+    """Raised when TLS can't be served on a listening port; the message has the port's type."""
 
 
 def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoint:
     """Return the endpoint that a string describes, as Twisted's `serverFromString` does.
 
     The defaults differ: the backlog is `BACKLOG`, and a Unix socket is accessible to its owner and
-    group only; one that systemd has passed stays as it is. `haproxy:` also accepts headers that
-    Twisted does not (`hbtd.server.proxied`). The exceptions are those of `serverFromString`.
+    group only. A socket that systemd has passed keeps its backlog and mode. `haproxy:` also accepts
+    PROXY headers that Twisted rejects (`hbtd.server.proxied`). The
+    exceptions are those of `serverFromString`.
     """
     beginning, _, rest = description.partition(":")
     kind = beginning.replace("\\", "").lower()  # Twisted ignores both
@@ -80,7 +81,7 @@ def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoin
 
 
 def endpoint_of_address(reactor: Any, port: int, address: str) -> IStreamServerEndpoint:
-    """Return the endpoint of a port on an IP address."""
+    """Return the endpoint of a TCP port on an IP address."""
     kind = TCP6ServerEndpoint if ":" in address else TCP4ServerEndpoint
     return kind(reactor, port, BACKLOG, address)
 
@@ -104,7 +105,7 @@ def serves_only_ipv6(port: IListeningPort) -> bool:
 
 @implementer(IStreamServerEndpoint)
 class DualStackEndpoint:
-    """The endpoint of a port on all IPv6 and IPv4 addresses, whatever the host's default is."""
+    """The endpoint of a TCP port on all IPv6 and IPv4 addresses, even if `bindv6only` is set."""
 
     def __init__(self, reactor: Any, port: int) -> None:
         """Make an endpoint; `reactor` provides `IReactorSocket`. Port 0 means any free port."""
@@ -117,7 +118,7 @@ class DualStackEndpoint:
         return self._port
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Return a Deferred that has already fired with the port, or with `CannotListenError`."""
+        """Listen; return a Deferred, fired already with the port, or with `CannotListenError`."""
         return execute(self._listen, protocolFactory)
 
     def _listen(self, factory: IProtocolFactory) -> IListeningPort:
@@ -150,9 +151,9 @@ def _set_options(port: IListeningPort) -> None:
 def set_transport(port: IListeningPort, served: ServedCertificate | None) -> None:
     """Make a listening port use the transports of `hbtd.server` for its connections.
 
-    Call this before a client has connected. With `served`, a certificate, the transports use TLS. A
-    port whose factory is not a `ConnectionFactory`, such as that of `haproxy:`, keeps Twisted's
-    transports; with `served`, raise `TransportUnusable` for such a port.
+    Call this before a client has connected. If a certificate `served` is given, the transports use
+    TLS. A port whose factory is not a `ConnectionFactory`, such as that of `haproxy:`, keeps
+    Twisted's transports; if `served` is given, raise `TransportUnusable` for such a port.
     """
     _set_options(port)
     known = isinstance(getattr(port, "factory", None), ConnectionFactory)

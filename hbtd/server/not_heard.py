@@ -1,4 +1,4 @@
-"""Remembers the addresses of clients that may have had a heartbeat to send, but were not heard."""
+"""The addresses of clients that may have had a heartbeat to send, but were not heard."""
 
 from collections import OrderedDict
 
@@ -14,18 +14,19 @@ _MOST_NETWORKS = 50_000
 class NotHeard:
     """The IP addresses of clients that were refused or gave up waiting, and when that was.
 
-    The number of addresses is limited for each network, so that a client with many of them does not
-    displace those of other networks.
+    The number of addresses is limited for each network, so that a client with many addresses does
+    not displace the addresses of other networks.
     """
 
     def __init__(self) -> None:
-        """Begin without addresses."""
+        """Make an empty collection of addresses."""
         self._times: OrderedDict[str | None, OrderedDict[str | None, float]] = OrderedDict()
 
     def note(self, host: str | None, now: float) -> None:
-        """Note that a client at an IP address was not heard at the time `now`.
+        """Record that a client at an IP address was not heard at the time `now`.
 
-        `now` is in seconds of a monotonic clock, the same for all calls.
+        `host` is the address, or `None` for a client on a Unix socket. `now` is in seconds of a
+        monotonic clock, which must be the same for all calls.
         """
         network = network_of(host)
         times = self._times.setdefault(network, OrderedDict())
@@ -38,7 +39,7 @@ class NotHeard:
             self._times.popitem(last=False)
 
     def since(self, since: float) -> set[str | None]:
-        """Return the addresses noted after the time `since`; forget those noted before."""
+        """Return the addresses last recorded after the time `since`; forget all others."""
         for network, times in list(self._times.items()):
             while times and next(iter(times.values())) <= since:
                 times.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Detects an overload: more clients connect than hbtd can serve, so that they have to wait."""
+"""Detection of an overload: more clients connect than hbtd can serve, and have to wait."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -26,21 +26,21 @@ _TCP_INFO = Struct("=8x6I")
 
 
 class AcceptQueue(NamedTuple):
-    """The numbers of connections that wait, and may wait, to be accepted on a listening socket."""
+    """The queue of a listening socket: how many connections wait to be accepted, and may wait."""
 
     length: int
-    """The number of connections that wait."""
+    """The number of connections that wait to be accepted."""
     most: int
-    """The most that may wait (the backlog); the kernel drops others, whose clients try again."""
+    """The most connections that may wait; the kernel drops others, whose clients try again."""
 
     @property
     def full(self) -> bool:
-        """Whether as many connections wait as may wait."""
+        """Whether the queue is full, so that the kernel drops new connections."""
         return self.length >= self.most
 
 
 def accept_queue(port: Any) -> AcceptQueue | None:
-    """Return the accept queue of a listening port; `None` if it is not a TCP port."""
+    """Return the accept queue of a port; `None` if the port is not TCP, or does not listen."""
     # One of a Unix socket is a kind of TCP port to Twisted.
     if not isinstance(port, tcp.Port) or isinstance(port, unix.Port) or not port.connected:
         return None
@@ -50,10 +50,10 @@ def accept_queue(port: Any) -> AcceptQueue | None:
 
 
 class Overload(PeriodicService):
-    """Checks how long clients wait before they are heard, and logs when hbtd is overloaded.
+    """A service that checks how long clients have to wait, and logs when hbtd is overloaded.
 
     An overload begins when an accept queue is full, or when a connection has waited for its turn
-    for more than half a second. It is over when neither was the case for five seconds.
+    for more than half a second. It is over when neither has been the case for five seconds.
     """
 
     _log = Logger()
@@ -80,15 +80,15 @@ class Overload(PeriodicService):
         self._last_sign = 0.0
         self._last_full: float | None = None
         self.longest_queue = 0
-        """The number of connections that waited to be accepted at the last check."""
+        """The number of connections in the longest accept queue at the last check."""
         self.longest_wait = 0.0
-        """The longest wait of a connection for its turn, in seconds, at the last check."""
+        """How long, in seconds, a connection had waited for its turn at most at the last check."""
 
     @property
     def queue_full(self) -> bool:
         """Whether an accept queue was full in the last five seconds.
 
-        If so, nodes that make a connection for each heartbeat may have failed to connect.
+        If so, nodes that make a new connection for each heartbeat may have failed to connect.
         """
         return self._last_full is not None and self._clock.seconds() - self._last_full < _OVER
 
@@ -98,7 +98,7 @@ class Overload(PeriodicService):
         return self._outage.reason is not None
 
     def health(self) -> str | None:
-        """Return a text for operators about the present overload; `None` if there is none."""
+        """Return a text for operators about the current overload; `None` if there is none."""
         if self._outage.reason is None:
             return None
         since = datetime.fromtimestamp(self._since, timezone.utc).isoformat(timespec="seconds")

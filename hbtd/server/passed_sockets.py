@@ -1,4 +1,4 @@
-"""Listening sockets that another process, such as systemd, has made and passed to this one."""
+"""Listening sockets that another process, such as systemd, has made and passed to hbtd."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 class NotListening(Exception):
-    """A file descriptor is not a listening TCP or Unix stream socket; the message says why."""
+    """Raised when a file descriptor is not a listening stream socket; the message says why."""
 
 
 def check_passed(descriptor: int) -> None:
@@ -40,9 +40,10 @@ def check_passed(descriptor: int) -> None:
 
 
 def close_passed(descriptors: Iterable[int]) -> None:
-    """Close the listening sockets among file descriptors, which are not to be served.
+    """Close those of some file descriptors that are listening sockets. hbtd will not serve them.
 
-    Otherwise they would stay open once systemd has closed them, and clients would wait on them.
+    Otherwise the sockets would stay open after systemd has closed them, and clients would connect
+    to them and wait in vain.
     """
     for descriptor in descriptors:
         try:
@@ -69,9 +70,9 @@ class _PassedUnixPort(unix.Port):
 
 @implementer(IStreamServerEndpoint)
 class PassedSocket:
-    """The endpoint of a listening socket that another process has passed to this one.
+    """The endpoint of a listening socket that another process has passed to hbtd.
 
-    The other process, such as systemd, keeps the socket open when this one ends.
+    The other process, such as systemd, keeps the socket open when hbtd ends.
     """
 
     def __init__(self, reactor: Any, descriptor: int) -> None:
@@ -80,7 +81,7 @@ class PassedSocket:
         self._descriptor = descriptor
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Return a Deferred that has already fired with the port, or with `CannotListenError`.
+        """Listen; return a Deferred, fired already with the port, or with `CannotListenError`.
 
         Call this only once, since it closes the file descriptor.
         """

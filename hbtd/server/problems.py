@@ -1,4 +1,4 @@
-"""Problems: errors as RFC 7807 problem documents."""
+"""Problems: errors that hbtd sends to HTTP clients as RFC 7807 problem documents."""
 
 from collections.abc import Iterable
 from urllib.parse import quote
@@ -12,7 +12,7 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class Problem(Exception):
-    """An error to be answered with a problem document: an HTTP status, and a sentence."""
+    """Raised to answer a request with a problem document; has an HTTP status and a sentence."""
 
     def __init__(
         self,
@@ -27,11 +27,11 @@ class Problem(Exception):
         self.allow = tuple(sorted(allow))
         """The methods that the path allows, for the `Allow` header of a 405; otherwise empty."""
         self.headers = headers
-        """Further headers of the answer."""
+        """Further headers of the answer, as pairs of name and value."""
 
 
 def method_not_allowed(allow: Iterable[str]) -> Problem:
-    """Return the problem, a 405, of a path that does not allow the requested method."""
+    """Return the problem, a 405, for a request with a method that is not among `allow`."""
     methods = sorted(set(allow) - {"HEAD"})
     plural = "s" if len(methods) > 1 else ""
     return Problem(405, f"Only {' and '.join(methods)} operation{plural} supported", allow)
@@ -52,9 +52,9 @@ def problem_reply(problem: Problem, instance: str) -> Reply:
 
 
 def encode_problem(problem: Problem, instance: str = "/") -> bytes:
-    """Return a whole HTTP response with a problem, to be written where there is no request object.
+    """Return a whole HTTP response with a problem, for use where there is no request object.
 
-    `instance` is the request's path, if it is known.
+    `instance` is the request's path, if that is known.
     """
     reply = problem_reply(problem, instance)
     return (

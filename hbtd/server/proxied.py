@@ -1,8 +1,8 @@
-"""The PROXY protocol of HAProxy: a header before HTTP that has the address of the proxy's client.
+"""HAProxy's PROXY protocol: before the HTTP data, a header with the address of the proxy's client.
 
-Twisted implements the protocol, but not two things that the specification allows: a header that
+Twisted implements the protocol except for two things that the specification allows: a header that
 arrives in pieces, and `PROXY UNKNOWN` without addresses, from a proxy that does not know its
-client.
+client. This module adds them.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ _UNKNOWN = b"PROXY UNKNOWN"
 
 
 def proxied(endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:
-    """Return an endpoint for connections that begin with a header of the PROXY protocol."""
+    """Return an endpoint that wraps `endpoint`, for connections that begin with a PROXY header."""
     found: IStreamServerEndpoint = proxyEndpoint(_WholeHeaders(endpoint))
     return found
 

@@ -1,4 +1,4 @@
-"""Replies: the results of handlers, and how they are written to the client."""
+"""Replies: what the handlers of HTTP requests return, and how that is sent to the client."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ _SMALL = 16 * 1024
 
 
 class Reply(NamedTuple):
-    """An answer: status, body, its content type, and further header fields."""
+    """The answer to an HTTP request: status, body, content type, and further header fields."""
 
     status: int
     body: bytes = b""
@@ -25,23 +25,24 @@ class Reply(NamedTuple):
     change: str = ""
     """What the request changed, for the log: the old and the new value. Empty to log nothing."""
     stream: Callable[[Any], Deferred[bytes]] | None = None
-    """For an answer without a known length, a function that begins to write it to the request.
+    """For a body of unknown length, a function that begins to write it to the request object.
 
-    The Deferred that it returns fires when all is written; it is cancelled if the client leaves.
+    The Deferred that the function returns fires, with an empty body, when all has been written. It
+    is cancelled if the client closes the connection.
     """
 
 
 def json_reply(value: object, status: int = 200) -> Reply:
-    """Return a reply with a JSON document."""
+    """Return a reply whose body is `value` as a JSON document."""
     return Reply(status, orjson.dumps(value), JSON)
 
 
 def write(request: IRequest, reply: Reply) -> bytes | Deferred[bytes]:
-    """Set the status and headers of a reply on a request; return its body, for Klein to write.
+    """Set the status and headers of a request's answer; return the body, for Klein to write.
 
-    A large body is written by this function instead, as fast as the client reads it. The result is
-    then a Deferred that fires with an empty body when all is written, so that later requests on the
-    connection are not answered before.
+    This function itself writes a large body, or one from `stream`, as fast as the client reads it.
+    Its result is then a Deferred that fires with an empty body when all is written, so that later
+    requests on the connection are not answered before.
     """
     request.setResponseCode(reply.status)
     if reply.content_type is not None:

@@ -1,14 +1,15 @@
 """The scheduler, which bounds the work that clients cause in one iteration of the reactor.
 
-hbtd does not count silence while it can't receive heartbeats (docs/design.md), and it can't while
-an iteration of the reactor takes long. So no client may make an iteration long: what takes more
-than the few microseconds of a heartbeat, a step of a TLS handshake or a request of the ordinary
-lane, needs a turn. There are 200 turns in an iteration, or as many as 20 ms allow. Connections that
-get no turn wait for a later iteration, and get their turns in the order of a `FairQueue`.
+hbtd does not count the silence of components while it can't receive heartbeats (docs/design.md), as
+during a long iteration of the reactor. So no client may make an iteration long. A heartbeat in the
+fast lane takes only a few microseconds, and is processed at once. A step of a TLS handshake, and a
+request in the ordinary lane, take longer, and need a *turn*. An iteration has at most 200 turns,
+and none later than 20 ms after the first. Connections that get no turn wait for a later iteration,
+and get their turns in the order of a `FairQueue`.
 
-Connections on which a heartbeat was taken in the last `Errtime` are *proven*. The first half of the
-turns in each iteration is theirs, if they need it. So they keep half of the time, however many
-other clients connect, from however many addresses.
+A connection on which a heartbeat was accepted in the last `Errtime` seconds is *proven*. Proven
+connections may use the first half of the turns in each iteration. So they keep half of the time,
+however many other clients connect, from however many addresses.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,7 @@ _PROVEN_FIRST = 0.5
 """The share of the turns in an iteration that proven connections get before all others."""
 
 LONG_WAIT = 0.5
-"""Seconds that connections of an address may wait before its components are judged later."""
+"""Seconds of waiting after which components at a client's IP address are judged later."""
 
 
 _TOO_LONG = 1.5
@@ -48,13 +49,13 @@ class Waiting(Protocol):
 
     @property
     def proven(self) -> bool:
-        """Whether a heartbeat was taken on the connection in the last `Errtime`."""
+        """Whether a heartbeat was accepted on the connection in the last `Errtime` seconds."""
 
     def give_up(self) -> None:
-        """Drop the connection if its TLS handshake waits for the turn.
+        """Drop the connection if what waits for the turn is its TLS handshake.
 
-        The scheduler calls this before `take_turn` if the connection has waited so long that its
-        client is likely to hang up soon, so that the handshake would be in vain.
+        The scheduler calls this before `take_turn` if the connection has waited for more than 1.5
+        seconds. Its client is then likely to hang up soon, and the handshake would be in vain.
         """
 
     def take_turn(self) -> None:
@@ -87,7 +88,7 @@ class _Iterations:
 
     @property
     def iterations(self) -> int:
-        """The number of the present iteration, from 0.
+        """The number of the current iteration, from 0.
 
         Only iterations in which this property is read are counted.
         """
@@ -102,17 +103,17 @@ class _Iterations:
 
 
 class Scheduler:
-    """Gives the connections of a factory their turns: decides when work on each may begin."""
+    """The scheduler of a factory's connections: it decides when work on each of them may begin."""
 
     def __init__(self, clock: Any, errtime: Callable[[], float] = lambda: inf) -> None:
         """Make a scheduler without connections.
 
         `clock` is a `MonotonicReactor`, or another `IReactorTime`. `errtime` returns the seconds
-        for which a connection is proven after a heartbeat on it, and for which `waiting_long`
-        returns the address of a client that was refused or gave up waiting.
+        for which a connection is proven after a heartbeat on it. For as many seconds,
+        `waiting_long` returns the address of a client that was refused or gave up waiting.
         """
         self.errtime = errtime
-        """Returns the seconds after a heartbeat for which its connection is proven."""
+        """A function that returns for how many seconds a heartbeat makes a connection proven."""
         self._clock: IReactorTime = clock
         self._reactor = clock if hasattr(clock, "iterations") else _Iterations(clock)
         self._not_heard = NotHeard()
@@ -144,7 +145,10 @@ class Scheduler:
         self._see_to_turns()
 
     def not_heard(self, host: str | None) -> None:
-        """Note that a client at an IP address was refused, or gave up while it waited."""
+        """Record that a client at an IP address was refused, or gave up while it waited.
+
+        For `errtime()` seconds, `waiting_long` returns this address.
+        """
         self._not_heard.note(host, self._clock.seconds())
 
     def turn(self, host: str | None, *, proven: bool) -> Deferred[None]:
@@ -157,7 +161,7 @@ class Scheduler:
         return turn.given
 
     def longest_wait(self) -> float:
-        """Return how many seconds the connection that waits longest has waited; 0 if none waits."""
+        """Return the seconds that the connection waiting longest has waited; 0 if none waits."""
         since = [queue.longest_since() for queue in (self._proven, self._strangers)]
         return max((self._clock.seconds() - at for at in since if at is not None), default=0.0)
 
@@ -165,7 +169,7 @@ class Scheduler:
         """Return the IP addresses from which heartbeats may wait to be read.
 
         From such an address, a connection has been waiting for more than half a second, or a client
-        was refused or gave up waiting in the last `errtime` seconds.
+        was refused or gave up waiting in the last `errtime()` seconds.
         """
         now = self._clock.seconds()
         waiting = self._not_heard.since(now - self.errtime())

@@ -1,8 +1,8 @@
-"""The ordinary lane's HTTP server: the site and its requests, as twisted.web calls them.
+"""The HTTP server of the ordinary lane: subclasses of twisted.web's `Site` and `Request`.
 
-twisted.web reads and writes HTTP. The classes here refuse requests that other servers would read
+twisted.web reads and writes HTTP. The classes here refuse requests that other servers may read
 differently from twisted.web, and limit the resources that a client may use. The site does not know
-the API: it serves the resource that it is given.
+the REST API: it serves the resource that it is given.
 """
 
 import re
@@ -24,7 +24,7 @@ _BROKEN_ENCODING = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class LimitedRequest(CappedRequest):
-    """A request within the limits of its site, and in the site's `open_requests` until it ends."""
+    """A request to a `LimitedSite`; it is in `open_requests` of the site until it ends."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
@@ -37,7 +37,7 @@ class LimitedRequest(CappedRequest):
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with the request's head, as a sentence; `None` if the head is valid."""
+        """A sentence about what is wrong with the request's head; `None` if the head is valid."""
         hosts = len(self.requestHeaders.getRawHeaders(b"host") or ())
         # RFC 9112 3.2: only HTTP/1.0 may leave it out, and nobody may name two.
         if hosts > 1 or (not hosts and self.clientproto != b"HTTP/1.0"):
@@ -48,12 +48,12 @@ class LimitedRequest(CappedRequest):
 
     @property
     def last(self) -> bool:
-        """Whether the connection is closed after the answer to this request."""
+        """Whether the connection is to be closed after the answer to this request."""
         return bool(self.channel.ending or self.channel.site.closing)
 
     @property
     def fresh(self) -> bool:
-        """Whether no heartbeat has been taken on the connection so far."""
+        """Whether no heartbeat has been accepted on the connection so far."""
         fresh: bool = self.channel.fresh
         return fresh
 
@@ -67,17 +67,17 @@ class LimitedRequest(CappedRequest):
         return turn
 
     def heartbeat_taken(self) -> None:
-        """Note that this request was a heartbeat, and was taken."""
+        """Tell the connection that this request was a heartbeat, and was accepted."""
         self.channel.heartbeat_taken()
 
     def no_room(self) -> Problem:
-        """Count and log that there is no memory for a request; return the problem, a 503."""
+        """Count and log that there is no memory for this request; return the `Problem`, a 503."""
         problem = crowded()
         self.note(MEMORY, problem.detail)
         return problem
 
     def write(self, data: bytes) -> None:
-        """Write a piece of the body; the head is written before the first piece."""
+        """Write a piece of the answer's body; the head is written with the first piece."""
         super().write(data)
         self.channel.write_head()
 
@@ -109,12 +109,12 @@ class LimitedSite(Site):
     def __init__(
         self, resource: IResource, reactor: IReactorTime, limits: Limits, note: Note
     ) -> None:
-        """Make a site; `note` is called for every client that exceeds one of the `limits`."""
+        """Make a site; `note` is called each time that a client exceeds one of the `limits`."""
         super().__init__(resource, requestFactory=LimitedRequest, reactor=reactor, timeout=None)
         self.limits = limits
         self.note = note
         self.room = Room(limits.large_bytes)
-        """The budget of memory for bodies that are larger than a heartbeat's."""
+        """The budget of memory for bodies larger than `MAX_HEARTBEAT_BODY`."""
         self.open_requests: set[Request] = set()
         """Requests in the ordinary lane that have begun to arrive and are not answered yet."""
         self.closing = False

@@ -13,18 +13,18 @@ TICK = 1.0
 
 
 class State(IntEnum):
-    """The state of a connection, which alone determines how long the connection may stay in it."""
+    """The state of a connection; each state has its own limit of time, if any (`lifetimes`)."""
 
     HANDSHAKE = 0
     """The TLS handshake is not complete."""
     WAITING = 1
-    """The TLS handshake waits for a turn (`hbtd.server.scheduler`)."""
+    """The next step of the TLS handshake waits for a turn (`hbtd.server.scheduler`)."""
     NEW = 2
     """No request is in progress, and none has been answered with a status below 400 so far."""
     IDLE = 3
-    """No request is in progress, but one has been answered with a status below 400 before."""
+    """No request is in progress; at least one has been answered with a status below 400."""
     ARRIVING = 4
-    """A request has begun to arrive."""
+    """A request has begun to arrive, but is not complete."""
     QUEUED = 5
     """Received bytes wait for a turn (`hbtd.server.scheduler`)."""
     ANSWERING = 6
@@ -40,7 +40,7 @@ class State(IntEnum):
 
 
 def lifetimes(limits: Limits) -> list[float]:
-    """Return how long a connection may be in each state: seconds, in the order of the states.
+    """Return for how many seconds a connection may be in each state, in the order of `State`.
 
     `inf` means that there is no limit.
     """

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Strangers(Generic[T]):
-    """A collection of connections, by IP address and by network, in the order of their addition.
+    """A collection of connections, grouped by IP address and by network, in the order of addition.
 
     A network is what `network_of` returns. The time that a method takes does not grow with the
     number of connections and networks, except for iteration.
@@ -43,7 +43,7 @@ class Strangers(Generic[T]):
         self._resized(network, -1)
 
     def discard(self, host: str | None, connection: T) -> bool:
-        """Remove a connection; return whether it was there."""
+        """Remove a connection; return whether it was in the collection."""
         network = network_of(host)
         if connection not in self._groups.get(network, ()):
             return False
@@ -55,11 +55,14 @@ class Strangers(Generic[T]):
         return True
 
     def first_of(self, host: str | None) -> T | None:
-        """Return the connection added first from an IP address; `None` if there is none."""
+        """Return the earliest added connection from an IP address; `None` if there is none."""
         return next(iter(self._groups.get(host, ())), None)
 
     def first_of_largest(self) -> T | None:
-        """Return the connection added first from the network with the most connections, if any."""
+        """Return the earliest added connection from the network that has the most connections.
+
+        Return `None` if the collection is empty.
+        """
         if not self._length:
             return None
         return self.first_of(next(iter(self._by_size[self._largest])))

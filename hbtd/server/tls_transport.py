@@ -1,6 +1,6 @@
-"""Server transports with TLS on the socket itself, over TCP and Unix sockets.
+"""Server transports with TLS, over TCP and Unix sockets.
 
-OpenSSL reads and writes the socket itself. Twisted's own TLS would copy all data through two
+OpenSSL reads and writes the socket directly. Twisted's own TLS would copy all data through two
 buffers in memory.
 """
 
@@ -66,8 +66,8 @@ class _OverTLS(WriteThrough):
     def doRead(self) -> Any:
         """Read at most one TLS record, and pass its data to the protocol.
 
-        Instead, continue the handshake if it is not complete, retry a write for which OpenSSL had
-        to read first, or discard data if the output has ended.
+        There are three exceptions: continue the handshake while it is not complete, retry a write
+        for which OpenSSL had to read first, and discard data once the output has ended.
         """
         if self._step is not None:
             return self._step(self)
@@ -91,7 +91,7 @@ class _OverTLS(WriteThrough):
                 return None
 
     def continueHandshake(self) -> None:
-        """Continue a handshake that had to wait, unless its client has hung up meanwhile."""
+        """Continue a handshake that had to wait for a turn; end it if the client has hung up."""
         why = main.CONNECTION_LOST if self._hung_up() else self._read_without_event()
         if why:
             self.connectionLost(Failure(why))
@@ -189,13 +189,13 @@ class _OverTLS(WriteThrough):
         super().startReading()
 
     def stopReading(self) -> None:
-        """Stop reading, except what OpenSSL has to read before it can write."""
+        """Stop reading, but go on with what OpenSSL has to read before it can write."""
         self._reading = False
         if self._step is not _OverTLS._write_again:
             super().stopReading()
 
     def resumeProducing(self) -> None:
-        """Resume reading, beginning with data that OpenSSL has decrypted already, if any."""
+        """Resume reading, beginning with data that OpenSSL has already decrypted, if any."""
         super().resumeProducing()
         if self._reading and self._tls.pending():
             reactor: Any = self.reactor
@@ -235,7 +235,7 @@ class _OverTLS(WriteThrough):
         return super().doWrite()
 
     def writeSomeData(self, data: bytes) -> Any:
-        """Encrypt and send data; return how many bytes were sent, or why the connection is lost."""
+        """Encrypt and send data; return the number of bytes sent, or the error if that failed."""
         if not data:
             return 0
         try:
@@ -307,23 +307,23 @@ class _OverTLS(WriteThrough):
         return None if data else main.CONNECTION_DONE
 
     def abortConnection(self) -> None:
-        """Abort the connection."""
+        """Abort the connection: close it without sending buffered data."""
         self._step = None
         super().abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Close the socket, and call `connectionLost` of the protocol."""
+        """Close the socket, and call the protocol's `connectionLost`."""
         self._step = None
         super().connectionLost(reason)
 
     # ISSLTransport
 
     def getPeerCertificate(self) -> crypto.X509 | None:
-        """Return the certificate that the client has presented, if any."""
+        """Return the certificate that the client has presented; `None` without one."""
         return self._tls.get_peer_certificate()
 
     def verified_chain(self) -> list[crypto.X509]:
-        """Return the client's certificate, if any, and its authorities, the root last."""
+        """Return the chain from the client's certificate to the root; empty without certificate."""
         return self._tls.get_verified_chain() or []
 
 
@@ -334,9 +334,9 @@ _SILENT = (*_HANDSHAKE, _OverTLS._discard)
 
 @implementer(ISSLTransport)
 class TLSTransport(_OverTLS, OverTCP, tcp.Server):
-    """A client's TLS connection over TCP."""
+    """The transport of a client's TLS connection over TCP."""
 
 
 @implementer(ISSLTransport)
 class UnixTLSTransport(_OverTLS, unix.Server):
-    """A client's TLS connection on a Unix socket."""
+    """The transport of a client's TLS connection on a Unix socket."""

@@ -1,13 +1,14 @@
 """Server transports over TCP and Unix sockets; those with TLS are in `tls_transport`.
 
-These transports serve only `ServerProtocol`, and make fewer calls than Twisted's between a readable
-socket and the protocol. They differ from Twisted's in two more ways:
+These transports serve only protocols that provide `ServerProtocol`, and pass data to the protocol
+with fewer calls than Twisted's transports. They differ from Twisted's in three more ways:
 
-- An answer goes to the socket as it is written, if nothing waits before it. Twisted's transports
+- An answer is sent to the socket at once if no earlier data wait to be sent. Twisted's transports
   wait until the reactor finds, in its next iteration, that the socket is writable: that takes two
   changes of the set of watched sockets, and one more event.
-- A client that has closed its side still gets the answers to its requests; the connection of a
-  client that has not is closed only after it has read the last answer (RFC 9112 9.6).
+- A client that has closed its sending side still gets the answers to its requests.
+- To close a connection, hbtd closes its sending side first, and the socket only when the client has
+  closed its side, too. So the client can read the last answer (RFC 9112 9.6).
 
 All else, such as buffers and back pressure, is inherited from Twisted's `tcp.Server` and
 `unix.Server`.
@@ -27,7 +28,7 @@ READ_SIZE = 8192
 """The most bytes per read; pyOpenSSL allocates a buffer of this size each time."""
 
 DISCARD = 65536
-"""The most bytes per read of data that are discarded, because the output has ended."""
+"""The most bytes per read after the output has ended, when all data are discarded."""
 
 
 class ServerProtocol(Protocol):
@@ -39,13 +40,13 @@ class ServerProtocol(Protocol):
     def inputEnded(self) -> bool:
         """Handle the end of the client's data; return whether answers are still to be written.
 
-        If they are, the protocol must close the connection after writing them.
+        If it returns true, the protocol must close the connection after writing the answers.
         """
 
     def handshakeMayGoOn(self) -> bool:
         """Return whether to do a step of the TLS handshake now.
 
-        If not, the protocol pauses the transport, and calls `continueHandshake` later.
+        If it returns false, the protocol pauses the transport, and calls `continueHandshake` later.
         """
 
     def handshakeCompleted(self) -> None:
@@ -66,7 +67,7 @@ else:
 
 
 class WriteThrough(_Transport):
-    """A mixin for Twisted's server transports that sends data as soon as they are written."""
+    """A mixin for Twisted's server transports: `write` sends data at once."""
 
     protocol: Any
 
@@ -88,7 +89,7 @@ class WriteThrough(_Transport):
         super().__init__(sock, *args)
 
     def doRead(self) -> Any:
-        """Read once, and pass the data to the protocol."""
+        """Read once, and pass the data to the protocol; return the error if that failed."""
         try:
             data = self._receive(READ_SIZE)
         except BlockingIOError:
@@ -101,7 +102,7 @@ class WriteThrough(_Transport):
         return None
 
     def readConnectionLost(self, reason: Failure) -> None:
-        """Close the connection once all requests are answered: the client has closed its side."""
+        """Close the connection once all requests are answered: the client sends no more."""
         if self.protocol.inputEnded():
             return
         if self._blocked and not self._writeDisconnected:
@@ -114,13 +115,13 @@ class WriteThrough(_Transport):
         """Do nothing. The override for TLS sends a close_notify, the sign that output ends."""
 
     def hasInput(self) -> bool:
-        """Return whether data, or the end of the data, have arrived and have not been read."""
+        """Return whether there is something to read: data, or the end of the client's data."""
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(0))
 
     def write(self, data: bytes) -> None:
-        """Send data at once if Twisted's buffer is empty; put what is not sent into the buffer."""
+        """Send data at once if Twisted's buffer is empty; put data that are not sent into it."""
         if self._blocked:
             super().write(data)
             return
@@ -139,7 +140,7 @@ class WriteThrough(_Transport):
     def endNow(self) -> None:
         """End the output of a connection that is being closed, if nothing is left to be sent.
 
-        If something is left, do nothing: Twisted ends the output when it is sent. Without this
+        If data are left, do nothing: Twisted ends the output when they have been sent. Without this
         call, the client would not notice the end until the reactor's next iteration, and data that
         it sends meanwhile would be discarded.
         """
@@ -193,7 +194,7 @@ class WriteThrough(_Transport):
 
 
 class OverTCP(WriteThrough):
-    """The base of the transports over TCP; it remembers the socket's address and `TCP_NODELAY`."""
+    """The base of transports over TCP: it saves system calls for the address and `TCP_NODELAY`."""
 
     _host: IPv4Address | IPv6Address | None = None
     _no_delay = True  # of the listening socket (`hbtd.server.listening`)
@@ -205,15 +206,15 @@ class OverTCP(WriteThrough):
         return self._host
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """Set the socket's `TCP_NODELAY` option, unless it has that value already."""
+        """Set the socket's option `TCP_NODELAY`, unless it already has this value."""
         if enabled is not self._no_delay:
             self._no_delay = enabled
             super().setTcpNoDelay(enabled)
 
 
 class TCPTransport(OverTCP, tcp.Server):
-    """A client's TCP connection."""
+    """The transport of a client's TCP connection without TLS."""
 
 
 class UnixTransport(WriteThrough, unix.Server):
-    """A client's connection on a Unix socket."""
+    """The transport of a client's connection on a Unix socket without TLS."""
