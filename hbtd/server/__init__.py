@@ -1,1 +1,1 @@
-"""The HTTP server below the REST API: client connections, their limits, and the order of work."""
+"""The HTTP server below the REST API: client connections, and limits on what each may use."""

@@ -17,7 +17,7 @@ _MOST_CHUNKS = 4096
 """The number of chunks of a body that are read, however small each of them is."""
 
 _BYTES_PER_CHUNK = 16
-"""The number of bytes of a body for which one more chunk is read: a chunk may have one name."""
+"""The number of bytes of a body for which one more chunk is read, as short as a name."""
 
 
 class CappedRequest(Request):
@@ -62,7 +62,7 @@ class CappedRequest(Request):
         return self.received > self.most
 
     def hold(self, count: int) -> bool:
-        """Reserve `count` bytes of `room` until the request ends; return whether it had as many.
+        """Reserve `count` bytes of `room` until the request ends; return whether it could.
 
         If `count` is `MAX_HEARTBEAT_BODY` or less, reserve nothing, and return `True`.
         """
@@ -92,7 +92,7 @@ class CappedRequest(Request):
         self._chunked = length is None
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Receive a piece of the body; keep it, or discard it if the body is too large."""
+        """Receive a piece of the body; discard it if the body exceeds `most` or the memory left."""
         self.received += len(data)
         self._pieces += 1
         if self._refused:
@@ -146,7 +146,7 @@ class CappedRequest(Request):
         self.process()
 
     def getRequestHostname(self) -> bytes:
-        """Return `hbtd`, not the `Host` field: Klein's router needs no name, and rejects some."""
+        """Return `hbtd` for any `Host` field: Klein's router needs no name, and rejects some."""
         return b"hbtd"
 
 
@@ -156,7 +156,7 @@ def read_json(request: Request, limit: int | None = None) -> Any:
     Raise a `Problem` with status 413 if `limit` is given and the body has more bytes, and
     `ValueError` if the body is not JSON. If orjson rejects a body of at most `MAX_HEARTBEAT_BODY`
     bytes, decode the body as the original hbtd, a Go program, would do. This takes up to a hundred
-    times as long as orjson, so a larger body is not JSON if orjson rejects it.
+    times as long as orjson, so a larger body that orjson rejects counts as not JSON.
     """
     assert request.content is not None
     body = request.content.read(-1 if limit is None else limit + 1)

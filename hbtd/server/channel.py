@@ -174,10 +174,10 @@ class Conversation(Protocol):
         """Record that a heartbeat was accepted on the connection: `fresh` is false from now on."""
 
     def request_arrived(self) -> None:
-        """Enter the state in which a request is answered: it has arrived completely."""
+        """Count the connection as busy: a request has arrived completely, and is being answered."""
 
     def request_answered(self, unread: bytes, *, accepted: bool) -> None:
-        """Leave that state: the request is answered. Process `unread`, the data that followed it.
+        """Handle the end of the answer to a request; process `unread`, the data behind the request.
 
         `accepted` says whether the status of the answer was below 400.
         """
@@ -189,7 +189,7 @@ class Conversation(Protocol):
         """Process requests again, as the client has read its answers."""
 
     def farewell(self) -> None:
-        """Enter the state of a connection that is being closed: the channel has begun to do so."""
+        """Count the connection as closing: the channel has begun to close it."""
 
 
 class RequestChannel(StrictChannel):

@@ -1,4 +1,4 @@
-"""The factory of client connections: it limits their number, and closes them when it is time.
+"""The factory of client connections: it limits their number, and closes idle and old ones.
 
 Each connection is a `hbtd.server.connection.Connection`, which reads and answers requests.
 """

@@ -29,7 +29,7 @@ MEMORY = "memory"
 TLS = "tls"
 
 REASONS = (CONNECTIONS, PEER_CONNECTIONS, SLOW, UNREAD, LARGE_HEAD, LARGE_BODY, MEMORY, TLS)
-"""The reasons for which the server refuses clients, as labels of the metric `hbtd_refused`."""
+"""The reasons for refusals: values of the label `reason` of the metric `hbtd_refused_total`."""
 
 Note = Callable[[Any, str, str], None]
 """A function that counts and logs a refusal.
@@ -57,7 +57,7 @@ class Limits(NamedTuple):
     idle_timeout: float
     """Seconds without a request after which a connection is closed."""
     connection_age: float = inf
-    """The age of a connection, in seconds, at which hbtd closes it after its next answer."""
+    """The age of a connection, in seconds, by which it is chosen to end with its next answer."""
 
     @property
     def unread_timeout(self) -> float:

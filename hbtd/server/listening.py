@@ -63,8 +63,8 @@ def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoin
 
     The defaults differ: the backlog is `BACKLOG`, and a Unix socket is accessible to its owner and
     group only. A socket that systemd has passed keeps its backlog and mode. `haproxy:` also accepts
-    PROXY headers that Twisted rejects (`hbtd.server.proxied`). The
-    exceptions are those of `serverFromString`.
+    PROXY headers that Twisted rejects (`hbtd.server.proxied`). The exceptions are those of
+    `serverFromString`.
     """
     beginning, _, rest = description.partition(":")
     kind = beginning.replace("\\", "").lower()  # Twisted ignores both
@@ -118,7 +118,7 @@ class DualStackEndpoint:
         return self._port
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Listen; return a Deferred, fired already with the port, or with `CannotListenError`."""
+        """Listen; return a Deferred that has fired with the port, or with `CannotListenError`."""
         return execute(self._listen, protocolFactory)
 
     def _listen(self, factory: IProtocolFactory) -> IListeningPort:

@@ -26,7 +26,7 @@ _TCP_INFO = Struct("=8x6I")
 
 
 class AcceptQueue(NamedTuple):
-    """The queue of a listening socket: how many connections wait to be accepted, and may wait."""
+    """The accept queue of a listening socket: its length, and the greatest length it may have."""
 
     length: int
     """The number of connections that wait to be accepted."""
@@ -82,7 +82,7 @@ class Overload(PeriodicService):
         self.longest_queue = 0
         """The number of connections in the longest accept queue at the last check."""
         self.longest_wait = 0.0
-        """How long, in seconds, a connection had waited for its turn at most at the last check."""
+        """The longest time in seconds that a connection had waited for a turn at the last check."""
 
     @property
     def queue_full(self) -> bool:

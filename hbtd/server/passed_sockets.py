@@ -40,7 +40,7 @@ def check_passed(descriptor: int) -> None:
 
 
 def close_passed(descriptors: Iterable[int]) -> None:
-    """Close those of some file descriptors that are listening sockets. hbtd will not serve them.
+    """Close the listening sockets among `descriptors`, because hbtd will not serve them.
 
     Otherwise the sockets would stay open after systemd has closed them, and clients would connect
     to them and wait in vain.
@@ -81,7 +81,7 @@ class PassedSocket:
         self._descriptor = descriptor
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Listen; return a Deferred, fired already with the port, or with `CannotListenError`.
+        """Listen; return a Deferred that has fired with the port, or with `CannotListenError`.
 
         Call this only once, since it closes the file descriptor.
         """

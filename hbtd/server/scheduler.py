@@ -35,7 +35,10 @@ _PROVEN_FIRST = 0.5
 """The share of the turns in an iteration that proven connections get before all others."""
 
 LONG_WAIT = 0.5
-"""Seconds of waiting after which components at a client's IP address are judged later."""
+"""The longest wait of a connection for its turn, in seconds, that has no effect on components.
+
+If a connection waits longer, hbtd judges the silence of components at its IP address later.
+"""
 
 
 _TOO_LONG = 1.5

@@ -13,7 +13,7 @@ TICK = 1.0
 
 
 class State(IntEnum):
-    """The state of a connection; each state has its own limit of time, if any (`lifetimes`)."""
+    """The state of a connection; `lifetimes` returns how long a connection may be in each."""
 
     HANDSHAKE = 0
     """The TLS handshake is not complete."""

@@ -66,8 +66,8 @@ class _OverTLS(WriteThrough):
     def doRead(self) -> Any:
         """Read at most one TLS record, and pass its data to the protocol.
 
-        There are three exceptions: continue the handshake while it is not complete, retry a write
-        for which OpenSSL had to read first, and discard data once the output has ended.
+        Do something else in three cases: continue the handshake while it is not complete, retry a
+        write for which OpenSSL had to read first, or discard data once the output has ended.
         """
         if self._step is not None:
             return self._step(self)
@@ -323,7 +323,7 @@ class _OverTLS(WriteThrough):
         return self._tls.get_peer_certificate()
 
     def verified_chain(self) -> list[crypto.X509]:
-        """Return the chain from the client's certificate to the root; empty without certificate."""
+        """Return the chain from the client's certificate to the root; empty if there is none."""
         return self._tls.get_verified_chain() or []
 
 
