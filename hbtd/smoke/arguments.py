@@ -51,7 +51,7 @@ MEANINGS = (
 
 
 def make_parser(environ: Mapping[str, str]) -> Parser:
-    """Return the parser of the command line, with defaults from the environment."""
+    """Return the parser of the command line, with defaults from the environment `environ`."""
     examples = "\n".join(f"  {each}" for each in EXAMPLES)
     statuses = "\n".join(f"  {number:<4} {meaning}" for number, meaning in MEANINGS)
     parser = Parser(
@@ -106,7 +106,7 @@ def make_parser(environ: Mapping[str, str]) -> Parser:
 
 
 def parse(words: Sequence[str], environ: Mapping[str, str]) -> Namespace:
-    """Return the options in `words`; if one is wrong, print why to standard error; exit with 2."""
+    """Return the options in `words`; if they can't be used, say why on stderr, and exit with 2."""
     parser = make_parser(environ)
     options = parser.parse_args(list(words))
     if options.hsm_url and not options.xname:

@@ -1,6 +1,6 @@
-"""Runs checks one after another, also after one that has failed, and reports their outcomes.
+"""Checks and their outcomes: all checks are run, even after one has failed, and are reported.
 
-A check is a function that returns a sentence about what it has found.
+A check is a function that returns a sentence about what it has found, or raises an exception.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from hbtd.ctl.failures import BROKEN, NO, YES, Failure
 
 
 class Wrong(Exception):
-    """A check has failed; the message says what is wrong."""
+    """Raised when a check has failed; the message says what is wrong."""
 
 
 class Skipped(Exception):
-    """A check is skipped because it has nothing to check; the message says why."""
+    """Raised when a check has nothing to check, and is skipped; the message says why."""
 
 
 class Result(NamedTuple):
@@ -22,7 +22,7 @@ class Result(NamedTuple):
 
     name: str
     status: int
-    """The exit status for a check that failed, otherwise 0."""
+    """The exit status of hbtd-smoke for this failure; 0 if the check has not failed."""
     text: str
     """What the check has found, why it failed, or why it was skipped."""
     seconds: float
@@ -41,23 +41,27 @@ class Report(Protocol):
         """Add the outcome of one check to the report."""
 
     def end(self, gave_up: str) -> None:
-        """End the report; `gave_up` is why not all checks were run, or '' if they were."""
+        """End the report; `gave_up` says why checks were not run, and is empty if all were run."""
 
 
 class Checks:
-    """Runs checks, reports their outcomes, and keeps the exit status of the first failure."""
+    """The runner of checks: it reports outcomes, and keeps the exit status of the first failure."""
 
     def __init__(self, report: Report, clock: Callable[[], float]) -> None:
-        """Begin without failures; `clock` returns seconds, by which each check is timed."""
+        """Make a runner that adds the outcomes of checks to `report`.
+
+        `clock` returns the seconds by which the duration of each check is measured.
+        """
         self._report = report
         self._clock = clock
         self.status = YES
-        """The exit status: that of the first check that has failed."""
+        """The exit status of hbtd-smoke: that of the first check that has failed, otherwise 0."""
 
     def run(self, name: str, check: Callable[[], str]) -> bool:
         """Run a check and report its outcome; return whether it has passed or was skipped.
 
-        `check` returns what it has found, or raises `Wrong`, `Skipped` or `Failure`.
+        `check` returns what it has found, or raises `Wrong`, `Skipped`, or `Failure` if the server
+        can't be reached or refuses the request.
         """
         begun = self._clock()
         status, skipped = YES, False

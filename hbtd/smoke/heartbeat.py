@@ -1,9 +1,10 @@
-"""Checks that send heartbeats of a component that no node has, and have it forgotten at the end.
+"""Checks with heartbeats under the name of a component that no node has.
 
-These checks must not harm a live system. So no heartbeat is sent before it is known that no node
-has the name, and that the caller may have the component forgotten: otherwise hbtd would declare it
-dead. While hbtd tracks the component, heartbeats are sent regularly. It is not forgotten if
-somebody else is found to send heartbeats of it.
+At the end of the checks, hbtd is told to forget the component. The checks must not harm a live
+system. So they send no heartbeat before they know that no node uses the name, and that the caller
+may have the component forgotten: otherwise hbtd would declare the component dead later. While hbtd
+tracks the component, heartbeats are sent regularly. If somebody else is found to send heartbeats
+under the name, the component is not forgotten.
 """
 
 import math
@@ -19,7 +20,7 @@ from hbtd.formats.times import format_time
 from hbtd.smoke.checking import Checks, Skipped, Wrong
 
 STATUS = "hbtd-smoke"
-"""The status in the heartbeats that these checks send, by which they are recognized."""
+"""The status in the heartbeats that these checks send, to tell them from those of nodes."""
 
 _NID = "-1"  # no node's
 _POLL = 0.2
@@ -34,7 +35,7 @@ class States(Protocol):
 
 
 class Heartbeat:
-    """Checks with heartbeats of one component; each returns a sentence on what it has found."""
+    """The checks with heartbeats of one component; each returns a sentence on what it has found."""
 
     def __init__(
         self,
@@ -51,10 +52,10 @@ class Heartbeat:
     ) -> None:
         """Make the checks for the component `xname`, whose name is in normal form.
 
-        `node_api` sends heartbeats, `api` all other requests; without `hsm`, HSM is not checked.
-        `params` are the parameters of hbtd. `clock` returns seconds, `wall` the Unix time, and
-        `sleep` sleeps for some seconds. A check fails if its condition is not met after `patience`
-        seconds.
+        `node_api` sends heartbeats, and `api` all other requests. If `hsm` is `None`, HSM is not
+        checked. `params` are the parameters of hbtd. `clock` returns the seconds of a monotonic
+        clock, `wall` returns the Unix time, and `sleep` sleeps for some seconds. A check that waits
+        for a condition fails if the condition is not met within `patience` seconds.
         """
         self._api = api
         self._node_api = node_api
@@ -70,7 +71,7 @@ class Heartbeat:
         self._path = quote(xname, safe="")
 
     def run(self, checks: Checks) -> None:
-        """Run the checks in order; send no heartbeat unless the first three have passed."""
+        """Run the checks one by one; send no heartbeat unless the first three have passed."""
         if not checks.run("heartbeat: period", self.period):
             return
         if not checks.run(f"heartbeat: {self._xname} is free", self.free):
@@ -88,7 +89,7 @@ class Heartbeat:
     def period(self) -> str:
         """Check that `Warntime` is below `Errtime`, and choose the time between two heartbeats.
 
-        This time is a third of `Warntime`.
+        The time between two heartbeats is a third of `Warntime`.
         """
         warntime, errtime = int(self._params["Warntime"]), int(self._params["Errtime"])
         if not 0 < warntime < errtime:
@@ -99,7 +100,8 @@ class Heartbeat:
     def free(self) -> str:
         """Check that hbtd does not track the component, unless an earlier run has left it behind.
 
-        It was left behind if it is silent, and its last status is `STATUS`.
+        An earlier run has left it behind if it is silent, and the status in its last heartbeat is
+        `STATUS`.
         """
         found = self._component()
         if found is None:
@@ -113,12 +115,12 @@ class Heartbeat:
         )
 
     def forgettable(self) -> str:
-        """Check that the caller is an operator, by a request to forget an empty list of names."""
+        """Check that this caller may have components forgotten, by a request to forget none."""
         self._api.call("POST", "/forget", body={"XNames": []})
         return "this caller is an operator"
 
     def heard(self) -> str:
-        """Send the component's first heartbeat, and check that hbtd takes it."""
+        """Send the component's first heartbeat, and check that hbtd accepts it."""
         begun = self._clock()
         self._beat()
         return f"taken within {self._clock() - begun:.3f} s"
@@ -126,7 +128,8 @@ class Heartbeat:
     def seen(self) -> str:
         """Wait until hbtd shows the component as healthy and heartbeating.
 
-        Raise `Wrong` if that takes too long, or if somebody else has sent the last heartbeat.
+        Raise `Wrong` if that takes longer than `patience` seconds, or if somebody else has sent the
+        last heartbeat.
         """
 
         def healthy() -> str | None:
@@ -140,7 +143,11 @@ class Heartbeat:
         return f"{self._wait(healthy, 'it is not shown as healthy')}, and heartbeating"
 
     def shown(self) -> str:
-        """Wait until HSM shows the component in the state Ready with the flag OK."""
+        """Wait until HSM shows the component in the state Ready with the flag OK.
+
+        Raise `Wrong` if that takes longer than `patience` seconds, and `Skipped` if HSM is not to
+        be checked, or hbtd does not use HSM.
+        """
         hsm = self._hsm
         if hsm is None:
             raise Skipped("no --hsm-url")
@@ -161,9 +168,11 @@ class Heartbeat:
         return self._wait(ready, instead)
 
     def forgotten(self) -> str:
-        """Have hbtd forget the component; until it does, retry, and send heartbeats.
+        """Have hbtd forget the component: retry until it does, and send heartbeats meanwhile.
 
-        hbtd forgets a component only once in `Errtime`, and may be unreachable for a moment.
+        Retries are needed because hbtd forgets a component at most once in `Errtime` seconds, and
+        may be unreachable for a moment. Raise `Wrong` if they take longer than `Errtime`, or if
+        somebody else has sent the last heartbeat.
         """
         begun = self._clock()
         deadline = begun + max(self._errtime + 5, self._patience)

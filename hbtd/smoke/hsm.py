@@ -1,4 +1,4 @@
-"""The client by which hbtd-smoke reads the states of components from HSM."""
+"""The client with which hbtd-smoke reads the states of components from HSM."""
 
 from urllib.parse import quote, urlsplit
 
@@ -12,7 +12,7 @@ _ANY = tuple(status for status in range(300, 600))
 
 
 class HSM:
-    """A client of HSM that reads the states of components, and changes none."""
+    """A client of the Hardware State Manager (HSM) that only reads the states of components."""
 
     def __init__(self, settings: Settings) -> None:
         """Make a client of HSM; raise `Misused` if its URL or a file can't be used."""
@@ -29,8 +29,8 @@ class HSM:
     def state(self, xname: str) -> tuple[str, str] | None:
         """Return the state and the flag of a component; `None` if HSM does not know it.
 
-        Raise `Wrong` if HSM answers with another status than 200 and 404, and `Failure` if it can't
-        be reached.
+        Raise `Wrong` if the status of HSM's answer is neither 200 nor 404, and `Failure` if HSM
+        can't be reached.
         """
         path = f"/State/Components/{quote(xname, safe='')}"
         answer = self._client.call("GET", path, expected=_ANY)
@@ -42,5 +42,5 @@ class HSM:
         return str(found["State"]), str(found.get("Flag", ""))
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection to HSM."""
         self._client.close()

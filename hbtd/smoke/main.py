@@ -24,7 +24,7 @@ _COMMAND = "hbtd-smoke"
 
 
 def main() -> None:
-    """Run hbtd-smoke with the arguments of the process, and exit."""
+    """Run hbtd-smoke with the arguments of the process, and exit with its status."""
 
     def end(number: int, frame: object) -> NoReturn:
         raise SystemExit(128 + number)
@@ -47,7 +47,8 @@ def run(
     """Run the checks that the arguments `words` ask for, and return the exit status.
 
     Raise `SystemExit` for `--help`, and for arguments that can't be used. The report is written to
-    `out`. `clock` returns seconds, `wall` the Unix time, and `sleep` sleeps for some seconds.
+    `out`, and messages about errors to `err`. `clock` returns the seconds of a monotonic clock,
+    `wall` returns the Unix time, and `sleep` sleeps for some seconds.
     """
     options = parse(words, environ)
     lines = _Lines(out)

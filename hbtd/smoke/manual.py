@@ -9,7 +9,7 @@ from hbtd.smoke.arguments import CARE, DESCRIPTION, EXAMPLES, MEANINGS, VARIABLE
 
 
 def page() -> str:
-    """Return the manual page in roff."""
+    """Return the manual page of hbtd-smoke in roff, the source format of manual pages."""
     lines = [
         '.\\" Written by make docs from hbtd/smoke/arguments.py.',
         f'.TH HBTD-SMOKE 1 "" "hbtd {__version__}" "User Commands"',

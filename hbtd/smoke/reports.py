@@ -1,4 +1,4 @@
-"""Reports of the checks: in the Test Anything Protocol (TAP), version 14, or as JUnit's XML."""
+"""Reports of checks: in the Test Anything Protocol (TAP), version 14, or as JUnit's XML."""
 
 import json
 from collections.abc import Callable
@@ -11,16 +11,16 @@ _LONGEST = 2000
 
 
 class TapReport:
-    """A report in TAP, whose lines about a check are written when its outcome is known."""
+    """A report in TAP; the lines about a check are written as soon as its outcome is known."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
-        """Begin the report; `write` is called with each line, without a line end."""
+        """Begin the report; `write` is called with each line, which has no line end."""
         self._write = write
         self._count = 0
         write("TAP version 14")
 
     def add(self, result: Result) -> None:
-        """Write the lines about an outcome."""
+        """Write the lines about the outcome of one check."""
         self._count += 1
         name = _tap(result.name)
         if result.skipped:
@@ -34,7 +34,7 @@ class TapReport:
         self._write("  ...")
 
     def end(self, gave_up: str) -> None:
-        """Write the number of outcomes, and a line with `gave_up`, unless that is empty."""
+        """Write the number of outcomes and, unless `gave_up` is empty, a line with `gave_up`."""
         self._write(f"1..{self._count}")
         if gave_up:
             self._write(f"Bail out! {_tap(gave_up)}")
@@ -50,11 +50,11 @@ class JUnitReport:
         self._results: list[Result] = []
 
     def add(self, result: Result) -> None:
-        """Keep an outcome for the document."""
+        """Keep the outcome of one check until the document is written."""
         self._results.append(result)
 
     def end(self, gave_up: str) -> None:
-        """Write the document; report `gave_up` as an error in it, unless it is empty.
+        """Write the document; unless `gave_up` is empty, report it as an error.
 
         The error is in a test case of its own, which stands for the checks that were not run.
         """

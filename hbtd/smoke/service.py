@@ -1,4 +1,4 @@
-"""The checks that only read: probes, health, parameters, certificate, clock, metrics."""
+"""The checks that change nothing: probes, health, parameters, certificate, clock, metrics."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _NAMES = ("hbtd_components", "hbtd_heartbeats_total", "hbtd_store_usable")
 
 
 class Service:
-    """Checks of what hbtd reports about itself; each returns a sentence on what it has found."""
+    """The checks of what hbtd says about itself; each returns a sentence on what it has found."""
 
     def __init__(
         self,
@@ -25,11 +25,11 @@ class Service:
         most_apart: float,
         least_days: float,
     ) -> None:
-        """Make the checks.
+        """Make the checks of the hbtd that is reached by `api`.
 
-        `certificate` returns hbtd's certificate, in DER, or `None` without TLS, and `wall` the Unix
-        time. The clocks of hbtd and this host may be `most_apart` seconds apart, and the
-        certificate must be valid for `least_days` days more.
+        `certificate` returns hbtd's certificate in DER, or `None` without TLS. `wall` returns the
+        Unix time. The clocks of hbtd and this host may be at most `most_apart` seconds apart, and
+        the certificate must be valid for at least `least_days` more days.
         """
         self._api = api
         self._certificate = certificate
@@ -39,12 +39,13 @@ class Service:
         self._date: tuple[str | None, float, float] = (None, 0.0, 0.0)
         self._health: dict[str, Any] = {}
         self.params: dict[str, str] = {}
-        """The parameters, from the answer to `GET /params`."""
+        """The parameters of hbtd, from the answer to `GET /params`."""
 
     def run(self, checks: Checks) -> bool:
-        """Run all checks of this class, one after the other; `checks` notes the outcomes.
+        """Run all checks of this class, one after another; `checks` records the outcomes.
 
-        Return false, and run no others, if hbtd does not answer `GET /liveness`; true otherwise.
+        If hbtd does not answer `GET /liveness`, run no further checks, and return false. Otherwise
+        return true, even if a check has failed.
         """
         if not checks.run("liveness", self.liveness):
             return False
@@ -69,7 +70,7 @@ class Service:
         return f"answered within {self._date[2] - before:.3f} s"
 
     def certificate(self) -> str:
-        """Check that the certificate is valid for `least_days` days more; skip this without TLS."""
+        """Check that the certificate is valid for `least_days` more days; skip this without TLS."""
         der = self._certificate()
         if der is None:
             raise Skipped("there is no TLS")
@@ -84,7 +85,7 @@ class Service:
         return text
 
     def clock(self) -> str:
-        """Check that the time of day sent by hbtd is within `most_apart` seconds of this host's."""
+        """Check that hbtd's clock and this host's are at most `most_apart` seconds apart."""
         date, before, after = self._date
         if date is None:
             raise Skipped("the answer has no Date")
@@ -97,7 +98,7 @@ class Service:
         return f"the clocks are at most {self._most_apart:g} s apart"
 
     def readiness(self) -> str:
-        """Check that hbtd is ready, by `GET /readiness`."""
+        """Check, by `GET /readiness`, that hbtd is ready."""
         answer = self._api.call("GET", "/readiness", expected=(503,))
         if answer.status == 503:
             raise Wrong(f"not ready: {answer.json().get('detail')}")
@@ -112,20 +113,26 @@ class Service:
         return f"silence is warned about after {warn} s, and is death after {err} s"
 
     def store(self) -> str:
-        """Check that the store is in order, by `/health`; keep the answer for later checks."""
+        """Check, by `GET /health`, that the store is usable; keep the answer for later checks."""
         self._health = self._api.get("/health")
         if self._health.get("KvStoreReason"):
             raise Wrong(str(self._health["KvStoreReason"]))
         return str(self._health["KvStore"])
 
     def hsm(self) -> str:
-        """Check that HSM is ready, by `/health`; skip this if hbtd does not use HSM."""
+        """Check, by the answer that `store` kept, that HSM is ready.
+
+        Skip this if hbtd does not use HSM.
+        """
         if self.params.get("Nosm") == "1":
             raise Skipped("hbtd leaves HSM alone (Nosm)")
         return self._neighbour("HsmStatus", "HsmStatusReason", "Ready")
 
     def kafka(self) -> str:
-        """Check that Kafka is connected, by `/health`; skip this if hbtd does not use Kafka."""
+        """Check, by the answer that `store` kept, that hbtd is connected to Kafka.
+
+        Skip this if hbtd does not use Kafka.
+        """
         if self.params.get("Use_telemetry") == "0" or not self.params.get("Telemetry_host"):
             raise Skipped("hbtd publishes nothing on Kafka")
         return self._neighbour("MsgBus", "MsgBusReason", "Connected and OPEN")
@@ -137,14 +144,14 @@ class Service:
         return text
 
     def load(self) -> str:
-        """Check that hbtd is not overloaded, by `/health`."""
+        """Check, by the answer that `store` kept, that hbtd is not overloaded."""
         if self._health.get("Overload"):
             raise Wrong(str(self._health["Overload"]))
         self._health["KvStore"]  # there is an answer
         return "not overloaded"
 
     def metrics(self) -> str:
-        """Check that hbtd serves its metrics, and that they count no failed self-check."""
+        """Check that hbtd serves its metrics, and that these count no failed self-check."""
         text = self._api.call("GET", "/metrics").body.decode("utf-8", "replace")
         missing = [name for name in _NAMES if f"\n{name}" not in text]
         if missing:
