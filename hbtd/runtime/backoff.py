@@ -1,4 +1,4 @@
-"""Pauses between retries, which grow and are partly random."""
+"""Pauses between retries: each is longer than the one before, and partly random."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,10 @@ _FACTOR = 1.5
 
 
 class Backoff:
-    """The growing pauses between attempts that fail, computed by Twisted's `backoffPolicy`.
+    """The growing pauses after failed attempts, computed by Twisted's `backoffPolicy`.
 
-    Pauses grow from `first` to `longest` seconds, and up to half of `first` is added to each at
-    random, so that replicas that lost etcd at the same moment don't retry at the same moments.
+    Pauses grow from `first` to `longest` seconds. A random time, up to half of `first`, is added to
+    each pause, so that replicas that lost etcd at the same moment don't all retry at the same time.
     """
 
     def __init__(self, first: float, longest: float, jitter: Callable[[], float]) -> None:
@@ -25,7 +25,7 @@ class Backoff:
 
     @property
     def failures(self) -> int:
-        """The number of failures since the last success."""
+        """The number of failures since the last call of `reset`."""
         return self._failures
 
     def next(self) -> float:

@@ -1,4 +1,4 @@
-"""Deadlines: work that is given up when it takes too long."""
+"""Deadlines: coroutines that are cancelled when they take too long."""
 
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class DeadlineExceeded(Exception):
-    """Work was not done in time; the message states the limit in seconds."""
+    """Raised when work was not done in time; the message states the limit in seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"not done within {seconds:g} s")
@@ -21,11 +21,11 @@ class DeadlineExceeded(Exception):
 def bounded(
     clock: IReactorTime, seconds: float, work: Coroutine[Deferred[Any], Any, _T]
 ) -> Deferred[_T]:
-    """Run a coroutine for at most `seconds` of `clock`; return a Deferred of its result.
+    """Run a coroutine for at most `seconds` seconds of `clock`; return a Deferred of its result.
 
     The Deferred fails with `DeadlineExceeded` when the time is over, with `CancelledError` when the
     Deferred is cancelled, and otherwise with the exception that the coroutine raises. In the first
-    two cases the coroutine is cancelled, and its result or exception is ignored, because HTTP
+    two cases, the coroutine is cancelled. Its result or exception is then ignored, because HTTP
     libraries wrap the `CancelledError` in exceptions of their own. The Deferred does not wait for a
     coroutine that continues after it was cancelled.
     """

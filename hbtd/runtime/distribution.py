@@ -1,4 +1,4 @@
-"""The distribution of durations, as the metrics show it: counts in the buckets of a histogram."""
+"""The distribution of durations: the counts in the buckets of a histogram, for the metrics."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,7 @@ from itertools import accumulate
 
 
 class Distribution:
-    """Counts durations in buckets by their length, so that percentiles can be estimated.
+    """The counts of durations in buckets by length, from which percentiles can be estimated.
 
     The durations themselves are not kept, so the memory used does not grow.
     """
@@ -37,5 +37,5 @@ class Distribution:
         return sum(self._counts)
 
     def cumulative(self) -> list[int]:
-        """Return, for each bucket in order, how many durations are in it or in an earlier one."""
+        """Return, for each bucket in order, how many durations are in this or an earlier bucket."""
         return list(accumulate(self._counts))

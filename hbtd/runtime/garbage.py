@@ -1,4 +1,4 @@
-"""Garbage collection: hides long-lived objects from it, so that collections stay short."""
+"""Garbage collection: long-lived objects are left out, so that collections stay short."""
 
 import gc
 from collections.abc import Callable
@@ -8,18 +8,18 @@ from twisted.internet.interfaces import IReactorTime
 from hbtd.runtime.periodic import PeriodicService
 
 _INTERVAL = 10.0
-"""Seconds between two looks at how much has come to stay."""
+"""Seconds between two checks of the number of components."""
 
 _FEW = 1000
 """Fewer objects than these, more or less, make no difference."""
 
 
 class Freezer(PeriodicService):
-    """Calls `gc.freeze` each time that the number of tracked components has grown by a quarter.
+    """A service that calls `gc.freeze` when the number of components has grown by a quarter.
 
-    A full collection looks at every object that is not frozen, which takes a tenth of a second for
-    100,000 components, and nothing else runs meanwhile. `gc.freeze` freezes all objects, also those
-    that are about to become garbage; those of them in a cycle of references are then never freed.
+    A full collection looks at every object that is not frozen. For 100,000 components that takes a
+    tenth of a second, during which nothing else runs. `gc.freeze` freezes all objects, even those
+    that are about to become garbage; if they are in a cycle of references, they are never freed.
     Therefore `gc.freeze` is called only when the number of components has grown by a quarter: a few
     dozen times, even for a million components.
     """
@@ -37,7 +37,7 @@ class Freezer(PeriodicService):
         self._frozen = 0
 
     def startService(self) -> None:
-        """Begin to check the number every ten seconds; growth counts from the present number."""
+        """Begin to check, every ten seconds, how the number of components has grown since now."""
         self._frozen = self._staying()
         super().startService()
 

@@ -1,4 +1,4 @@
-"""The parts of the host that hbtd uses besides the reactor: clocks, random numbers, its name."""
+"""What hbtd uses of its host besides the reactor: clocks, random numbers, and the host's name."""
 
 import random
 import socket
@@ -10,16 +10,16 @@ from hbtd.runtime.reactor import elapsed_seconds
 
 
 class Host(NamedTuple):
-    """The clocks of a host, its source of random numbers, and its name; by default the real ones.
+    """The clocks of a host, its source of random numbers, and its name; by default, the real ones.
 
     All fields are functions. The constructor of hbtd's service takes a `Host`, and passes to each
     part of hbtd those functions that the part needs.
     """
 
     elapsed: Callable[[], float] = elapsed_seconds
-    """Returns the seconds of a monotonic clock that also runs while the host is suspended."""
+    """Returns the seconds of a monotonic clock that also advances while the host is suspended."""
     wall: Callable[[], float] = time.time
-    """Returns Unix seconds."""
+    """Returns the Unix time in seconds."""
     processor: Callable[[], float] = time.thread_time
     """Returns the seconds of processor time that this thread has used."""
     random: Callable[[], float] = random.random

@@ -1,4 +1,4 @@
-"""The writer of the log, which never makes its callers wait for the reader of the log."""
+"""The writer of the log, whose callers never have to wait for the reader of the log."""
 
 import os
 import select
@@ -8,7 +8,7 @@ from threading import Condition, Thread
 from typing import TextIO
 
 MOST_WAITING = 16 * 1024 * 1024
-"""The most bytes of lines that wait to be written: those about the death of a million nodes."""
+"""The most bytes of lines that may wait to be written: enough for a million nodes' deaths."""
 
 _AT_ONCE = select.PIPE_BUF
 """The most bytes in a write of several lines: a pipe takes as many as a whole, or not at all."""
@@ -18,12 +18,12 @@ _RETRY_MS = 1000
 
 
 class LogWriter:
-    """Writes lines to a file descriptor, in a thread of its own.
+    """The writer of lines to a file descriptor, in a thread of its own.
 
-    A pipe whose reader has stalled, journald's socket or a slow disk blocks its writer. So `write`
-    only appends to a queue. Once the queue is full, lines are dropped and counted, until the thread
-    can go on; in their place the thread writes how many were dropped. Lines are written whole, and
-    in the order of the calls.
+    A write to a pipe whose reader has stalled, to journald's socket, or to a slow disk may block.
+    So `write` only appends to a queue. While the queue is full, lines are dropped and counted; in
+    their place, the thread later writes a line that says how many were dropped. Lines are written
+    whole, and in the order of the calls.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class LogWriter:
 
         `notice(count)`, called in the thread, returns a line that says that `count` lines were
         dropped. `most` is the limit of the queue in bytes: a line is accepted if fewer than `most`
-        bytes are waiting.
+        bytes are in the queue.
         """
         self._descriptor = descriptor
         self._encoding = encoding
@@ -50,7 +50,7 @@ class LogWriter:
         self._dropped = 0  # since the thread last took the queue
         self._failed = 0  # lines that the system did not take, and that no notice has told of
         self.dropped_count = 0
-        """The number of lines that were dropped, or that could not be written."""
+        """The number of lines so far that were dropped, or that could not be written."""
 
     def write(self, line: str) -> None:
         """Queue a line, which must end in a line feed, or drop it if the queue is full."""
@@ -67,7 +67,7 @@ class LogWriter:
             self._start()
 
     def flush(self, patience: float) -> None:
-        """Wait until all lines are written, for at most `patience` seconds."""
+        """Block until all lines are written, for at most `patience` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: not self._pending and not self._writing, patience)
 
@@ -170,9 +170,9 @@ def _pieces(lines: Sequence[bytes]) -> Iterator[list[bytes]]:
 
 
 def writer_to(stream: TextIO | None, notice: Callable[[int], str]) -> LogWriter:
-    """Return a writer to the file of a text stream; with `None`, one that discards all lines.
+    """Return a writer to the file of a text stream; if that is `None`, discard all lines.
 
-    `notice` is as in `LogWriter`.
+    `notice` has the same meaning as for `LogWriter`.
     """
     if stream is None:  # as `sys.stderr` is, if the process began without standard error
         return LogWriter(os.open(os.devnull, os.O_WRONLY), "utf-8", notice)

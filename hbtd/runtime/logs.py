@@ -1,7 +1,7 @@
 """Logging: which events are logged, and how they are formatted.
 
-hbtd logs with `twisted.logger`. Control characters are escaped, so that text from outside can't
-forge a line.
+hbtd logs with `twisted.logger`. Control characters are escaped, so that texts sent by clients can't
+forge a line of the log.
 """
 
 import logging
@@ -38,14 +38,14 @@ _PRIORITIES = {
 
 
 LineFormat = Callable[[LogEvent], str]
-"""A function that returns the line, or lines, of the log for an event."""
+"""A function that formats a log event as one or more lines of the log."""
 
 
 def line_format(log_format: str, environ: Mapping[str, str]) -> LineFormat:
-    """Return the function that formats events, by the parameter `log_format`: `text` or `json`.
+    """Return the function that formats events; the parameter `log_format` is `text` or `json`.
 
-    If `environ` has `JOURNAL_STREAM`, text lines are written for journald: with its priorities, and
-    without a time, which journald records itself.
+    If `environ` has `JOURNAL_STREAM`, lines of text are formatted for journald: with its prefixes
+    for priorities, and without a time, which journald records itself.
     """
     if log_format == "json":
         return json_line
@@ -57,7 +57,8 @@ def observer(
 ) -> ILogObserver:
     """Return an observer that formats each event with `line`, and passes the text to `write`.
 
-    Events that the option `--debug` excludes are ignored; `debug()` returns its current value.
+    Events that the option `--debug` excludes are ignored; `debug()` returns the current value of
+    this option.
     """
 
     def observe(event: LogEvent) -> None:
@@ -106,17 +107,17 @@ def escaped(text: str) -> str:
 
 
 def text_line(event: LogEvent) -> str:
-    """Return an event as a line: time in UTC, level, origin, message.
+    """Return an event as a line of text: time in UTC, level, origin, message.
 
-    The lines of a traceback follow, indented.
+    If the event has a traceback, its lines follow, indented.
     """
     return f"{_time(event)} {_level(event).name:<8} {_message(event)}"
 
 
 def journal_line(event: LogEvent) -> str:
-    """Return an event as a line for journald: priority, origin, message.
+    """Return an event as a line of text for journald: priority, origin, message.
 
-    The lines of a traceback follow, indented.
+    If the event has a traceback, its lines follow, indented, each with the priority.
     """
     prefix = _PRIORITIES[_level(event)]
     return "".join(f"{prefix}{line}\n" for line in _message(event).splitlines())
@@ -172,7 +173,7 @@ def _traceback(event: LogEvent) -> str:
 
 
 class LibraryLog(logging.Handler):
-    """A handler for `logging` that writes a library's messages to hbtd's log at debug level.
+    """A `logging` handler that writes the messages of a library to hbtd's log, at debug level.
 
     Libraries repeat warnings for as long as a server is unreachable; hbtd itself logs one line when
     the server becomes unreachable, and one when it can be reached again.
@@ -185,14 +186,14 @@ class LibraryLog(logging.Handler):
         self._before = (self._logger.propagate, self._logger.level)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log a message of the library."""
+        """Write a message of the library to hbtd's log."""
         try:
             self._log.debug("{text}", text=record.getMessage())
         except Exception:  # noqa: BLE001  # handlers must not raise
             self.handleError(record)
 
     def start(self) -> None:
-        """Begin to receive the library's messages, and keep them from parent loggers' handlers."""
+        """Begin to receive the library's messages; handlers of parent loggers get them no more."""
         self._before = (self._logger.propagate, self._logger.level)
         self._logger.addHandler(self)
         self._logger.propagate = False
@@ -206,8 +207,8 @@ class LibraryLog(logging.Handler):
 
 
 def error_stream() -> TextIO | None:
-    """Return the stream for the log of a service in the foreground: standard error.
+    """Return the stream for the log of an hbtd that runs in the foreground: standard error.
 
-    The result is `None` if the process was started without a standard error stream.
+    The result is `None` if the process was started without standard error.
     """
     return sys.stderr

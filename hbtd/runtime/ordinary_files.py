@@ -1,7 +1,7 @@
-"""Reading of regular files whose paths users give, which may lead to anything else.
+"""Reading of files whose paths users give: only regular files up to a size are read.
 
-Opening a pipe without a writer would block the process for ever, and a device such as `/dev/zero`,
-or a large image given by mistake, would fill the memory.
+Opening a pipe that has no writer would block the process for ever; reading a device such as
+`/dev/zero`, or a large image given by mistake, would fill the memory.
 """
 
 import errno
@@ -18,10 +18,10 @@ class OrdinaryFile(NamedTuple):
 
 
 def read_ordinary(path: str, most: int) -> OrdinaryFile:
-    """Return the content and mode of a regular file; raise `OSError` if that can't be read.
+    """Return the content and mode of a regular file; raise `OSError` if the file can't be read.
 
-    `OSError` is also raised if the file has more than `most` bytes, or is not a regular file. A
-    pipe or a device is not even opened: that could block, or change the state of the device.
+    Also raise `OSError` if the file has more than `most` bytes, or is not a regular file. A pipe or
+    a device is not even opened, since that could block, or change the state of the device.
     """
     _check(os.stat(path).st_mode, path)
     # It may have been replaced meanwhile.

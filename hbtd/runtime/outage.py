@@ -1,4 +1,4 @@
-"""Outages: each is reported when it begins, when its cause changes, and when it is over."""
+"""Outages of services: each is reported when it begins, changes its cause, and ends."""
 
 from collections.abc import Callable
 
@@ -7,16 +7,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
 
 
 class Outage:
-    """The state of a service or store that may fail: whether it is in an outage, and why.
+    """The state of a service or store that may fail: whether there is an outage, and why.
 
-    `began` is called at the first failure, and `ended` at the first success after it, however many
-    failures there are in between. So the log has one line for the beginning and one for the end.
+    `began` is called at the first failure, and `ended` at the first success after an outage,
+    however many failures there were. So the log has one line for the beginning and one for the end.
 
-    If the cause changes meanwhile, `changed` is called with the new one; otherwise the log might
-    say only "connection refused" of a server that has come back with a wrong certificate. A cause
-    is not reported twice in succession, nor twice within ten minutes. The shortest time between two
-    reports is five seconds at first, and doubles with each report, up to ten minutes; so causes
-    that alternate, or that all differ, don't fill the log.
+    If the cause changes during an outage, `changed` is called with the new reason. Otherwise the
+    log might say only "connection refused" of a server that has since come back with an invalid
+    certificate. The same cause is not reported twice in succession, nor twice within ten minutes.
+    At first, at least five seconds pass between two reports; this time doubles with each report, up
+    to ten minutes. So causes that alternate, or that all differ, don't fill the log.
     """
 
     def __init__(
@@ -26,10 +26,11 @@ class Outage:
         now: Callable[[], float],
         changed: Callable[[str], None] | None = None,
     ) -> None:
-        """Begin without an outage.
+        """Make the state of a service that has not failed.
 
         `began` and `changed` are called with the reason of a failure, `ended` without arguments.
-        `changed` is `began` if it is not given. `now` returns the seconds of a monotonic clock.
+        If `changed` is `None`, `began` is called in its place. `now` returns the seconds of a
+        monotonic clock.
         """
         self._began = began
         self._ended = ended
@@ -46,10 +47,10 @@ class Outage:
         return self._reason
 
     def fail(self, reason: str, cause: str | None = None) -> None:
-        """Note a failure, and report it if it begins an outage or has another cause.
+        """Record a failure; report it if it begins an outage, or if it has a new cause.
 
-        `cause` identifies the cause if `reason` contains figures that vary; by default it is
-        `reason`.
+        `reason` is a text about the failure. `cause` identifies the cause if `reason` contains
+        figures that vary; by default, it is `reason`.
         """
         before, self._reason = self._reason, reason
         cause = reason if cause is None else cause
@@ -64,7 +65,7 @@ class Outage:
             self._changed(reason)
 
     def recover(self) -> None:
-        """Note a success; call `ended` if there was an outage."""
+        """Record a success; if there was an outage, end it, and call `ended`."""
         before, self._reason = self._reason, None
         if before is not None:
             self._ended()

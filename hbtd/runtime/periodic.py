@@ -1,4 +1,4 @@
-"""Periodic tasks: work that is repeated for as long as a service runs."""
+"""Periodic tasks: work that is repeated as long as a service runs."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -14,11 +14,11 @@ Work = Callable[[], Coroutine[Deferred[Any], Any, None] | None]
 
 
 class PeriodicService(Service):
-    """Runs some work every few seconds, with a `LoopingCall`.
+    """A service that repeats some work at a fixed interval, with a `LoopingCall`.
 
-    Unlike a bare `LoopingCall`, the service survives exceptions: they are logged, and the work runs
-    again after the interval. Runs never overlap: a run that outlasts the interval delays the next
-    one. The service can be started again after it was stopped.
+    Unlike a bare `LoopingCall`, the service continues after exceptions: they are logged, and the
+    work runs again after the interval. Runs never overlap: a run that outlasts the interval delays
+    the next one. The service can be started again after it was stopped.
     """
 
     _log = Logger()
@@ -59,7 +59,7 @@ class PeriodicService(Service):
                 self._start(now=False)
 
     def startService(self) -> None:
-        """Start the runs, but wait until a run from before the last stop, if any, has finished."""
+        """Start the runs; if a run has not finished since the last stop, wait for its end first."""
         if not self.running:
             super().startService()
             self._finished.addCallback(lambda _: self._start(now=self._now))

@@ -1,4 +1,4 @@
-"""The reactor of hbtd: its timers are independent of the wall clock, and no event waits long."""
+"""The reactor of hbtd: its timers don't depend on the wall clock, and no event waits long."""
 
 import sys
 import time
@@ -20,16 +20,16 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class MonotonicReactor(EPollReactor):
-    """Twisted's epoll reactor on the monotonic clock.
+    """Twisted's epoll reactor, with delayed calls that are timed by the monotonic clock.
 
-    Twisted's own reactors use the wall clock: if it were set back by an hour, no sweep would take
-    place for an hour.
+    Twisted's own reactors use the wall clock: if that were set back by an hour, hbtd would not look
+    for silent components for an hour.
     """
 
     seconds = staticmethod(time.monotonic)
 
     iterations = 0
-    """The number of iterations that have begun."""
+    """The number of iterations of the reactor that have begun."""
 
     def runUntilCurrent(self) -> None:
         """Begin an iteration: count it, and make the delayed calls that are due."""
@@ -43,14 +43,15 @@ class MonotonicReactor(EPollReactor):
         super()._remove(xer, primary, other, selectables, *map(_with_hang_up, events))
 
     def doPoll(self, timeout: float | None) -> None:
-        """Wait up to `timeout` seconds for events, or indefinitely if it is `None`; handle them.
+        """Wait at most `timeout` seconds for events, without limit if `None`; handle them.
 
-        Unlike Twisted's method, this one sets up no log context for each event, which hbtd does not
-        use, and it calls `doRead` directly when a socket is readable, the most frequent event. Both
-        together save a sixth of the time needed for a heartbeat.
+        Two things differ from Twisted's method: no log context is set up for each event, because
+        hbtd does not use it; and `doRead` is called directly for the most frequent event, a socket
+        that is readable. Both together save a sixth of the time needed for a heartbeat.
 
-        Connections whose clients have hung up come last, and only for some time: a switch that
-        fails may end ten thousand at once, and it takes a second to close these.
+        Connections whose clients have hung up are handled last, and for at most 20 ms in each
+        iteration. The failure of a switch may end ten thousand connections at once, and to close as
+        many takes a second.
         """
         selectables: dict[int, Any] = self._selectables
         try:
@@ -100,9 +101,9 @@ def _with_hang_up(event: int) -> int:
 
 
 def elapsed_seconds() -> float:
-    """Return the seconds of a monotonic clock that also runs while the host is suspended.
+    """Return the seconds of a monotonic clock that also advances while the host is suspended.
 
-    Such a clock is needed for the expiry of things on other hosts, such as leases in etcd.
+    Such a clock is needed to know what has expired on other hosts, such as a lease in etcd.
     """
     return time.clock_gettime(_CLOCK)
 

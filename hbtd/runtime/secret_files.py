@@ -1,4 +1,4 @@
-"""Checks who may read files with secrets."""
+"""The check of who may read or write a file that contains secrets."""
 
 from twisted.logger import Logger
 
@@ -6,7 +6,7 @@ _log = Logger()
 
 
 def warn_of_readers(path: str, mode: int) -> None:
-    """Log a warning if every user of this host may read or write a file of secrets.
+    """Log a warning if every user of this host has access to a file that contains secrets.
 
     `mode` is the file's mode, as in the result of `os.fstat`. Call this only after the file's
     content was found usable: a file that can't be used is read again every few seconds.

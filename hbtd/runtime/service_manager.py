@@ -1,7 +1,7 @@
 """The protocols of systemd: sockets that it passes, its watchdog, and messages to it.
 
-They are those of sd_listen_fds(3), sd_watchdog_enabled(3) and sd_notify(3). Environment variables
-that are meant for another process, or are invalid, count as unset.
+The protocols are described in sd_listen_fds(3), sd_watchdog_enabled(3) and sd_notify(3).
+Environment variables that are meant for another process, or are invalid, count as unset.
 """
 
 import socket
@@ -19,8 +19,8 @@ _MOST_SOCKETS = 1024
 def passed_sockets(environ: Mapping[str, str], pid: int) -> range:
     """Return the file descriptors of the sockets that systemd has passed to the process `pid`.
 
-    The range is empty if the sockets were passed to another process, from which this one has
-    inherited the environment.
+    `environ` is the environment of the process. The range is empty if the sockets were passed to
+    another process, from which the process `pid` has inherited its environment.
     """
     count = _number(environ.get("LISTEN_FDS"))
     if count is None or count > _MOST_SOCKETS or _number(environ.get("LISTEN_PID")) != pid:
@@ -31,14 +31,14 @@ def passed_sockets(environ: Mapping[str, str], pid: int) -> range:
 def names_of_sockets(environ: Mapping[str, str], pid: int) -> str:
     """Return a value for LISTEN_FDNAMES: "unknown" for each socket passed to the process `pid`.
 
-    It is needed if systemd has not set this variable, without which Twisted does not use the
-    sockets. systemd calls a socket without a name "unknown", too.
+    Such a value is needed if systemd has not set LISTEN_FDNAMES, because Twisted does not use the
+    sockets without this variable. systemd, too, calls a socket without a name "unknown".
     """
     return ":".join("unknown" for _ in passed_sockets(environ, pid))
 
 
 def watchdog_period(environ: Mapping[str, str], pid: int) -> float | None:
-    """Return within how many seconds the process `pid` must send its next watchdog message.
+    """Return the longest time, in seconds, between two watchdog messages of the process `pid`.
 
     Return `None` if systemd's watchdog is not on for this process.
     """
@@ -72,7 +72,7 @@ class NotifySocket:
         self._socket: socket.socket | None = None
 
     def send(self, message: str) -> None:
-        """Send a message, or raise `OSError`; never block."""
+        """Send a message without blocking; raise `OSError` if that fails."""
         if self._socket is None:
             made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             made.setblocking(False)

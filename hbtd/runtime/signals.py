@@ -1,11 +1,11 @@
-"""Holds back signals that arrive before hbtd can handle them."""
+"""Blocking of signals that arrive before hbtd can handle them."""
 
 import signal
 
 _HELD = (signal.SIGHUP, signal.SIGTERM)
-"""By default each would kill the process half-way through its start.
+"""The signals that are blocked: by default, each would kill the process during its start.
 
-SIGINT is not one of them: whoever presses Ctrl-C wants a start that takes long to end.
+SIGINT is not blocked: whoever presses Ctrl-C during a long start wants to end the start.
 """
 
 

@@ -1,4 +1,4 @@
-"""The length of paths of Unix sockets, which is more limited than that of other paths."""
+"""The limit on the length of a Unix socket's path, which is lower than that of other paths."""
 
 import os
 
@@ -7,7 +7,7 @@ _LONGEST = 107
 
 
 def why_too_long(path: str | bytes) -> str:
-    """Return a phrase that says why a path is too long for a Unix socket; empty if it isn't."""
+    """Return a phrase that says that a path is too long for a Unix socket; empty if it is not."""
     length = len(os.fsencode(path))
     if length <= _LONGEST:
         return ""

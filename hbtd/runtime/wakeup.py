@@ -1,4 +1,4 @@
-"""A wakeup: lets a loop wait until there is work, and pause after failures."""
+"""A wakeup: with it, a loop waits until there is work, and pauses after failures."""
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -36,7 +36,7 @@ class Wakeup:
             self._pausing = False
 
     def notify(self) -> None:
-        """Wake the loop from `wait`, because there may be work. A `pause` goes on."""
+        """Wake the loop from `wait`, because there may be work; do not end a `pause`."""
         if not self._pausing:
             self.interrupt()
 

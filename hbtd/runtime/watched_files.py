@@ -13,10 +13,10 @@ PERIOD = 10.0
 """Seconds between two checks of the files."""
 
 _PATIENCE = 6
-"""The number of checks after which an error is logged although it differs each time."""
+"""The number of checks after which an error is logged even if it differs each time."""
 
 _MOST_REPORTED = 100
-"""The most errors that are remembered as logged."""
+"""The most errors that are remembered, so as not to be logged again."""
 
 _T = TypeVar("_T")
 
@@ -24,15 +24,15 @@ _Signature = list[tuple[int, ...] | None]
 
 
 class WatchedFiles(Generic[_T]):
-    """The content of some files: all are loaded again when one of them has changed.
+    """The content of some files: all of them are loaded again when one of them has changed.
 
     If the changed files can't be used, the content stays as it was, or becomes `instead`, if given.
-    The files are then loaded again at each check until they can be used, for they may become usable
-    without a change: a certificate becomes valid, or an error in reading them was temporary.
+    The files are then loaded again at each check until they can be used, because they may become
+    usable without a change: for example, when a certificate becomes valid.
 
-    The files may be incomplete because they are being written, so an error is logged only if it is
-    the same at the next check, and then once, until the files change or can be used again. An error
-    that differs each time is logged at every sixth check.
+    The files may be incomplete because they are being written. So an error is logged only if the
+    next check finds the same error, and is then not logged again until the files change or can be
+    used. If each check finds a different error, every sixth is logged.
     """
 
     _log = Logger()
@@ -47,13 +47,13 @@ class WatchedFiles(Generic[_T]):
         instead: _T | None = None,
         describe: Callable[[_T], str] = lambda content: "",
     ) -> None:
-        """Load the files for the first time, and pass on any exception that `load` raises.
+        """Load the files `paths` for the first time; let any exception of `load` propagate.
 
-        `what` names the files in log lines, in the plural and at the beginning of a sentence;
-        `describe` returns a phrase about the content, by which operators recognise it. `load`
-        returns the content, or raises `unusable` if the files can't be used. If `load` does so
-        later, when the files are loaded again, the content is `instead`, if given, until the files
-        can be used; otherwise it stays as it was.
+        `what` names the files in log lines, in the plural and at the beginning of a sentence.
+        `describe` returns a phrase for the log by which operators recognise the content. `load`
+        returns the content, or raises `unusable` if the files can't be used. If `load` raises
+        `unusable` later, when the files are loaded again, the content is `instead`, if given, until
+        the files can be used; otherwise it stays as it was.
         """
         self._what = what
         self._paths = paths
@@ -73,15 +73,15 @@ class WatchedFiles(Generic[_T]):
 
     @property
     def usable(self) -> bool:
-        """Whether the files could be used when they were loaded last."""
+        """Whether the files could be used when they were last loaded."""
         return self._refusal is None
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener()` each time that the files have been loaded again, and can be used."""
+        """Arrange that `listener()` is called each time the files are loaded again with success."""
         self._listeners.append(listener)
 
     def reload(self) -> str:
-        """Load the files again, changed or not; if they can't be used, log that at once.
+        """Load the files again, even if unchanged; if they can't be used, log that at once.
 
         Return a phrase, for the log, that names the files, and says whether they are accepted or
         refused.
@@ -105,9 +105,9 @@ class WatchedFiles(Generic[_T]):
     def check(self) -> None:
         """Load the files again if they have changed, or could not be used when last loaded.
 
-        The files may have been read while they were being replaced. So an error is logged only when
-        the next check finds the same one, or, if each check finds another, at every sixth check. An
-        error that was logged is not logged again until the files change or can be used.
+        The files may have been read while they were being replaced. So an error is logged only if
+        the next check finds the same error. If each check finds a different error, every sixth is
+        logged. An error that was logged is not logged again until the files change or can be used.
         """
         before = self._refusal
         signature = self._signature()
@@ -141,8 +141,8 @@ class WatchedFiles(Generic[_T]):
             self._refusals += 1
             if not isinstance(error, self._unusable) and self._refusal not in self._reported:
                 self._log.failure(
-                    "Rereading {what} failed because of a bug in hbtd, which tries again when"
-                    " the files change.",
+                    "Rereading {what} failed because of a bug in hbtd; hbtd tries again at each"
+                    " check of the files.",
                     what=self._what,
                 )
             self._unreported = error
@@ -198,23 +198,23 @@ def _stat(path: str) -> tuple[int, ...] | None:
 
 
 class FileWatcher(PeriodicService):
-    """Checks files every `PERIOD` seconds, and loads again those that have changed."""
+    """A service that checks files every `PERIOD` seconds, and loads changed ones again."""
 
     def __init__(self, clock: IReactorTime, files: Sequence[WatchedFiles[Any]]) -> None:
         super().__init__(clock, PERIOD, self._check, "the check of files", now=False)
         self._files = list(files)
 
     def reload(self) -> list[str]:
-        """Load all files again, changed or not.
+        """Load all files again, even if unchanged.
 
-        Return, for each `WatchedFiles`, a phrase that says whether its files are accepted or
-        refused.
+        Return, for each `WatchedFiles`, a phrase for the log that says whether its files are
+        accepted or refused.
         """
         return [files.reload() for files in self._files]
 
     @property
     def unusable(self) -> int:
-        """The number of `WatchedFiles` whose files could not be used when they were loaded last."""
+        """The number of `WatchedFiles` whose files could not be used when they were last loaded."""
         return sum(not files.usable for files in self._files)
 
     def _check(self) -> None:
