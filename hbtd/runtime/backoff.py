@@ -1,4 +1,4 @@
-"""Pauses between retries: each is longer than the one before, and partly random."""
+"""Pauses between retries: they grow up to a limit, and are partly random."""
 
 from collections.abc import Callable
 

@@ -11,7 +11,7 @@ _INTERVAL = 10.0
 """Seconds between two checks of the number of components."""
 
 _FEW = 1000
-"""Fewer objects than these, more or less, make no difference."""
+"""The number of components by which growth must exceed a quarter."""
 
 
 class Freezer(PeriodicService):

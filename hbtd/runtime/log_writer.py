@@ -21,9 +21,9 @@ class LogWriter:
     """The writer of lines to a file descriptor, in a thread of its own.
 
     A write to a pipe whose reader has stalled, to journald's socket, or to a slow disk may block.
-    So `write` only appends to a queue. While the queue is full, lines are dropped and counted; in
-    their place, the thread later writes a line that says how many were dropped. Lines are written
-    whole, and in the order of the calls.
+    So `write` only appends to a queue. Once the queue is full, lines are dropped and counted until
+    the thread takes the lines from the queue. In place of the dropped lines, the thread writes a
+    line that says how many were dropped. Lines are written whole, and in the order of the calls.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Reading of files whose paths users give: only regular files up to a size are read.
+"""Reading of files whose paths users give: only regular files of a limited size are read.
 
 Opening a pipe that has no writer would block the process for ever; reading a device such as
 `/dev/zero`, or a large image given by mistake, would fill the memory.

@@ -50,8 +50,8 @@ class MonotonicReactor(EPollReactor):
         that is readable. Both together save a sixth of the time needed for a heartbeat.
 
         Connections whose clients have hung up are handled last, and for at most 20 ms in each
-        iteration. The failure of a switch may end ten thousand connections at once, and to close as
-        many takes a second.
+        iteration. The failure of a switch may end ten thousand connections at once, and closing
+        all of them takes a second.
         """
         selectables: dict[int, Any] = self._selectables
         try:

@@ -1,4 +1,4 @@
-"""The check of who may read or write a file that contains secrets."""
+"""A check of who may read or write files that contain secrets."""
 
 from twisted.logger import Logger
 

@@ -13,7 +13,7 @@ FIRST_SOCKET = 3
 """The file descriptor of the first socket that systemd passes."""
 
 _MOST_SOCKETS = 1024
-"""More are not passed; a greater number is an error."""
+"""The most sockets that systemd may pass; a greater number in LISTEN_FDS is invalid."""
 
 
 def passed_sockets(environ: Mapping[str, str], pid: int) -> range:

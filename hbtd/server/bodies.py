@@ -17,7 +17,7 @@ _MOST_CHUNKS = 4096
 """The number of chunks of a body that are read, however small each of them is."""
 
 _BYTES_PER_CHUNK = 16
-"""The number of bytes of a body for which one more chunk is read, as short as a name."""
+"""The number of bytes of a body that allow one more chunk, which may be as short as a name."""
 
 
 class CappedRequest(Request):
@@ -62,7 +62,7 @@ class CappedRequest(Request):
         return self.received > self.most
 
     def hold(self, count: int) -> bool:
-        """Reserve `count` bytes of `room` until the request ends; return whether it could.
+        """Reserve `count` bytes of `room` until the request ends; return whether it had enough.
 
         If `count` is `MAX_HEARTBEAT_BODY` or less, reserve nothing, and return `True`.
         """

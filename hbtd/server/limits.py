@@ -57,7 +57,7 @@ class Limits(NamedTuple):
     idle_timeout: float
     """Seconds without a request after which a connection is closed."""
     connection_age: float = inf
-    """The age of a connection, in seconds, by which it is chosen to end with its next answer."""
+    """The age, in seconds, by which a connection is chosen to be closed after its next answer."""
 
     @property
     def unread_timeout(self) -> float:

@@ -31,7 +31,7 @@ class Problem(Exception):
 
 
 def method_not_allowed(allow: Iterable[str]) -> Problem:
-    """Return the problem, a 405, for a request with a method that is not among `allow`."""
+    """Return the `Problem`, a 405, of a path that allows only the methods `allow`."""
     methods = sorted(set(allow) - {"HEAD"})
     plural = "s" if len(methods) > 1 else ""
     return Problem(405, f"Only {' and '.join(methods)} operation{plural} supported", allow)

@@ -1,4 +1,4 @@
-"""Checks and their outcomes: all checks are run, even after one has failed, and are reported.
+"""Checks that are run one after another, even after one has failed, and are reported.
 
 A check is a function that returns a sentence about what it has found, or raises an exception.
 """

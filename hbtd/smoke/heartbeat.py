@@ -171,8 +171,8 @@ class Heartbeat:
         """Have hbtd forget the component: retry until it does, and send heartbeats meanwhile.
 
         Retries are needed because hbtd forgets a component at most once in `Errtime` seconds, and
-        may be unreachable for a moment. Raise `Wrong` if they take longer than `Errtime`, or if
-        somebody else has sent the last heartbeat.
+        may be unreachable for a moment. Raise `Wrong` if hbtd has not forgotten the component a few
+        seconds after `Errtime`, or if somebody else has sent the last heartbeat.
         """
         begun = self._clock()
         deadline = begun + max(self._errtime + 5, self._patience)
