@@ -1,4 +1,4 @@
-"""Tracked components, the queues of the living, and the search for overdue ones."""
+"""Tracked components, the queues of living components, and the search for overdue components."""
 
 import sys
 from collections import OrderedDict
@@ -9,21 +9,21 @@ from operator import le
 from typing import Final, NamedTuple
 
 NOT_HEARD: Final = -1.0
-"""The value of `Component.mean` until the next heartbeat, which does not end a period."""
+"""The value of `Component.mean` before the heartbeat with which the first period begins."""
 
 NO_PERIOD: Final = 0.0
-"""The value of `Component.mean` until the next heartbeat, which ends the first period."""
+"""The value of `Component.mean` after that heartbeat, until the next one ends the first period."""
 
 _TENTHS: Final = tuple(i / 10 for i in range(3601))
 
 
 def identity_of(hostname: str, nid: str) -> str:
-    """Return a host name and a NID as one text, which takes half the memory of two."""
+    """Return a host name and a node ID as one text, which takes half the memory of two texts."""
     return f"{hostname}\n{nid}"
 
 
 class Component:
-    """The data of a tracked component: its last heartbeat, latest transition, and period."""
+    """The data of a tracked component: its last heartbeat, latest transition, and periods."""
 
     __slots__ = (
         "deviation",
@@ -58,7 +58,10 @@ class Component:
         self.status = status
         """The status in the last heartbeat, verbatim."""
         self.source = source
-        """The IP address that sent the last heartbeat, or the replica that took it, if known."""
+        """The IP address that sent the last heartbeat, or the replica that took the heartbeat.
+
+        It is `None` if neither is known.
+        """
         self.fresh = fresh
         """Whether the last heartbeat was the first on its connection."""
         self.identity = ""
@@ -66,20 +69,20 @@ class Component:
         self.since = 0.0
         """The Unix time at which the latest transition was judged; 0 if not known yet."""
         self.told = 0.0
-        """The Unix time at which HSM acknowledged the latest transition; 0 if not, or not known."""
+        """The Unix time at which HSM acknowledged the latest transition; 0 if it is not known."""
         self.mean = NOT_HEARD
         """The mean period of the heartbeats, in observed seconds, weighted towards the latest ones.
 
-        Not all periods are taken: see `Tracker.beat_again`. It is 0 or less (`NO_PERIOD`,
-        `NOT_HEARD`) while it is not known: the component has sent only one heartbeat since it, or
-        hbtd, started.
+        `Tracker.beat_again` says which periods are counted. The value is 0 or less (`NO_PERIOD`,
+        `NOT_HEARD`) while no period is known, because at most one heartbeat has been taken since
+        the component or hbtd started.
         """
         self.deviation = 0.0
-        """The mean deviation from `mean`, in observed seconds, weighted in the same way."""
+        """The mean deviation of periods from `mean`, in observed seconds, weighted like `mean`."""
         self.longest = 0.0
-        """The longest period, in observed seconds, since the component or hbtd started.
+        """The longest period between two heartbeats since the component or hbtd started.
 
-        It is rounded up to tenths.
+        It is in observed seconds; values up to 360 are rounded up to tenths.
         """
 
     @property
@@ -95,16 +98,17 @@ class Component:
     def enter_phase(self) -> None:
         """Set `since` and `told` to 0, because the component has entered another phase.
 
-        Both are set to Unix times later: `since` to that of the transition, from the log, and
-        `told` to that at which HSM has acknowledged the judgement.
+        Later, `since` is set to the Unix time of the transition, which is read from the log of
+        transitions, and `told` to the Unix time at which HSM acknowledged the transition.
         """
         self.since = self.told = 0.0
 
     def note_period(self, period: float) -> None:
-        """Note a heartbeat that came `period` observed seconds after the previous one.
+        """Update `mean`, `deviation` and `longest` with a period that a heartbeat has ended.
 
-        In the first call for a component, and in the first one after `forget_periods`, `period` is
-        ignored: the next period is counted from this heartbeat.
+        `period` is the time since the previous heartbeat, in observed seconds. It is ignored in the
+        first call for a component, and in the first call after `forget_periods`: then the first
+        period begins with this heartbeat.
         """
         if self.mean is NOT_HEARD:
             self.mean = NO_PERIOD
@@ -120,13 +124,13 @@ class Component:
         self.deviation += (abs(error) - self.deviation) / 4
 
     def note_longest(self, period: float) -> None:
-        """Note a period, in observed seconds, that is longer than all earlier ones."""
+        """Set `longest` to a period that is longer than all earlier ones, in observed seconds."""
         tenths = ceil(period * 10)
         # Numbers that many components share take no memory.
         self.longest = _TENTHS[tenths] if tenths < len(_TENTHS) else period
 
     def forget_periods(self) -> None:
-        """Discard all data on periods; the next period is counted from the next heartbeat."""
+        """Discard all data on periods; the next heartbeat begins a new first period."""
         self.mean, self.deviation, self.longest = NOT_HEARD, 0.0, 0.0
 
 
@@ -134,16 +138,16 @@ class Unheard(NamedTuple):
     """A set of components: those that may have sent heartbeats which have not been read yet."""
 
     sources: Set[str | None] = frozenset()
-    """IP addresses and replicas: the set has all components last heard from one of these."""
+    """IP addresses and replicas; the set includes each component last heard from one of them."""
     fresh: bool = False
-    """Whether the set has all components whose last heartbeat was the first on its connection."""
+    """Whether the set includes each component whose last heartbeat was its connection's first."""
     components: Set[str] = frozenset()
-    """The xnames of further components in the set, whatever they were last heard from."""
+    """The xnames of further components in the set, whichever source they were last heard from."""
     everybody: bool = False
-    """Whether the set has all components."""
+    """Whether the set includes all components."""
 
     def includes(self, xname: str, component: Component) -> bool:
-        """Return whether a component is in this set; `xname` is its name."""
+        """Return whether `component`, which has the name `xname`, is in this set."""
         return (
             self.everybody
             or component.source in self.sources
@@ -153,7 +157,7 @@ class Unheard(NamedTuple):
 
 
 def sort_queue(queue: OrderedDict[str, Component]) -> None:
-    """Sort the components of a queue by the times of their last heartbeats, if need be."""
+    """Sort a queue by the times of the last heartbeats, the earliest first, if it is not sorted."""
     times = [component.last_heard for component in queue.values()]
     if all(map(le, times, islice(times, 1, None))):
         return
@@ -173,8 +177,8 @@ def find_overdue(
     """Return up to `most` components of a queue that have been silent for `limit` seconds or more.
 
     Each is a tuple of the xname, the component, and the seconds of its silence at the time `at`.
-    The silence of a component in `unheard` counts as `patience` seconds shorter. All times and
-    durations are in observed seconds.
+    For a component in `unheard`, `patience` seconds are subtracted from the silence first. All
+    times and durations are in observed seconds.
     """
     overdue: list[tuple[str, Component, float]] = []
     for xname, component in queue.items():
@@ -192,10 +196,11 @@ def find_overdue(
 def find_unheard(
     queue: OrderedDict[str, Component], at: float, silent: float, unheard: Unheard, most: int
 ) -> list[str] | None:
-    """Return the components in both `queue` and `unheard` that are silent for at least `silent`.
+    """Return the components in both `queue` and `unheard` that have been silent for too long.
 
-    The result is a list of their xnames, or `None` if there are more than `most`. `silent` is in
-    observed seconds, and `at` is the present observed time.
+    These are the components that have been silent for at least `silent` observed seconds. The
+    result is a list of their xnames, or `None` if there are more than `most`. `at` is the current
+    time of the observed clock.
     """
     found: list[str] = []
     for xname, component in queue.items():

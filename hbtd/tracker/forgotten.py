@@ -1,10 +1,10 @@
-"""Remembers which components were forgotten lately, to limit how often each can be."""
+"""A limit on how often the same component can be forgotten, that is, removed from tracking."""
 
 from collections import OrderedDict
 
 
 class ForgottenLately(Exception):
-    """A component can't be forgotten yet, since it was forgotten a short time ago."""
+    """Raised when a component can't be forgotten again yet: it was forgotten a short time ago."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"It can be forgotten in {seconds} s.")
@@ -13,9 +13,9 @@ class ForgottenLately(Exception):
 
 
 class Forgotten:
-    """The components that were forgotten lately, and the times at which they were.
+    """The components that were forgotten lately, each with the time at which it was forgotten.
 
-    The methods are given the present time, `at`, and how long a component counts as forgotten
+    The methods take the current time, `at`, and the time for which a component counts as forgotten
     lately, `period`, both in seconds of the same clock. `at` must not decrease from one call to the
     next. `period` is more than 0, and may differ from call to call.
     """
@@ -31,7 +31,10 @@ class Forgotten:
             raise ForgottenLately(since + period - at)
 
     def note(self, xname: str, at: float, period: float) -> None:
-        """Note that a component is forgotten; drop those forgotten `period` or more seconds ago."""
+        """Record that a component is forgotten at the time `at`.
+
+        Components that were forgotten `period` or more seconds ago are removed from the record.
+        """
         self._times[xname] = at
         self._times.move_to_end(xname)
         while at - next(iter(self._times.values())) >= period:

@@ -1,4 +1,4 @@
-"""The latest gaps: times that the observed clock has not counted, and why."""
+"""The latest gaps: stretches of time that the observed clock has not counted, and their causes."""
 
 from bisect import bisect_right
 from collections import deque
@@ -12,18 +12,18 @@ _MOST: Final = 100
 
 
 class GapKind(Enum):
-    """The kinds of gaps: why the observed clock did not count some time."""
+    """The kinds of gaps: reasons why the observed clock does not count a stretch of time."""
 
     STALL = "stall"
-    """hbtd could not hear components: it did not run, or was busy with something else."""
+    """hbtd could not hear components, because it did not run or was busy with something else."""
     STANDSTILL = "standstill"
-    """After a deaf time, components were given time to connect and to send a heartbeat."""
+    """After hbtd was deaf, components were given time to connect and to send a heartbeat."""
     DEAFEN = "deafen"
-    """Heartbeats that other replicas took did not arrive here."""
+    """Heartbeats that other replicas had taken did not arrive at this replica."""
 
 
 class Gap(NamedTuple):
-    """A time that the observed clock has not counted."""
+    """A stretch of time that the observed clock has not counted."""
 
     at: float
     """The Unix time, in seconds, at which the gap began."""
@@ -37,7 +37,7 @@ class Gap(NamedTuple):
 
 
 class Gaps:
-    """The latest hundred gaps; gaps of one kind are joined if no time was counted between them."""
+    """The latest hundred gaps; successive gaps of one kind are joined until `close` is called."""
 
     def __init__(self) -> None:
         self._gaps: deque[Gap] = deque(maxlen=_MOST)
@@ -47,10 +47,10 @@ class Gaps:
         self._open = False
 
     def note(self, at: float, seconds: float, kind: GapKind, cause: str, observed: float) -> None:
-        """Note that the `seconds` before the Unix time `at` were not counted.
+        """Add a gap, or lengthen the last one: the clock did not count the `seconds` before `at`.
 
-        `cause` says why, in words, and `observed` is the value of the observed clock during the
-        gap.
+        `at` is a Unix time, `cause` says in words why the time was not counted, and `observed` is
+        the value of the observed clock during the gap.
         """
         if self._open and self._gaps[-1].kind is kind:
             last = self._gaps[-1]
@@ -63,22 +63,22 @@ class Gaps:
             self._open = True
 
     def close(self) -> None:
-        """Note that time is counted again, so that the next gap is not joined to the last one."""
+        """End the last gap, because time is counted again: the next gap is not joined to it."""
         self._open = False
 
     def all(self) -> Sequence[Gap]:
-        """Return the gaps, the latest one last."""
+        """Return the kept gaps, the latest one last."""
         return list(self._gaps)
 
     def since(self, observed: float) -> float:
-        """Return the total length, in seconds, of the kept gaps after an observed time."""
+        """Return the total seconds of the kept gaps after the clock had the value `observed`."""
         first = bisect_right(self._gaps, observed, key=attrgetter("observed"))
         return self._total - self._before[first] if first < len(self._gaps) else 0.0
 
     def observed_before(self, seconds: float, now: float) -> float:
-        """Return the observed time as it was `seconds` real seconds ago.
+        """Return the value that the observed clock had `seconds` real seconds ago.
 
-        `now` is the present observed time.
+        `now` is the current value of the observed clock.
         """
         for gap in reversed(self._gaps):
             counted = now - gap.observed

@@ -15,9 +15,10 @@ _LATE = 0.5
 """Seconds between two ticks, beyond which hbtd counts as having been deaf."""
 
 LONG_STALL = 10.0
-"""Seconds between two ticks after which other replicas may have judged this one's components.
+"""The least seconds between two ticks that make a long stall.
 
-If `patience()` is shorter, it is the limit instead.
+During a long stall other replicas may have judged components that send to this replica. If
+`patience()` is less, it is the limit instead.
 """
 
 _READ_LATE = 2.0
@@ -57,10 +58,10 @@ class ObservedClock:
         """Make a clock that starts at zero.
 
         `monotonic` returns seconds that never decrease; `patience` returns the longest standstill
-        after a deaf stretch, in seconds. `busy` returns the seconds of processor time that this
-        thread has used. Gaps that this thread's own work has caused are left out of the observed
-        time only up to a limit: `most_busy()` seconds in any stretch ten times as long. `wall`
-        returns the Unix time, for `gaps`.
+        after a deaf stretch, in seconds. `busy` returns the seconds of processor time that the
+        calling thread has used. Of the gaps that are due to that thread's own work, no more than
+        `most_busy()` seconds are left out of the observed time in any stretch of ten times
+        `most_busy()` seconds. `wall` returns the Unix time, for `gaps`.
         """
         self._monotonic = monotonic
         self._patience = patience
@@ -70,12 +71,13 @@ class ObservedClock:
         # Seconds that may be left out because this thread was busy, at the time of that.
         self._allowance, self._allowed_at = inf, 0.0
         self.ticked_at = monotonic()
-        """The time of the last tick, in seconds of `monotonic`."""
+        """The time of the last call of `tick`, in seconds of `monotonic`."""
         self.caught_up_at = -inf
-        """When hbtd had read all that was sent to it during the last long stall.
+        """The time by which hbtd has read all that was sent to it during the last long stall.
 
-        This is a time of `monotonic`. What hbtd reads between the stall and that time may be as old
-        as the stall: the sender may be dead.
+        It is in seconds of `monotonic`, and `-inf` before the first long stall. Data that hbtd
+        reads between the stall and this time may have been sent during the stall, by a component
+        that has died since.
         """
         self._ticked = False
         self._observed = 0.0
@@ -86,10 +88,10 @@ class ObservedClock:
         self._deaf_because = ""
         self._deaf_for = 0.0
         self.deaf_seconds = 0.0
-        """The total number of seconds for which hbtd has been deaf, without standstills."""
+        """The total number of seconds for which hbtd was deaf; standstills are not included."""
 
     def tick(self) -> None:
-        """Add the time since the last tick to the observed time, unless it belongs to a gap."""
+        """Add the time since the last tick to the observed time, except what belongs to a gap."""
         ticked_at, busy_until = self._monotonic(), self._busy()
         elapsed, busy = ticked_at - self.ticked_at, busy_until - self._busy_until
         self.ticked_at, self._busy_until = ticked_at, busy_until
@@ -147,11 +149,11 @@ class ObservedClock:
         return self._monotonic() - self.ticked_at >= min(self._patience(), LONG_STALL)
 
     def deafen(self, unheard: float, cause: str = "") -> None:
-        """Stop the clock until `hear`: heartbeats that other replicas take don't arrive here.
+        """Stop the clock until `hear` is called: heartbeats from other replicas don't arrive here.
 
-        `unheard` is the number of seconds that the clock has counted although such heartbeats did
+        `unheard` is the number of seconds that the clock has counted although these heartbeats did
         not arrive. The clock never goes back; instead, `hear` is followed by a standstill of that
-        length, or by the rest of the present standstill if that is longer. If the clock is stopped
+        length, or by the rest of the current standstill if that is longer. If the clock is stopped
         already, nothing changes. `cause` says in words, for `gaps`, why heartbeats don't arrive.
         """
         if not self._deaf:
@@ -162,8 +164,9 @@ class ObservedClock:
     def hear(self, *, patiently: bool) -> None:
         """Let the clock run again after `deafen`.
 
-        With `patiently`, the standstill that comes first (see `deafen`) is at least as long as the
-        deaf stretch, or `patience()` seconds if that is shorter.
+        Before it runs, there is a standstill, as `deafen` says. If `patiently` is true, the
+        standstill is at least as long as the clock was stopped, or `patience()` seconds if that is
+        shorter.
         """
         if self._deaf:
             self.tick()
@@ -174,17 +177,17 @@ class ObservedClock:
             self._deaf_for = 0.0
 
     def gaps(self) -> Sequence[Gap]:
-        """Return the last hundred gaps, the latest last.
+        """Return the last hundred gaps, the latest one last.
 
-        A gap that has not ended is included, with the seconds so far.
+        A gap that has not ended is included, with its length so far.
         """
         return self._gaps.all()
 
     def seconds_ago(self, observed: float) -> float:
         """Return how many real seconds ago this clock had the value `observed`.
 
-        If the clock stood still at that value, the end of the gap counts. Gaps before the last
-        hundred are not known, and the result is too small by their length.
+        If the clock stood still at that value, the end of that gap counts. Only the last hundred
+        gaps are known: the result is too small by the length of earlier ones since that time.
         """
         now = self.now()
         uncounted = self._monotonic() - self.ticked_at - (now - self._observed)
@@ -193,8 +196,8 @@ class ObservedClock:
     def shown(self, seconds_ago: float) -> float:
         """Return the value that this clock had `seconds_ago` real seconds ago.
 
-        The result is negative if the clock had not been made then. Gaps before the last hundred are
-        not known, and are ignored.
+        The result is negative if the clock did not exist then. Gaps before the last hundred are not
+        known, and are ignored.
         """
         now = self.now()
         uncounted = self._monotonic() - self.ticked_at - (now - self._observed)

@@ -10,11 +10,11 @@ from hbtd.tracker.transitions import Phase
 
 
 class Population:
-    """The tracked components: the healthy, the warned and the dead.
+    """The tracked components: those that are healthy, warned about, or dead.
 
-    The healthy and the warned are in queues, in the order of their last heartbeats. The methods of
-    this class answer queries, or make changes that don't move a component from one queue to
-    another; `Tracker` adds the changes that do.
+    Healthy and warned components are in two queues, in the order of their last heartbeats. The
+    methods of this class answer queries, or make changes that don't move a component from one queue
+    to another. `Tracker` adds methods that move components.
     """
 
     def __init__(self) -> None:
@@ -24,17 +24,14 @@ class Population:
         # The components whose host names and NIDs are to be stored.
         self._renamed: set[str] = set()
         self.population = 0
-        """A number that grows whenever a component begins or ceases to be tracked."""
+        """A number that increases whenever the tracking of a component begins or ends."""
 
     def component(self, xname: str) -> Component | None:
         """Return the data of a tracked component, living or dead; `None` if it is not tracked."""
         return self._healthy.get(xname) or self._warned.get(xname) or self._dead.get(xname)
 
     def phase(self, xname: str) -> Phase:
-        """Return the present phase of a component: healthy, warned, dead, or `UNKNOWN`.
-
-        A component that is not tracked is in the phase `UNKNOWN`.
-        """
+        """Return the current phase of a component, which is `UNKNOWN` if it is not tracked."""
         if xname in self._healthy:
             return Phase.HEALTHY
         if xname in self._warned:
@@ -49,17 +46,17 @@ class Population:
 
     @property
     def healthy(self) -> int:
-        """The number of components that are neither warned about nor dead."""
+        """The number of tracked components that are neither warned about nor dead."""
         return len(self._healthy)
 
     @property
     def warned(self) -> int:
-        """The number of components that were warned about, and neither heard nor dead since."""
+        """The number of components that were warned about, and have neither been heard nor died since."""
         return len(self._warned)
 
     @property
     def dead(self) -> int:
-        """The number of components that have died and were not heard since."""
+        """The number of components that have died and have not been heard since."""
         return len(self._dead)
 
     def tracked(self) -> list[str]:
@@ -73,40 +70,41 @@ class Population:
         yield from self._warned
 
     def dead_components(self) -> Iterator[str]:
-        """Yield the xnames of all components that have died and were not heard since."""
+        """Yield the xnames of all components that have died and have not been heard since."""
         yield from self._dead
 
     def queues(self) -> tuple[list[str], list[str], list[str]]:
         """Return three lists of xnames: of the healthy, the warned and the dead components.
 
-        The first two are in the order of the queues. Each xname is in exactly one list, unless
-        there is a bug.
+        The first two lists are in the order of the last heartbeats. Each xname is in exactly one
+        list, unless there is a bug.
         """
         return list(self._healthy), list(self._warned), list(self._dead)
 
     def silent_components(self) -> list[str]:
-        """Return the xnames of all silent components, in no particular order."""
+        """Return the xnames of all warned and dead components, in no particular order."""
         return [*self._warned, *self._dead]
 
     def silence_flags(self, xnames: Sequence[str]) -> tuple[bytes, bytes]:
         """Return which of `xnames` are warned about, and which are dead, as two byte strings.
 
         The first has a byte for each name, in order: 1 if the component is warned about, otherwise
-        0. The second has the same for the dead.
+        0. The second says in the same way which components are dead.
         """
         warned = map(self._warned.__contains__, xnames)
         return bytes(warned), bytes(map(self._dead.__contains__, xnames))
 
     def silent(self, xnames: Sequence[str]) -> list[Component]:
-        """Return the data of those of `xnames` that are warned about or dead."""
+        """Return the data of the components among `xnames` that are warned about or dead."""
         found = [*map(self._warned.get, xnames), *map(self._dead.get, xnames)]
         return [component for component in found if component is not None]
 
     def note_judged(self, xname: str, phase: Phase, at: float, heard: float | None) -> None:
-        """Note that a component entered `phase` at the Unix time `at`, by the log of transitions.
+        """Set `Component.since` to the Unix time `at`, when the component entered `phase`.
 
-        `heard` is the observed time of the component's last heartbeat before that, if known; it is
-        used only for a component that died before this process started. If the component is not in
+        The transition was read from the log. `heard` is the observed time of the component's last
+        heartbeat before the transition, or `None` if that is not known; it is used only for a
+        component that died before this process started. If the component is not in
         `phase`, or not tracked, nothing changes.
         """
         component = self.component(xname)
@@ -119,7 +117,7 @@ class Population:
             component.last_heard = heard
 
     def note_told(self, xname: str, phase: Phase, at: float) -> None:
-        """Note that HSM acknowledged at the Unix time `at` that a component is in `phase`.
+        """Record that HSM acknowledged, at the Unix time `at`, that a component is in `phase`.
 
         If the component is no longer in that phase, or not tracked, nothing changes.
         """
@@ -128,14 +126,14 @@ class Population:
             component.told = at
 
     def identity(self, xname: str) -> Identity | None:
-        """Return the host name and NID of a component; `None` if it is not tracked or has none."""
+        """Return the host name and NID of a component; `None` if they are not known."""
         component = self.component(xname)
         if component is None or not component.identity:
             return None
         return Identity(xname, component.hostname, component.nid)
 
     def apply_identity(self, identity: Identity) -> None:
-        """Set a component's host name and NID to stored ones, unless it has sent newer ones.
+        """Set a component's host name and NID to the stored ones, unless it has sent newer ones.
 
         Components that are not tracked are ignored.
         """
@@ -144,34 +142,34 @@ class Population:
             component.identity = identity_of(identity.hostname, identity.nid)
 
     def mark_all_renamed(self) -> None:
-        """Note that the host names and NIDs of all components are to be stored, changed or not."""
+        """Mark the host names and NIDs of all components to be stored, even unchanged ones."""
         self._renamed = {xname for xname in self.tracked() if self.identity(xname) is not None}
 
     @property
     def renamed(self) -> int:
-        """The number of components whose host names and NIDs are yet to be stored."""
+        """The number of components whose host names and NIDs have yet to be stored."""
         return len(self._renamed)
 
     def take_renamed(self, most: int) -> list[Identity]:
-        """Return at most `most` of the identities that are to be stored; mark them as stored.
+        """Return at most `most` of the identities that have yet to be stored; mark them as stored.
 
-        The caller stores them or, if that fails, calls `put_back_renamed`.
+        The caller must store them, and call `put_back_renamed` if that fails.
         """
         names = [self._renamed.pop() for _ in range(min(most, len(self._renamed)))]
         found = map(self.identity, names)
         return [identity for identity in found if identity is not None]
 
     def put_back_renamed(self, identities: Iterable[Identity]) -> None:
-        """Mark identities as to be stored: `take_renamed` returned them, but storing failed."""
+        """Mark identities from `take_renamed` to be stored later, because storing them failed."""
         self._renamed.update(each.component for each in identities if each.component in self)
 
     def share_texts(self) -> Callable[[str, str], tuple[str, str]]:
-        """Return a function that replaces texts by equal ones in memory, to save memory.
+        """Return a function that replaces texts by equal ones of living components, to save memory.
 
-        The function is given the xname and the timestamp of a judgement that is read from the store
-        at a start, of which there may be a million. It returns two equal texts: those of the living
-        component of that xname where they are equal, otherwise the arguments. The function may be
-        used until a component changes, and takes some memory from its first call on.
+        When hbtd starts, it may read a million judgements from the store. The function is called
+        with the xname and the timestamp of each. It returns the same two texts, but where the
+        living component of that xname has an equal text in memory, it returns that object. The
+        function may be used until a component changes. It takes some memory from its first call on.
         """
         names: dict[str, str] = {}
         healthy = self._healthy
@@ -188,7 +186,7 @@ class Population:
         return share
 
     def sort_queues(self) -> None:
-        """Put the healthy and the warned components back in the order of their last heartbeats.
+        """Sort the queues of healthy and warned components by the times of the last heartbeats.
 
         Call this after records were applied in another order.
         """

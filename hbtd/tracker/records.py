@@ -19,7 +19,7 @@ class Record(NamedTuple):
 
 
 class Identity(NamedTuple):
-    """The host name and NID of a component, as it sent them last."""
+    """The host name and NID of a component, as the component sent them last."""
 
     component: str
     """The component's xname."""
@@ -30,9 +30,9 @@ class Identity(NamedTuple):
 
 
 def age_after_restart(record: Record, warntime: float, errtime: float) -> float:
-    """Return the age that a stored heartbeat gets after a restart of hbtd, in observed seconds.
+    """Return the age, in observed seconds, that a stored heartbeat is given when hbtd restarts.
 
-    The stored age is reduced, if need be, so that every component has `warntime` seconds to be
+    The stored age is reduced where necessary, so that every component has `warntime` seconds to be
     heard again before it is judged. So a restart by itself causes no warning, and a component that
     has fallen silent meanwhile is declared dead at most `errtime` seconds after the restart.
     """

@@ -27,7 +27,7 @@ _LOOK_EVERY = 15.0
 
 
 class TrackerFull(Exception):
-    """A heartbeat of a new component is refused: the limit of tracked components is reached."""
+    """Raised for a heartbeat of a new component if no further component can be tracked."""
 
 
 _HEARD = Unheard()
@@ -40,7 +40,7 @@ class Tracker(Population):
     their last heartbeats: a heartbeat moves its component to the end, so that overdue components
     are in front. Therefore a heartbeat takes the same time however many components there are, a
     sweep takes time only for the components that it judges, and nothing is rebuilt when `warntime`
-    or `errtime` change. (A plain dict does not work as such a queue: to find its first key becomes
+    or `errtime` change. (A plain dict does not work as such a queue: finding its first key becomes
     slow once many keys in front have been removed.)
 
     Times (`at`) are observed seconds (`hbtd.tracker.observed`), and must not decrease from one call
@@ -50,9 +50,10 @@ class Tracker(Population):
     def __init__(self, *, note_changes: bool = False, most: int = sys.maxsize) -> None:
         """Make an empty tracker.
 
-        With `note_changes`, the tracker notes which components were heard, so that their records
-        can be stored. `beat` accepts new components until `most` are tracked, including dead ones;
-        components that are restored, or that other replicas have heard, may exceed that.
+        If `note_changes` is true, the tracker keeps a list of the components that were heard, so
+        that their records can be stored. `beat` accepts new components until `most` are tracked,
+        including dead ones. Components that are restored, or that other replicas have heard, are
+        tracked even beyond this limit.
         """
         super().__init__()
         self._note_changes = note_changes
@@ -65,7 +66,7 @@ class Tracker(Population):
         # A status is one of few words, and each is sent very often: only one copy of each is kept.
         self._statuses: dict[str, str] = {}
         self.beats = 0
-        """The number of heartbeats taken."""
+        """The number of heartbeats that this replica has taken."""
 
     def beat(
         self,
@@ -80,7 +81,7 @@ class Tracker(Population):
     ) -> Judgement | None:
         """Take a heartbeat; return the judgement if the component has started or restarted.
 
-        `at` is the present observed time. `xname` must be valid and in normal form. `timestamp`,
+        `at` is the current observed time. `xname` must be valid and in normal form. `timestamp`,
         `status`, `hostname` and `nid` are cut off after 256 characters; real ones are shorter.
         `source` is the sender's IP address, if known; `fresh` says whether this is the first
         heartbeat on its connection. Raise `TrackerFull` if the component is not tracked, and the
@@ -112,7 +113,7 @@ class Tracker(Population):
         hostname: str = "",
         nid: str = "",
     ) -> Judgement | None:
-        """Apply a heartbeat that another replica took and has stored; for the arguments see `beat`.
+        """Apply a heartbeat that another replica took and has stored; see `beat` for the arguments.
 
         Return the judgement if the component has started or restarted.
         """
@@ -147,11 +148,11 @@ class Tracker(Population):
         nid: str = "",
         elsewhere: bool = False,
     ) -> bool:
-        """Take a heartbeat if `xname`, which may be any text, is a healthy component.
+        """Take a heartbeat if `xname`, which may be any text, is the name of a healthy component.
 
-        Return whether it is; if not, nothing has changed. The name of a healthy component needs no
-        check, since it is valid and in normal form. `elsewhere` says that another replica took the
-        heartbeat; the other arguments are as in `beat`.
+        Return `True` then; otherwise return `False` and change nothing. The name of a healthy
+        component needs no check, since it is valid and in normal form. `elsewhere` says whether
+        another replica took the heartbeat; the other arguments are as in `beat`.
 
         To save time, the mean period, host name and NID are updated only by the component's first
         heartbeat in each 15 observed seconds, by the first on each connection, and by the first two
@@ -192,7 +193,7 @@ class Tracker(Population):
         limit: int,
         unheard: Unheard = _HEARD,
     ) -> list[Judgement]:
-        """Judge at most `limit` components that are silent for too long at the observed time `at`.
+        """Judge up to `limit` components that have been silent too long at the observed time `at`.
 
         Components that have been silent for `errtime` seconds or more have died; those that have
         been silent for `warntime` seconds or more are warned about, once. The components that have
@@ -227,10 +228,10 @@ class Tracker(Population):
         return judgements
 
     def unheard(self, at: float, silent: float, unheard: Unheard, most: int) -> list[str] | None:
-        """Return living components in `unheard` that are silent for at least `silent` seconds.
+        """Return living components in `unheard` that have been silent for `silent` seconds or more.
 
         The result is a list of their xnames, or `None` if there are more than `most`. `at` is the
-        present observed time.
+        current time of the observed clock; `silent` is in seconds of that clock.
         """
         healthy = find_unheard(self._healthy, at, silent, unheard, most)
         if healthy is None:
@@ -241,7 +242,7 @@ class Tracker(Population):
     def heartbeating(self, xname: str, at: float, errtime: float) -> bool:
         """Return whether a component is living and was heard in the last `errtime` seconds.
 
-        `at` is the present observed time; `errtime` is in observed seconds.
+        `at` is the current observed time; `errtime` is in observed seconds.
         """
         component = self._healthy.get(xname) or self._warned.get(xname)
         return component is not None and at - component.last_heard < errtime
@@ -257,7 +258,7 @@ class Tracker(Population):
     def record(self, xname: str, at: float) -> Record | None:
         """Return the record of a component; `None` if the component is dead or not tracked.
 
-        The age of the heartbeat is that at the observed time `at`.
+        The record has the age of the last heartbeat at the observed time `at`.
         """
         warned = xname in self._warned
         component = self._warned.get(xname) if warned else self._healthy.get(xname)
@@ -267,7 +268,7 @@ class Tracker(Population):
         return Record(xname, age, component.timestamp, component.status, warned)
 
     def records(self, xnames: Iterable[str], at: float) -> list[Record]:
-        """Return the records of the living among `xnames`, with ages at the observed time `at`."""
+        """Return the records of those of `xnames` that are living, with ages at the time `at`."""
         found = (self.record(xname, at) for xname in xnames)
         return [record for record in found if record is not None]
 
@@ -281,13 +282,13 @@ class Tracker(Population):
         """Apply a heartbeat that another replica took earlier, unless a later one is known.
 
         `last_heard` is the observed time of that heartbeat, and `source` identifies the replica.
-        `sent` are the timestamp and the status in the heartbeat. Without them, the component keeps
-        its last timestamp and status, or stays dead or untracked. Return the judgement if the
-        component has started or restarted.
+        `sent` has the timestamp and the status in the heartbeat. If it is `None`, a living
+        component keeps its timestamp and status, and any other component stays dead or untracked.
+        Return the judgement if the component has started or restarted.
 
-        A replica's heartbeats arrive in order. So `sent` is the newest even if the heartbeat seems
-        to be older than the last one from the same replica, or than the start of this one, because
-        the observed clock stood still here.
+        The heartbeats of a replica arrive in order. Therefore, if the last known heartbeat came
+        from the same replica, or its source is not known, `sent` is applied even if `last_heard` is
+        not later: the observed clock may have stood still here.
         """
         component = self._healthy.get(xname) or self._warned.get(xname)
         if component is None:
@@ -304,8 +305,8 @@ class Tracker(Population):
         """Set the timestamp and the status of a component to those in `record`.
 
         They belong to a heartbeat that `apply_heard` has applied without them. `source` identifies
-        the replica that took it; if the component was heard from another source since, nothing
-        changes. Return whether the component is living.
+        the replica that took the heartbeat; if the component was heard from another source since,
+        nothing changes. Return whether the component is living.
         """
         xname = record.component
         component = self._healthy.get(xname) or self._warned.get(xname)
@@ -320,7 +321,7 @@ class Tracker(Population):
         component.status = self._shared(status[:_LONGEST_TEXT])
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
-        """Mark a component as warned about, as another replica has judged, which stored `record`.
+        """Mark a component as warned about: another replica has judged so, and has stored `record`.
 
         The timestamp and the status of its last heartbeat become those in `record`, because
         messages published later must not name an earlier heartbeat. If the component is dead or not
@@ -366,10 +367,10 @@ class Tracker(Population):
         warntime: float,
         errtime: float,
     ) -> None:
-        """Track the components of `records`, and those in `dead` as dead, unless already tracked.
+        """Begin to track the components of `records` as living, and those named in `dead` as dead.
 
-        `at` is the present observed time. The ages of the records are reduced to what
-        `age_after_restart` returns.
+        Components that are tracked already do not change. `at` is the current observed time. The
+        ages in the records are reduced to what `age_after_restart` returns.
         """
         self.restore_page(records, at, warntime, errtime)
         for xname in dead:
@@ -380,16 +381,17 @@ class Tracker(Population):
     def restore_page(
         self, records: Iterable[Record], at: float, warntime: float, errtime: float
     ) -> None:
-        """Track the components of `records`, a page of the stored ones; call `restore` afterwards.
+        """Begin to track the components of `records`, which are a part of the stored records.
 
-        The arguments are as in `restore`. Until that is called, the queues are not in order.
+        The arguments are as in `restore`, which must be called after the last part: until then, the
+        queues are not in order.
         """
         for record in records:
             if record.component not in self:
                 self._revive(record, at, warntime, errtime)
 
     def keep_only(self, keep: Iterable[str]) -> None:
-        """Stop tracking all components except the healthy ones among `keep`."""
+        """Stop tracking all components except the healthy ones whose xnames are in `keep`."""
         kept = {xname: self._healthy[xname] for xname in keep if xname in self._healthy}
         self._healthy.clear()
         self._healthy.update(kept)
@@ -400,12 +402,12 @@ class Tracker(Population):
         self._renamed &= kept.keys()
 
     def tick(self, at: float, *, reads_late: bool = False) -> None:
-        """Set the time at which later heartbeats are noted as changes (see `changed_since`).
+        """Set the time that the changes by later heartbeats are given (see `changed_since`).
 
-        `at` is a value of `ObservedClock.ticked_at`, not an observed time. `reads_late` says that
-        the heartbeats taken until the next call may have been sent long ago, and waited to be read
-        while another replica judged their components. So a heartbeat of a component that is warned
-        or dead does not prove that the component lives.
+        `at` is a value of `ObservedClock.ticked_at`, not an observed time. If `reads_late` is true,
+        heartbeats that are taken until the next call may have been sent long ago, and may have
+        waited to be read while another replica judged their components. Such a heartbeat does not
+        prove that a warned or dead component lives, so it changes nothing for these.
         """
         self._ticked_at, self._reads_late = at, reads_late
 
@@ -416,21 +418,22 @@ class Tracker(Population):
     def changed_since(self, since: float) -> dict[str, float]:
         """Return the times of all changes at `since` or later, by the xname of the component.
 
-        A change is a heartbeat taken here (`beat`, `beat_again`) whose record is to be stored.
-        Its time is the value of `ObservedClock.ticked_at` that `tick` was given last.
+        A change is a heartbeat taken by this replica (`beat`, `beat_again`) after which the
+        component's record is to be stored. The time of a change is the value of
+        `ObservedClock.ticked_at` that `tick` was given last.
         """
         return {x: at for x, at in self._changed.items() if at >= since}
 
     def changed(self) -> list[str]:
-        """Return the xnames of components with a change (see `changed_since`), in no order."""
+        """Return the xnames of components with a change (see `changed_since`), in any order."""
         return list(self._changed)
 
     def take_changed(self, xnames: Iterable[str], since: float) -> dict[str, float]:
-        """Remove all changes of `xnames`; return the times of those made at `since` or later.
+        """Remove the changes of `xnames`; return the times of the changes at `since` or later.
 
-        The result has a time for each component with such a change, by xname; older changes are
-        dropped. The caller stores the records of the components in the result or, if that fails,
-        calls `put_back`.
+        The result has the time for each component with such a change, by xname; older changes are
+        dropped. The caller must store the records of the components in the result, and call
+        `put_back` if that fails.
         """
         taken: dict[str, float] = {}
         for xname in xnames:
@@ -440,7 +443,7 @@ class Tracker(Population):
         return taken
 
     def put_back(self, changes: Mapping[str, float]) -> None:
-        """Note changes again that `take_changed` returned and that could not be stored.
+        """Restore changes that `take_changed` returned, because the records could not be stored.
 
         Components that have changed again since keep their later times.
         """
@@ -448,9 +451,10 @@ class Tracker(Population):
             self._changed.setdefault(xname, at)
 
     def mark_changed(self, at: float, others: Container[str]) -> None:
-        """Note a change at the time `at` for every living component that is not in `others`.
+        """Record a change at the time `at` for every living component that is not in `others`.
 
-        So all of these are stored again. `at` is a value of `ObservedClock.ticked_at`.
+        So the records of all these components are stored again. `at` is a value of
+        `ObservedClock.ticked_at`.
         """
         self._changed.update((xname, at) for xname in self.living() if xname not in others)
 

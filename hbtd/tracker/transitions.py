@@ -75,7 +75,7 @@ ALARMS: Final = frozenset({Transition.WARNED, Transition.DIED})
 class Judgement:
     """The statement that a component has made a transition, as it is committed and sent.
 
-    Two judgements are equal if their components, transitions and timestamps are.
+    Two judgements are equal if their components, transitions and timestamps are equal.
     """
 
     component: str
@@ -93,7 +93,7 @@ class Judgement:
     """The component's silence in observed seconds, if it caused the judgement; otherwise `None`."""
 
     def made_at(self, at: float) -> "Judgement":
-        """Return the judgement with the Unix time `at`, or unchanged if it has a time already."""
+        """Return a copy with the Unix time `at`, or this judgement itself if it has a time."""
         if self.at:
             return self
         # Half the time of `dataclasses.replace`: a mass death makes thousands of these.
