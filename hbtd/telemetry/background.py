@@ -15,14 +15,14 @@ def make_thread(run: Callable[[], None]) -> Thread:
 
 
 class Background(NamedTuple):
-    """How the publisher makes its thread, and what the thread waits with; by default the real ones.
+    """Functions that make the publisher's thread and its condition, and the clock of both.
 
-    hbtd's service is given a `Background`; a simulation gives it one whose threads wait in
-    simulated time.
+    By default they are the real ones. A simulation passes a `Background` whose threads wait in
+    simulated time to hbtd's service.
     """
 
     make_thread: ThreadFactory = make_thread
     make_condition: Callable[[], Condition] = Condition
-    """Returns a new `threading.Condition`, the lock of what the reactor and the thread share."""
+    """Returns a new `threading.Condition`, which locks the data that both threads use."""
     monotonic: Callable[[], float] = monotonic
-    """Returns the seconds of a monotonic clock; called in the reactor's and that thread."""
+    """Returns the seconds of a monotonic clock; called in the reactor's thread and in that one."""

@@ -27,16 +27,16 @@ class Order(NamedTuple):
     address: TelemetryAddress | None
     """Where to send messages; `None` if nothing is to be sent."""
     stop_at: float | None
-    """The monotonic time, in seconds, at which to stop even if messages wait; `None` to go on."""
+    """The monotonic time, in seconds, by which the thread must stop; `None` if it need not stop."""
 
 
 class Backlog:
     """The entries of the log that are on their way to Kafka, oldest first.
 
-    The reactor's thread adds entries. The publisher's thread removes them in batches, and notes
-    which messages Kafka has accepted or refused. Both threads hold the lock `changed`, a
-    `threading.Condition`, while they do; it also wakes the publisher's thread. `done` is the number
-    of the last entry that Kafka's cursor may be moved to.
+    The reactor's thread adds entries. The publisher's thread removes them in batches, and
+    records which messages Kafka has accepted or refused. Both threads hold the lock `changed`, a
+    `threading.Condition`, while they do so; it also wakes the publisher's thread. `done` is the
+    number of the entry to which Kafka's cursor may be moved.
     """
 
     def __init__(self, make_condition: Callable[[], Condition] = Condition) -> None:
@@ -47,7 +47,7 @@ class Backlog:
         self.published_count = 0
         """The number of messages that Kafka has acknowledged."""
         self.refused_count = 0
-        """The number of messages dropped because Kafka refused them and accepted others."""
+        """The number of messages dropped because Kafka refused them while it accepted others."""
         self._order = Order(0, None, None)
         self._put = 0
         self._waiting: deque[LogEntry] = deque()
@@ -58,7 +58,7 @@ class Backlog:
 
     @property
     def done(self) -> int:
-        """The number of the last entry before all those that wait for Kafka.
+        """The number of the entry before the first one that waits for Kafka.
 
         Each entry up to this number was acknowledged by Kafka, or was dropped.
         """
@@ -68,7 +68,7 @@ class Backlog:
 
     @property
     def room(self) -> int:
-        """The number of entries that can be added."""
+        """The number of entries for which there is room."""
         return max(CAPACITY - self.pending, 0)
 
     @property
@@ -90,7 +90,7 @@ class Backlog:
             self._put = number
 
     def put(self, entries: Sequence[LogEntry], more: bool) -> None:
-        """Add the next entries of the log; `more` says whether the log has further ones."""
+        """Add the next entries of the log; `more` says whether the log has further entries."""
         with self.changed:
             self._waiting.extend(entries)
             if entries:
@@ -99,7 +99,7 @@ class Backlog:
             self.changed.notify()
 
     def skip(self, number: int) -> int:
-        """Drop the entries up to `number` except the present batch; return how many they are."""
+        """Drop the entries up to `number` except those in the current batch; return how many."""
         with self.changed:
             before = self.pending
             while self._waiting and self._waiting[0].number <= number:
@@ -124,7 +124,7 @@ class Backlog:
         self.changed.notify()
 
     def send_to(self, address: TelemetryAddress | None) -> None:
-        """Order the thread to send entries to `address` from now on, or nothing if it is `None`."""
+        """Order the thread to send entries to `address` from now on; nothing if it is `None`."""
         with self.changed:
             self._order = Order(self._order.number + 1, address, self._order.stop_at)
             if self._refusals.aside:
@@ -136,9 +136,9 @@ class Backlog:
             self.changed.notify()
 
     def stop(self, at: float) -> None:
-        """Order the thread to stop once no entries wait, or at the monotonic time `at`.
+        """Order the thread to stop when no entries wait, but not later than the time `at`.
 
-        `at` is in seconds.
+        `at` is in seconds of the monotonic clock.
         """
         with self.changed:
             self._order = self._order._replace(stop_at=at)
@@ -148,7 +148,7 @@ class Backlog:
 
     @property
     def order(self) -> Order:
-        """The present order to the publisher's thread."""
+        """The current order to the publisher's thread."""
         return self._order
 
     def holds(self, order: Order) -> bool:
@@ -165,7 +165,7 @@ class Backlog:
 
     @property
     def in_hand(self) -> bool:
-        """Whether there is a batch with messages that Kafka has neither accepted nor refused."""
+        """Whether the current batch has messages that Kafka has neither accepted nor refused."""
         return bool(self._batch)
 
     @property
@@ -174,7 +174,7 @@ class Backlog:
         return self._refusals.everything
 
     def take(self) -> list[LogEntry]:
-        """Return the batch to send now: the rest of the last one or, if it is done, a new one.
+        """Return the messages to send now: the rest of the last batch or, without one, a new batch.
 
         The list is empty if nothing waits.
         """
@@ -186,11 +186,11 @@ class Backlog:
             return self._batch
 
     def settle(self, batch: list[LogEntry], done: Sequence[bool]) -> int:
-        """Note which messages of a batch Kafka has accepted; return how many others are dropped.
+        """Remove from a batch the messages that Kafka has accepted; return how many are dropped.
 
         `done` has an item for each message in the batch, true if Kafka has accepted the message. A
-        message that Kafka has refused is dropped if Kafka has now accepted a newer one of the same
-        component.
+        message that Kafka refused earlier is dropped if Kafka has now accepted a newer one of the
+        same component.
         """
         accepted = list(compress(batch, done))
         with self.changed:
@@ -201,11 +201,11 @@ class Backlog:
             return self._apply(self._refusals.accepted(accepted))
 
     def refuse(self, order: Order) -> tuple[int, bool]:
-        """Note that Kafka has refused all messages that are left in the batch.
+        """Take the messages that are left out of the batch, because Kafka has refused them all.
 
-        Return how many messages are dropped therefore, and whether Kafka seems to refuse
-        everything. Do nothing, and return 0 and `False`, if `order`, under which the batch was
-        sent, is no longer in force, or if nothing is left.
+        They are sent again, set aside, or dropped (see `Refusals`). Return how many messages are
+        dropped, and whether Kafka seems to refuse everything. Do nothing, and return 0 and `False`,
+        if `order`, under which the batch was sent, is no longer in force, or if the batch is empty.
         """
         with self.changed:
             if not self.holds(order) or not self._batch:

@@ -1,4 +1,4 @@
-"""Whether Kafka accepts messages, and why not, for `/health` and the log."""
+"""Whether Kafka accepts messages and, if not, why; for `/health` and the log."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from hbtd.runtime.outage import Outage
 
 
 class Contact:
-    """Whether Kafka accepts messages.
+    """The record of whether Kafka accepts messages and, if not, why.
 
     Log lines say when Kafka first accepts messages, and when each outage begins and ends. The
     methods take no lock: the caller must hold the lock of the backlog.
@@ -19,7 +19,7 @@ class Contact:
     _log = Logger()
 
     def __init__(self, now: Callable[[], float]) -> None:
-        """Begin without an address of Kafka; `now` returns the seconds of a monotonic clock."""
+        """Make the record, without an address; `now` returns the seconds of a monotonic clock."""
         self._address: TelemetryAddress | None = None
         self._outage = Outage(self._log_outage, self._log_connection, now)
         self._was_connected = False
@@ -27,13 +27,13 @@ class Contact:
         """Whether Kafka accepts messages."""
 
     def use(self, address: TelemetryAddress | None) -> None:
-        """Forget the state, and use another address; `None` if nothing is published."""
+        """Reset the record for another address of Kafka; `None` if nothing is published."""
         self._address = address
         self._outage.reset()
         self.connected = self._was_connected = False
 
     def succeed(self) -> None:
-        """Note that Kafka accepts messages."""
+        """Record that Kafka accepts messages; this ends an outage, if there is one."""
         is_first = not self._was_connected and self._outage.reason is None
         self.connected = self._was_connected = True
         self._outage.recover()
@@ -41,19 +41,19 @@ class Contact:
             self._log_connection()
 
     def fail(self, error: Exception) -> None:
-        """Note that Kafka accepts no messages, because of `error`."""
+        """Record that Kafka accepts no messages, because of `error`."""
         self.connected = False
         self._outage.fail(str(error) if isinstance(error, KafkaError) else repr(error))
 
     def health(self) -> str:
-        """Return a text about the contact with Kafka (docs/protocol.md, "Probes and health")."""
+        """Return the text about Kafka in `/health` (docs/protocol.md, "Probes and health")."""
         if self.connected:
             return "Connected and OPEN"
         return "Connected and CLOSED" if self._was_connected else "Not Connected"
 
     @property
     def reason(self) -> str | None:
-        """Why Kafka accepts no messages, as a phrase; `None` while it does, or has no address."""
+        """A phrase that says why Kafka accepts no messages; `None` if it does, or is not used."""
         if self._address is None or self.connected:
             return None
         why = self._outage.reason or "no connection yet"

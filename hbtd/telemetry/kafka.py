@@ -132,7 +132,7 @@ class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is n
 
 
 class KafkaUnreachable(KafkaError):  # type: ignore[misc]  # kafka-python is not typed
-    """No connection to Kafka could be made; the message says why."""
+    """Raised when no connection to Kafka could be made; the message says why."""
 
     def __str__(self) -> str:
         """Return the message, without the prefix that `KafkaError` adds."""
@@ -140,7 +140,7 @@ class KafkaUnreachable(KafkaError):  # type: ignore[misc]  # kafka-python is not
 
 
 class Kafka:
-    """A producer for one topic. Its methods block, and must all be called in the same thread."""
+    """A Kafka producer for one topic. All its methods block, and are called in the same thread."""
 
     def __init__(self, address: TelemetryAddress, **settings: Any) -> None:
         """Connect to Kafka. Raise `KafkaError` if that fails, or takes more than a few seconds.
@@ -180,7 +180,7 @@ class Kafka:
 
     @property
     def connected(self) -> bool:
-        """Whether any broker is connected. A broker that hangs counts until a request times out."""
+        """Whether any broker is connected. A broker that hangs counts, until a request fails."""
         client = self._client
         return client is not None and any(
             client.connected(broker.node_id) for broker in client.cluster.brokers()
@@ -191,7 +191,7 @@ class Kafka:
         return self._producer.send(self._topic, value=value, key=key)
 
     def abandon(self) -> None:
-        """Disconnect at once; messages that Kafka has not acknowledged fail."""
+        """Disconnect at once; the futures of messages that are not acknowledged yet fail."""
         # `close` would wait for messages that can't be sent, then raise an exception and leave the
         # producer running, so that it could send them after newer messages of the next producer.
         self._producer._sender.force_close()
@@ -200,10 +200,10 @@ class Kafka:
 
 
 def check_connection(address: TelemetryAddress, settings: Mapping[str, Any]) -> None:
-    """Connect to Kafka, and disconnect; raise `KafkaError` if that fails within a few seconds.
+    """Check that Kafka can be reached: connect, and disconnect again.
 
-    `settings` are those of `KafkaSecurity`. No topic is requested, since a request might create it.
-    The function blocks.
+    Raise `KafkaError` if connecting fails or takes more than a few seconds. `settings` are those of
+    `KafkaSecurity`. No topic is requested, since a request might create it. The function blocks.
     """
     client: _PatientClient | None = None
     try:

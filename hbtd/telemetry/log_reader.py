@@ -17,7 +17,7 @@ from hbtd.telemetry.refusals import Complaints
 from hbtd.tracker.transitions import Judgement
 
 KAFKA = "kafka"
-"""The name of Kafka's cursor in the store."""
+"""The name of Kafka's cursor, which the store keeps: the number up to which Kafka was told."""
 
 _PORTION = 500
 """The most entries that are read from the log in one call of the store."""
@@ -35,8 +35,8 @@ class LogReader:
     """Reads the log of transitions for Kafka while this replica leads and telemetry is on.
 
     Reading begins at Kafka's cursor in the store. A store written by an earlier version of hbtd has
-    no such cursor, and Kafka may not have been told of the undelivered judgements: then these are
-    sent first, and reading begins at the end of the log.
+    no such cursor, and Kafka may not have been told of judgements that HSM has not acknowledged:
+    then these are sent first, and reading begins at the end of the log.
     """
 
     _log = Logger()
@@ -52,8 +52,8 @@ class LogReader:
     ) -> None:
         """Make a reader that is not started.
 
-        `undelivered` are the judgements that were not delivered when `since` was the last number of
-        the log; `jitter` returns a random number from 0 to 1.
+        `undelivered` are the judgements that HSM had not acknowledged when `since` was the last
+        number of the log; `jitter` returns a random number from 0 to 1.
         """
         self._clock = clock
         self._store = store
@@ -100,14 +100,14 @@ class LogReader:
             self._stored = number
 
     def committed(self) -> None:
-        """Note that entries have been committed to the log."""
+        """Read on soon, because entries have been committed to the log."""
         self._exhausted_at = None
         if self._joined and self._more():
             self._backlog.more = True
         self._wakeup.notify()
 
     def progressed(self) -> None:
-        """Note that entries have left the backlog: it has room, and the cursor may be moved."""
+        """Read on and move the cursor soon, because entries have left the backlog."""
         self._wakeup.notify()
 
     @property
@@ -122,14 +122,14 @@ class LogReader:
     def unlogged(self) -> int:
         """The number of waiting judgements that are only in memory, not in the log.
 
-        These are undelivered judgements, put into the backlog because the store had no cursor of
-        Kafka.
+        These are judgements that HSM had not acknowledged; they were put into the backlog because
+        the store had no cursor of Kafka.
         """
         return self._backlog.pending_up_to(self._begin) if self._joined else 0
 
     @property
     def told(self) -> int | None:
-        """The number of the log up to which Kafka has been told; `None` if it is not known yet."""
+        """The number of the log entry up to which Kafka has been told; `None` if not known yet."""
         return max(self._backlog.done, self._begin) if self._joined else None
 
     async def _run(self) -> None:

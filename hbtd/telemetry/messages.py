@@ -6,7 +6,7 @@ from hbtd.tracker.transitions import Judgement
 
 
 def key(judgement: Judgement) -> bytes:
-    """Return the message key of a judgement, the xname: a component's messages stay in order."""
+    """Return the key of a judgement's message: the xname, by which Kafka keeps messages in order."""
     return judgement.component.encode("ascii")
 
 

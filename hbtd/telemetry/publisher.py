@@ -34,7 +34,7 @@ class Publisher(Service):
 
     While this replica leads, a `LogReader` reads the entries after Kafka's cursor into a `Backlog`,
     from which a thread with a `Sender` sends them. The cursor is moved when Kafka has acknowledged
-    them, so that the log still has all that is to be sent (docs/protocol.md, "Kafka"). Changes of
+    them, so that the log still has all entries to be sent (docs/protocol.md, "Kafka"). Changes of
     `Use_telemetry` and `Telemetry_host` take effect at once. If the thread can't be started, the
     publisher tries again after a pause.
     """
@@ -105,7 +105,7 @@ class Publisher(Service):
 
     @property
     def refused_count(self) -> int:
-        """The number of messages dropped because Kafka refused them and accepted others."""
+        """The number of messages dropped because Kafka refused them while it accepted others."""
         return self._backlog.refused_count
 
     @property
@@ -117,7 +117,7 @@ class Publisher(Service):
     def pending_count(self) -> int:
         """The number of messages that wait for Kafka; 0 if this replica does not lead.
 
-        While telemetry is off, they are sent once it is on again.
+        Messages that wait while telemetry is off are sent once it is on again.
         """
         if self._reader is not None:
             return self._reader.pending
@@ -126,12 +126,12 @@ class Publisher(Service):
         return min(max(self._store.last_number() - self._told, 0), MAX_WAITING)
 
     def health(self) -> str:
-        """Return a text about the state of Kafka (docs/protocol.md, "Probes and health")."""
+        """Return the text about Kafka in `/health` (docs/protocol.md, "Probes and health")."""
         return self._contact.health()
 
     @property
     def reason(self) -> str | None:
-        """Why no messages are published, as a phrase; `None` while Kafka accepts messages.
+        """A phrase that says why no messages are published; `None` while Kafka accepts messages.
 
         The reason may also be that telemetry is off, or that `telemetry_host` is not set.
         """
@@ -142,18 +142,18 @@ class Publisher(Service):
         return "use_telemetry is off" if given else "no telemetry_host is given"
 
     def tell(self, judgements: Sequence[Judgement] = ()) -> None:
-        """Note that judgements were committed; the publisher reads them from the log."""
+        """Read the log soon, because `judgements` were committed to it, and publish them."""
         if self._reader is not None:
             self._reader.committed()
         elif not self._looked:
             self._look_up_cursor()
 
     def lead(self, undelivered: Sequence[Judgement], since: int) -> None:
-        """Begin to publish the log: this replica has become the leader.
+        """Begin to publish the log, because this replica has become the leader.
 
-        `undelivered` are the judgements that the store does not have as delivered; they are
-        published only if the store has no cursor of Kafka yet. `since` was the number of the last
-        entry of the log before they were read.
+        `undelivered` are the judgements that HSM has not acknowledged, according to the store; they
+        are published only if the store has no cursor of Kafka yet. `since` was the number of the
+        last entry of the log before these judgements were read.
         """
         self._leading = True
         self._stop_reading()
@@ -180,9 +180,9 @@ class Publisher(Service):
             self._told = told
 
     def follow(self) -> None:
-        """Stop publishing, and drop what is in memory: this replica no longer leads.
+        """Stop publishing, and drop the messages in memory, because this replica no longer leads.
 
-        The new leader continues from the cursor.
+        The new leader continues from Kafka's cursor in the store.
         """
         self._leading = False
         self._told, self._looked = None, True

@@ -73,17 +73,17 @@ def is_refusal(error: BaseException) -> bool:
 
 
 class Doubts:
-    """Tells which refusals are possibly temporary: at first, those that are not about a message.
+    """Tells which refusals may be temporary: at first, all that are not about a message.
 
-    One broker may refuse for a moment what the others accept. Its messages must not be dropped for
-    that.
+    For a moment, one broker may refuse messages that other brokers accept. Such messages must not
+    be dropped.
     """
 
     def __init__(self, clock: Callable[[], float], patience: float) -> None:
         """Begin without refusals; `clock` returns the seconds of a monotonic clock.
 
-        Refusals that are not about a message count as lasting when they have been coming for more
-        than `patience` seconds, with no pause longer than that between them.
+        Refusals that are not about a message count as lasting when they have been coming for
+        `patience` seconds, with no pause longer than that between them.
         """
         self._clock = clock
         self._patience = patience
@@ -101,7 +101,7 @@ class Doubts:
 
 
 class Outcome(NamedTuple):
-    """What to do with the messages of a batch that Kafka has accepted or refused."""
+    """The decision on what to do with messages, after Kafka has accepted or refused a batch."""
 
     back: Sequence[LogEntry] = ()
     """The messages to send again before all others."""
@@ -134,10 +134,10 @@ class Refusals:
         self._most_aside = _FIRST_ASIDE
 
     def accepted(self, batch: Sequence[LogEntry]) -> Outcome:
-        """Note that Kafka has accepted `batch`; return what to do with the messages set aside.
+        """Return what to do with the messages set aside, now that Kafka has accepted `batch`.
 
-        Each of these is sent once more, or is dropped if `batch` has a newer message of the same
-        component.
+        Each message that was set aside is sent once more, or is dropped if `batch` has a newer
+        message of the same component.
         """
         self.everything = False
         self._most_aside = _FIRST_ASIDE
@@ -150,7 +150,7 @@ class Refusals:
         return Outcome(back, [each for each in aside if each.judgement.component in newer])
 
     def refused(self, batch: Sequence[LogEntry]) -> Outcome:
-        """Note that Kafka has refused `batch`; return what to do with its messages."""
+        """Return what to do with the messages of `batch`, which Kafka has refused."""
         if len(batch) > 1:
             self.together = len(batch) // 2
             return Outcome(back=batch)
@@ -169,10 +169,9 @@ class Refusals:
         self.aside = [each for each in self.aside if each.number > number]
 
     def give_up(self) -> Outcome:
-        """End a round in which Kafka accepted nothing; return what to do with its messages.
+        """End a round in which Kafka accepted nothing; return what to do with messages set aside.
 
-        The messages that were set aside are sent again, and twice as many may be set aside in the
-        next round.
+        These messages are sent again, and twice as many may be set aside in the next round.
         """
         self.everything = True
         self._most_aside *= 2
@@ -189,8 +188,8 @@ class Complaints:
     def __init__(self, clock: Callable[[], float], text: str = REFUSED) -> None:
         """Begin with nothing to log; `clock` returns the seconds of a monotonic clock.
 
-        `text` is the format of the log line. In it, `messages` is their number and a verb, such as
-        "3 messages were", and `error` is the cause.
+        `text` is the format of the log line. Its fields are `messages`, such as "3 messages were",
+        and `error`, the cause.
         """
         self._clock = clock
         self._text = text

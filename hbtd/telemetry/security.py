@@ -57,7 +57,7 @@ class KafkaSecurity:
             self._login.watched.on_change(listener)
 
     def look_again(self) -> None:
-        """Read the file with the login again if it has changed: Kafka has refused a connection."""
+        """Read the login again if its file has changed, because a connection to Kafka failed."""
         if self._login is not None:
             self._login.renewed(self._login.current)
 
@@ -97,9 +97,10 @@ def securely(
     security: KafkaSecurity,
     look_again: Callable[[], object],
 ) -> KafkaFactory:
-    """Return a function that calls `connect` with the present settings of `security`.
+    """Return a function that calls `connect` with the current settings of `security`.
 
-    When `connect` fails, the function calls `look_again`, in the same thread, and raises the error.
+    If `connect` raises an exception, the function calls `look_again`, in the same thread, and
+    raises the exception again.
     """
 
     def connect_securely(address: TelemetryAddress) -> Producer:

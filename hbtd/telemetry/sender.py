@@ -22,7 +22,7 @@ RENEWAL = 30.0
 """Seconds without success after which the connection to Kafka is replaced.
 
 A producer keeps trying the broker addresses that it knows. A new producer asks the host of
-`telemetry_host` for the present ones. But only the old producer can send an unacknowledged message
+`telemetry_host` for the current ones. But only the old producer can send an unacknowledged message
 again without Kafka storing it twice, so it must not be replaced too early.
 """
 
@@ -43,7 +43,7 @@ _IDLE_CHECK = 1.0
 
 
 class Producer(Protocol):
-    """The part of `hbtd.telemetry.kafka.Kafka` that the sender uses; see there."""
+    """The part of `hbtd.telemetry.kafka.Kafka` that the sender uses."""
 
     @property
     def connected(self) -> bool:
@@ -53,7 +53,7 @@ class Producer(Protocol):
         """Send a message; return the kafka-python future of its acknowledgement."""
 
     def abandon(self) -> None:
-        """Disconnect at once; messages that Kafka has not acknowledged fail."""
+        """Disconnect at once; the futures of messages that are not acknowledged yet fail."""
 
 
 KafkaFactory = Callable[[TelemetryAddress], Producer]
@@ -78,13 +78,13 @@ class Sender:
         monotonic: Callable[[], float],
         renewal: float = RENEWAL,
     ) -> None:
-        """Make a sender. All its methods, and the functions given here, are called in one thread.
+        """Make a sender. The functions given here, and `run`, are called in one thread.
 
         `connect` connects to Kafka; `jitter` returns a random number from 0 to 1; `progressed` is
         called when entries have left the backlog; `may_send` returns whether this replica still
         leads; `monotonic` returns the seconds of a monotonic clock. After `renewal` seconds without
-        success the sender connects to Kafka again; for twice as long, refusals that are not about a
-        message count as failures of Kafka.
+        success the sender connects to Kafka again. Refusals that are not about a message count as
+        failures of Kafka until they have lasted twice as long.
         """
         self._may_send = may_send
         self._monotonic = monotonic
@@ -102,7 +102,7 @@ class Sender:
         self._outdated = False
 
     def renew(self) -> None:
-        """Make the thread connect again, with new credentials, once no message is unacknowledged.
+        """Make the thread connect again, with new credentials, once all messages are acknowledged.
 
         Any thread may call this.
         """

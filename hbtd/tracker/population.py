@@ -51,7 +51,7 @@ class Population:
 
     @property
     def warned(self) -> int:
-        """The number of components that were warned about, and have neither been heard nor died since."""
+        """The number of components that are warned about, so neither heard nor dead since then."""
         return len(self._warned)
 
     @property
