@@ -6,7 +6,7 @@ from hbtd.tracker.transitions import Judgement
 
 
 def key(judgement: Judgement) -> bytes:
-    """Return the key of a judgement's message: the xname, by which Kafka keeps messages in order."""
+    """Return the key of a judgement's message: the xname, by which Kafka orders messages."""
     return judgement.component.encode("ascii")
 
 
