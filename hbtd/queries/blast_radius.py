@@ -20,20 +20,20 @@ _OPENED_AT_ONCE = 200
 
 
 class SilentGroup(NamedTuple):
-    """A part of the machine, and how many of its components are warned about, and how many dead."""
+    """A part of the machine, with the numbers of its components that are warned about and dead."""
 
     xname: str
     type: str
     start: int
-    """The position of the part's first component in the order of the layout."""
+    """The position of the part's first component in `Layout.order`."""
     end: int
-    """The position after the part's last component."""
+    """The position after the part's last component in `Layout.order`."""
     warned: int
     dead: int
 
     @property
     def total(self) -> int:
-        """The number of all components in this part."""
+        """The number of all tracked components in this part."""
         return self.end - self.start
 
     @property
@@ -54,11 +54,12 @@ class SilentGroup(NamedTuple):
 
 
 async def find_silent_groups(silence: Silence, turn: Turn) -> list[SilentGroup]:
-    """Return the largest groups that are mostly silent, those with most silent components first.
+    """Return the largest parts of the machine that are mostly silent.
 
-    No group contains another. If nearly all silent components of a group are in one part of it,
-    that part is returned instead: a chassis rather than its cabinet, if little else in the cabinet
-    is silent. `turn` is awaited between portions of the work.
+    Parts with more silent components come first, and no part contains another. If nearly all silent
+    components of a part are in one smaller part of it, the smaller part is returned: a chassis
+    rather than its cabinet, if little else in the cabinet is silent. `turn` is awaited between
+    portions of the work.
     """
     found: list[SilentGroup] = []
     waiting = [_group(silence, -1, 0)]

@@ -30,18 +30,18 @@ _WHOLE_MACHINE = frozenset({"s0", "all"})
 
 
 class Selection(NamedTuple):
-    """Conditions that select the components which meet all of them."""
+    """The conditions of a query, which selects the components that meet all of them."""
 
     states: frozenset[Phase] | None = None
     """The states of the components; `None` for any."""
     types: frozenset[str] | None = None
     """The types of the components, such as `Node`; `None` for any."""
     under: str = ""
-    """The xname of a part of the machine that has the components; empty for the whole machine."""
+    """The part of the machine that contains the components, as an xname; empty for all parts."""
     names: Collection[str] | None = None
     """The xnames of the components, without duplicates; `None` for any."""
     after: str = ""
-    """The xname after which the components come in natural order; empty for all."""
+    """Only components that come after this xname in natural order are selected; empty for all."""
 
 
 _MAPPED = "::ffff:"
@@ -51,7 +51,8 @@ _MAPPED = "::ffff:"
 class Facts:
     """Describes tracked components.
 
-    Times of heartbeats are kept in observed seconds; here they are given as times of day.
+    The tracker has the times of heartbeats in observed seconds; this class converts them to real
+    times.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class Facts:
         wall: Callable[[], float],
         standing: Callable[[str], Standing],
     ) -> None:
-        """Make the object; `wall` returns Unix seconds.
+        """Make the object; `wall` returns the Unix time in seconds.
 
-        `standing` returns whether HSM was told of a component's latest transition, by xname.
+        `standing` takes an xname, and returns whether HSM was told of the component's latest
+        transition.
         """
         self._tracker = tracker
         self._observed = observed

@@ -26,7 +26,7 @@ In the same interval hbtd checks whether readers may still read events.
 """
 
 MOST_BEHIND: Final = 10_000
-"""The most events in the ring, and the most earlier events that a new reader is sent (`join`)."""
+"""The most events kept in memory, and the most past events that a new reader is sent (`join`)."""
 
 _IN_BLOCK: Final = 64
 _TURN: Final = 0.002
@@ -45,10 +45,10 @@ class Block(NamedTuple):
     names: Sequence[str]
     events: Sequence[bytes]
     whole: bytes
-    """All events, joined."""
+    """All events of the block, joined."""
 
     def select(self, selection: Selection, after: int) -> bytes:
-        """Return the events about selected components with numbers above `after`, joined."""
+        """Return, joined, the events about selected components whose numbers are above `after`."""
         if selection.everything and after < self.numbers[0]:
             return self.whole
         each = zip(self.numbers, self.names, self.events, strict=True)
@@ -56,7 +56,7 @@ class Block(NamedTuple):
 
 
 class EventHub:
-    """Passes new entries of the log on to readers; a listener of `LogFollower`."""
+    """Sends new entries of the log to readers, as events; a listener of `LogFollower`."""
 
     _log = Logger()
 
@@ -82,7 +82,7 @@ class EventHub:
         self.readers: dict[Reader, None] = {}
         """The readers, in the order in which they came."""
         self.dropped_count = 0
-        """The number of readers that were dropped because they did not read."""
+        """The number of readers that were disconnected because they did not read."""
         # The blocks of the ring by index, from `_first` up to `_end`, and how many events they are.
         self._blocks: dict[int, Block] = {}
         self._first = self._end = 0
@@ -102,14 +102,14 @@ class EventHub:
     # What the follower of the log tells
 
     def begin(self, number: int) -> None:
-        """Note the number of the log's last entry; serve the readers that have joined already."""
+        """Begin to serve readers; `number` is the number of the last entry in the log."""
         self._start = self._last = number
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
             each.callback(None)
 
     def tell(self, entries: Sequence[LogEntry]) -> None:
-        """Make events of new entries of the log; start to write them to all readers."""
+        """Make events from new entries of the log, and start to write them to all readers."""
         for start in range(0, len(entries), _IN_BLOCK):
             some = entries[start : start + _IN_BLOCK]
             events = [self._encode(each) for each in some]
@@ -147,8 +147,8 @@ class EventHub:
         once it has returned false, the reader's stream is ended.
 
         With a number `after`, the reader is first sent the events of all entries after that number.
-        If some of these are no longer in the log, an event that says which may be missing is sent
-        before the others. If more than `MOST_BEHIND` entries follow, or if the log ends before that
+        If some of these are no longer in the log, an event is sent first that says which entries
+        may be missing. If more than `MOST_BEHIND` entries follow, or if the log ends before that
         number, the reader is sent an event that says which entries may be missing, and then only
         new events.
 
@@ -156,7 +156,7 @@ class EventHub:
         If the client reads, but the hub can't write fast enough, the reader is sent an event that
         says which entries may be missing.
 
-        If the hub is closed, the reader's stream has ended already.
+        If the hub is closed, the returned reader's stream has ended already.
         """
         reader = Reader(self, selection, write, drop, may_read)
         if self._closed:

@@ -1,4 +1,4 @@
-"""The readers of events, as the event hub handles them."""
+"""The readers of events: clients of `/events`, to which the event hub writes."""
 
 from collections.abc import Callable, Container
 from typing import Protocol
@@ -9,11 +9,11 @@ from hbtd.store.past import Selection
 
 
 class Hub(Protocol):
-    """The interface of the event hub to its readers."""
+    """The part of the event hub's interface that its readers use."""
 
     @property
     def readers(self) -> Container["Reader"]:
-        """The readers that have not left."""
+        """The readers that have joined the hub and have not left it."""
 
     def leave(self, reader: "Reader") -> None:
         """Remove a reader; do nothing if it was removed already."""
@@ -45,16 +45,19 @@ class Reader:
         self.unchecked = False
         """Whether `may_read` has to be called before anything more is written."""
         self.place: int | None = None
-        """The index of the next block for this reader; `None` while it is sent earlier events."""
+        """The index, in the hub's memory, of the block of events that this reader is sent next.
+
+        It is `None` while the reader is sent past events, which are read from the log.
+        """
         self.done = 0
-        """The number up to which the reader was sent events, once it has a `place`."""
+        """The number up to which log entries were sent as events; valid once `place` is set."""
         self.paused = False
         self.queued = False
         """Whether the reader is in the hub's queue of readers to be written to."""
         self.idle = False
         """Whether a comment is to be sent if there are no events, to keep the connection open."""
         self.ended: Deferred[bytes] = Deferred(lambda _: hub.leave(self))
-        """Fires with `b""` when the hub ends; to be cancelled when the client disconnects."""
+        """Fires with `b""` when the hub ends the stream; cancel it if the client disconnects."""
         self._hub = hub
         self._resumed: Deferred[None] | None = None
 
@@ -74,18 +77,18 @@ class Reader:
         self._hub.wake(self)
 
     def stopProducing(self) -> None:
-        """Write nothing more: the connection is lost."""
+        """Leave the hub and write nothing more, because the connection is lost."""
         self.paused = True
         self._hub.leave(self)
 
     def release(self) -> None:
-        """End the wait in a call of `writable`, if there is one."""
+        """Let a waiting call of `writable` return, if there is one."""
         resumed, self._resumed = self._resumed, None
         if resumed is not None:
             resumed.callback(None)
 
     async def writable(self) -> None:
-        """Wait until the client reads, or this reader has left."""
+        """Wait until the client can take more data, or until this reader has left the hub."""
         if self.paused and not self.gone:
             self._resumed = Deferred()
             await self._resumed

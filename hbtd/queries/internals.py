@@ -34,7 +34,7 @@ MOST_ADDRESSES = 50
 """The most client addresses that are listed: those with the most connections."""
 
 MOST_SET_ASIDE = 100
-"""The most components that are listed as set aside; the field `Number` counts all."""
+"""The most components that are listed as set aside; the field `Number` counts all of them."""
 
 _PORTION = 2000
 """The most connections, or addresses, that are counted before others have their turns."""
@@ -217,9 +217,10 @@ class Internals:
 
 
 async def describe_connections(connections: ConnectionFactory, turn: Turn) -> dict[str, Any]:
-    """Return the numbers of connections by lane and by state, and the addresses with the most.
+    """Return the numbers of connections by lane, by state, and by client address.
 
-    `turn` is awaited between portions of the work.
+    Only the addresses with the most connections are included. `turn` is awaited between portions of
+    the work.
     """
     lanes = {"fast": 0, "ordinary": 0}
     states: Counter[State] = Counter()
@@ -247,10 +248,10 @@ async def describe_connections(connections: ConnectionFactory, turn: Turn) -> di
 
 
 def described(durations: Distribution) -> dict[str, Any]:
-    """Return the number, mean and longest of some durations, as the API shows them.
+    """Return the number, the mean and the maximum of `durations`, as the API shows them.
 
-    Also return, for each bound of `durations`, how many durations do not exceed it. All are in
-    seconds.
+    Also return, for each bound of `durations`, how many durations do not exceed the bound. All
+    durations are in seconds.
     """
     count = durations.count
     within: Iterable[tuple[float, int]] = zip(
@@ -265,5 +266,5 @@ def described(durations: Distribution) -> dict[str, Any]:
 
 
 def without_credentials(options: Mapping[str, str]) -> dict[str, str]:
-    """Return options without user names and passwords in URLs."""
+    """Return options with the user names and passwords in URLs replaced by `***`."""
     return {name: _CREDENTIALS.sub("***@", value) for name, value in options.items()}

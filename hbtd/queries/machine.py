@@ -1,4 +1,4 @@
-"""All tracked components in natural order, and the parts of the machine that they are in."""
+"""All tracked components in natural order, and the parts of the machine that contain them."""
 
 from array import array
 from bisect import bisect_left, bisect_right
@@ -17,12 +17,12 @@ Turn = Callable[[], Deferred[None]]
 """A function whose result is awaited between portions of work, so that other work has a turn."""
 
 LEVELS: Final = ("Cabinet", "Chassis", "ComputeModule")
-"""The types of parts of the machine, outermost first; slots include those of routers."""
+"""The types of parts of the machine, outermost first; the last includes slots of routers."""
 
 _PLACE: Final = compile_pattern("(x[0-9]+)(?:(c[0-9]+)([rs][0-9]+)?)?")
 _HEAD: Final = compile_pattern("[^0-9]*[0-9]*")
 SILENCE_SIZE_OF_EACH: Final = 4
-"""The bytes that a `Silence` takes for each tracked component while it is made."""
+"""The bytes of memory for each tracked component that making a `Silence` takes."""
 
 _SORTED_AT_ONCE: Final = 2000
 _FLAGGED_AT_ONCE: Final = 20_000
@@ -31,38 +31,42 @@ _FEW: Final = 500
 
 
 class Layout(NamedTuple):
-    """Tracked components in natural order, and the positions of each part of the machine in it.
+    """Tracked components in natural order, and the positions at which each part begins and ends.
 
     A layout does not change: when components begin or cease to be tracked, a new one is made.
     """
 
     order: list[str]
-    """The xnames of the components."""
+    """The xnames of the components, in natural order."""
     starts: "tuple[array[int], ...]"
-    """For each of `LEVELS`, the positions of the first components of its parts."""
+    """For each of `LEVELS`, the position in `order` of the first component of each part."""
     ends: "tuple[array[int], ...]"
-    """For each of `LEVELS`, the positions after the last components of its parts."""
+    """For each of `LEVELS`, the position in `order` after the last component of each part."""
 
     def name(self, level: int, index: int) -> str:
-        """Return the xname of the part with the number `index` among the parts of a level."""
+        """Return the xname of a part of the machine.
+
+        `level` is an index in `LEVELS`, and `index` is one of those that `parts` returns for it.
+        """
         return part_of(self.order[self.starts[level][index]], level)
 
     def parts(self, level: int, start: int, end: int) -> range:
-        """Return the indices of the parts of a level with components between two positions.
+        """Return the indices of the parts of a level that have components between two positions.
 
-        The position of at least one component of such a part is at least `start`, and below `end`.
+        `level` is an index in `LEVELS`. At least one component of each part is at a position in
+        `order` from `start` to before `end`.
         """
         return range(bisect_right(self.ends[level], start), bisect_left(self.starts[level], end))
 
 
 class Silence(NamedTuple):
-    """Which of the tracked components are silent, and in which groups, at one moment."""
+    """Which of the tracked components are warned about, and which are dead, at one moment."""
 
     layout: Layout
     warned: bytes
-    """For each component in the order, 1 if it is warned about, else 0."""
+    """For each component in `layout.order`, a byte: 1 if it is warned about, else 0."""
     dead: bytes
-    """For each component in the order, 1 if it is dead, else 0."""
+    """For each component in `layout.order`, a byte: 1 if it is dead, else 0."""
 
     def counts(self, start: int, end: int) -> tuple[int, int]:
         """Return how many components are warned about, and how many are dead.
@@ -73,7 +77,7 @@ class Silence(NamedTuple):
 
 
 def part_of(xname: str, level: int) -> str:
-    """Return the xname of the part of the machine that has the component, or is the component.
+    """Return the xname of the part of the machine that contains, or is, the component `xname`.
 
     `level` is the index in `LEVELS` of the type of the part. The result is empty if the component
     is in no such part.
@@ -97,9 +101,9 @@ class Machine:
         self._layout = Layout(self._order, (), ())
 
     async def order(self, turn: Turn) -> list[str]:
-        """Return the xnames of all tracked components in natural order; don't change this list.
+        """Return the xnames of all tracked components in natural order.
 
-        `turn` is awaited between portions of the work.
+        The caller must not change the list. `turn` is awaited between portions of the work.
         """
         if self._population != self._tracker.population:
             await self._lock.acquire()
@@ -111,7 +115,7 @@ class Machine:
         return self._order
 
     async def layout(self, turn: Turn) -> Layout:
-        """Return all tracked components with the parts of the machine in which they are.
+        """Return all tracked components, and the parts of the machine that contain them.
 
         `turn` is awaited between portions of the work.
         """

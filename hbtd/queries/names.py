@@ -25,14 +25,14 @@ async def resolve(
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Return the xnames that each of `names` stands for, and the names that stand for none.
 
-    A name is, in this order: the xname of a tracked component, in any spelling; the xname of a
-    cabinet or of something in a cabinet, tracked or not; the host name that a component has sent,
-    in upper or lower case, or the NID that a component has sent, as a number (`1234`) or as
-    schedulers write it (`nid001234`); or another valid xname, although no such component is
-    tracked.
+    A name is taken as the first of these that it can be: the xname of a tracked component, in any
+    spelling; the xname of a cabinet or of something in a cabinet, tracked or not; the host name
+    that a component has sent, in upper or lower case, or the NID that a component has sent, as a
+    number (`1234`) or as schedulers write it (`nid001234`); any other valid xname, although no such
+    component is tracked.
 
-    Components choose what they send. A host name or NID that several have sent stands for all of
-    these: none of them can hide behind another.
+    Components choose the host names and NIDs that they send. A host name or NID that several
+    components have sent stands for all of them, so that none can hide behind another.
 
     If any name is not of the first two kinds, all tracked components are searched; `turn` is
     awaited between portions of the search. Before that, `reserve` is called with the number of
@@ -106,7 +106,7 @@ async def _search(
 
 
 def nid_of(name: str) -> int | None:
-    """Return the NID that a name stands for: `1234`, `nid1234` or `nid001234`; otherwise `None`."""
+    """Return the number in a NID: `1234`, `nid1234` or `nid001234`; `None` for any other name."""
     digits = name.strip().lower().removeprefix("nid")
     if digits.isdecimal() and digits.isascii() and len(digits) < 20:
         return int(digits)

@@ -1,4 +1,4 @@
-"""Describes the comparison of HSM's table, as the API shows it."""
+"""Describes comparisons of HSM's table of components with the tracker, as the API shows them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from hbtd.hsm.report import Report
 from hbtd.queries.machine import Turn
 
 MOST_NAMED = 1000
-"""The most components of each kind that are listed; the field `Number` counts all."""
+"""The most components of each kind that are listed; the field `Number` counts all of them."""
 
 
 async def describe(reconciler: Reconciler, turn: Turn) -> dict[str, Any]:
-    """Return the present state of the comparison, and the result of the last one.
+    """Return the state of the current comparison, and the result of the last one.
 
     `turn` is awaited between portions of the work.
     """

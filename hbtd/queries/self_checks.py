@@ -67,11 +67,11 @@ class SelfChecks(PeriodicService):
         self._checks = checks
         self._suspected: set[str] = set()
         self.failed: dict[str, str] = {}
-        """What is wrong at present, by the name of the check that has found it."""
+        """The sentences that say what is wrong now, by the names of the checks that failed."""
         self.failures = Counter(dict.fromkeys(checks, 0))
-        """How often each check has failed, by its name."""
+        """The number of runs in which each check has failed, by the name of the check."""
         self.runs = 0
-        """How often all checks were run."""
+        """The number of times that all checks were run."""
 
     async def run(self) -> None:
         """Run all checks, one after another."""
@@ -111,7 +111,7 @@ def clock_check(
     """Return the check that the observed clock is updated regularly.
 
     If it were not, no silence would be noticed. `observed.ticked_at` is the time of its last
-    update, in seconds of `monotonic`; `running` returns whether it should be updated now.
+    update, in seconds of `monotonic`; `running` returns whether the clock should be updated now.
     """
 
     async def check() -> str | None:
@@ -227,9 +227,9 @@ def cursor_check(store: IStore, reader: str, judging: Callable[[], bool]) -> Che
 def connections_check(
     hosts: Callable[[], Mapping[str, int]], connections: Iterable[Any], turn: Turn
 ) -> Check:
-    """Return the check that the numbers of connections by address are right.
+    """Return the check that the counts of connections by client address are right.
 
-    Limits depend on these numbers. `hosts` returns them; `connections` are all connections, each
+    Limits depend on these counts. `hosts` returns them; `connections` are all connections, each
     with its address as `host`. `turn` is awaited between portions of the work.
     """
 

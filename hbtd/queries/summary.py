@@ -1,4 +1,4 @@
-"""The summary: how many components are in which state, and which parts are mostly silent."""
+"""The summary: the numbers of components by state, and the mostly silent parts."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
@@ -45,10 +45,10 @@ class TableFound(NamedTuple):
 
 
 class HSMQueue(NamedTuple):
-    """Whether HSM is told, whether it is ready, and how many judgements wait or are set aside."""
+    """The state of updates to HSM: whether they are sent, and how many wait or are set aside."""
 
     told: bool
-    """Whether updates are sent to HSM at all: not while `nosm` is set."""
+    """Whether updates are sent to HSM at all; false while `nosm` is set."""
     ready: bool
     waiting: int
     """The number of judgements that wait to be sent to HSM, including those not committed yet."""
@@ -216,15 +216,15 @@ def _clock_time(at: float, now: float) -> str:
 
 
 class MachineCounts:
-    """Counts, for metrics, the components of each cabinet, and the parts that are wholly silent."""
+    """Counts components by cabinet, and wholly silent parts of the machine, for metrics."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.cabinets: dict[str, dict[str, int]] = {}
         """The numbers of components by cabinet and state, as of the last `update`.
 
-        At most 256 cabinets have their own numbers, those with the most silent components first;
-        the others, and components outside of cabinets, are counted together as `other`.
+        At most 256 cabinets, those with the most silent components, have their own numbers. All
+        other components, including those outside of cabinets, are counted together as `other`.
         """
         self.silent_groups: dict[str, int] = {}
         """The numbers of wholly silent parts of the machine by type, as of the last `update`."""

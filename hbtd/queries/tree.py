@@ -1,4 +1,4 @@
-"""The parts of the machine with silent components, as a tree with counts."""
+"""The parts of the machine that have silent components, as a tree with counts."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -40,10 +40,10 @@ async def silent_parts(
 ) -> tuple[dict[str, int], list[Part], str | None]:
     """Return the first `most` cabinets, chassis and slots that have silent components.
 
-    They are in natural order, each before its own parts, and begin after the xname `after`. With an
-    xname `under`, only that part of the machine and the parts in it are returned. Also return the
-    numbers of components by state, in that part or in the whole machine, and the xname after which
-    to continue, `None` if there are no more. `turn` is awaited between portions of the work.
+    They are in natural order, each before the parts in it, and come after the xname `after`. With
+    an xname `under`, only that part of the machine and the parts in it are returned. Also return
+    the numbers of components by state, in that part or in the whole machine, and the xname after
+    which to continue, `None` if there are no more. `turn` is awaited between portions of the work.
     """
     silence = await machine.silence(turn)
     order = silence.layout.order
