@@ -46,7 +46,7 @@ _RELAYED_PREFIXES = (b"x-envoy-", b"x-original-")
 
 
 class Authorization:
-    """Checks, before a handler is called, that the request's sender has the role the route needs.
+    """Checks, before a handler is called, that the sender has the role that the route needs.
 
     Also counts and logs refused requests, and logs who has asked for changes.
     """
@@ -64,7 +64,7 @@ class Authorization:
     ) -> None:
         """Make an object that asks `gate` about each request.
 
-        `peers` are those of all connections, `refusals` counts and logs refused requests, and
+        `peers` knows the peer of each connection, `refusals` counts and logs refused requests, and
         `own_names` are the names of this host, in lower case. `open_to_readers` says whether
         everybody may call the routes for readers.
         """
@@ -98,7 +98,7 @@ class Authorization:
         return self._gate.operator(credentials)
 
     def permits(self, request: Request, role: Role) -> bool:
-        """Return whether `authorize` would permit a request now, even if it began earlier."""
+        """Return whether `authorize` would permit now a request that may have begun long ago."""
         try:
             self.authorize(request, role)
         except Refused:
@@ -106,7 +106,7 @@ class Authorization:
         return True
 
     def log_change(self, request: Request, outcome: str) -> None:
-        """Log a permitted request for a change: who has made it, from where, and its outcome."""
+        """Log a permitted request for a change: who has sent it, from where, and its outcome."""
         self.log_asked(self.asked(request), outcome)
 
     def log_asked(self, asked: str, outcome: str) -> None:
@@ -121,7 +121,7 @@ class Authorization:
         )
 
     def asked(self, request: Request) -> str:
-        """Return a text for log lines that says who requests which change, and from where."""
+        """Return a text for log lines, which says who requests which change, and from where."""
         credentials = self._credentials(request)
         return (
             f"{self._gate.describe(credentials)} from {credentials.peer.host}:"
@@ -145,7 +145,7 @@ class Authorization:
     def problem(self, request: Request, refused: Refused, *, change: bool) -> Problem:
         """Count and log a refused request to a route; return the problem to answer with.
 
-        `change` says whether the request is for a change; if so, the log line says who made it.
+        `change` says whether the request is for a change; if so, the log line says who sent it.
         """
         detail = str(refused)
         host = self._peers.of(_transport(request)).host

@@ -1,4 +1,4 @@
-"""Handlers of queries about components, and the handler that forgets many at once."""
+"""Handlers of queries about components, and the handler that forgets many components at once."""
 
 from collections.abc import Coroutine, Sequence
 from functools import partial
@@ -91,7 +91,7 @@ class Components:
     def list_page(self, request: Request) -> _Later:
         """Return a page of the components that the query parameters select, in natural order.
 
-        Raise `Problem` 400 if a parameter is wrong.
+        Raise `Problem` 400 if a parameter is invalid.
         """
         parameters = read_parameters(request, ("state", "type", "under", "names", "limit", "after"))
         selection = Selection(
@@ -154,9 +154,9 @@ class Components:
         return ascii_reply(told)
 
     async def summary(self, request: Request) -> Reply:
-        """Return how many components are in which state, and the largest silent groups.
+        """Return the numbers of components by state, and the largest silent parts of the machine.
 
-        Raise `Problem` 400 if there are parameters.
+        Raise `Problem` 400 if there are query parameters, and 503 if there is no memory for it.
         """
         read_parameters(request, ())
         tracker = self._tracker
@@ -167,8 +167,8 @@ class Components:
     def tree(self, request: Request) -> _Later:
         """Return a page of the parts of the machine that have a silent component.
 
-        The reply also says how many components are in which state. Raise `Problem` 400 if a
-        parameter is wrong.
+        The reply also has the numbers of components by state. Raise `Problem` 400 if a parameter is
+        invalid.
         """
         parameters = read_parameters(request, ("under", "limit", "after"))
         return self._tree(
@@ -187,13 +187,13 @@ class Components:
         return ascii_reply({"Counts": counts, "Parts": shown, "Next": following})
 
     def forget(self, request: Request) -> _Later:
-        """Forget the components that the nodesets in the body name.
+        """Forget the components that the nodesets in the body name, so that they are not tracked.
 
         A host name or NID that several components have sent is not accepted here, and is listed in
         the reply: nodes choose what they send, and the operator means one component.
 
-        Raise `Problem` 400, and forget nothing, if the body is not an object with a list of
-        nodesets, or if one of them is invalid.
+        Raise `Problem` 400, and forget nothing, if the body is not a JSON object with a list of
+        nodesets, or if one of the nodesets is invalid.
         """
         try:
             body = read_json(request)

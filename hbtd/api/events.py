@@ -1,4 +1,4 @@
-"""Handlers for events: transitions as Server-Sent Events, as they are committed."""
+"""The handler of `/events`: it sends committed transitions as Server-Sent Events."""
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -51,8 +51,8 @@ class Events:
 
         `may_read` returns whether the sender of a request may still read events.
 
-        Of the places that readers at other addresses leave free, the readers at one IP address may
-        have half, but always one if there is one.
+        The readers at one IP address may take half of the places that readers at other addresses
+        leave free; one place, if any is free, in any case.
         """
         self._of_host: Counter[str | None] = Counter()
         self._tracker = tracker
@@ -69,7 +69,7 @@ class Events:
 
         The reply ends earlier if hbtd stops, or if the client may no longer read events.
 
-        Raise `Problem` 400 if a parameter is wrong, and 503 if there are too many readers.
+        Raise `Problem` 400 if a parameter is invalid, and 503 if there are too many readers.
         """
         assert isinstance(request, LimitedRequest)
         parameters = read_parameters(request, ("names", "under", "after"))

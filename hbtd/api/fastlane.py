@@ -38,7 +38,7 @@ function does not permit are left to the ordinary lane.
 """
 
 MayBeatFor = Callable[[Any], MayBeat]
-"""A function that returns the `MayBeat` for the connection of a transport."""
+"""A function that returns the `MayBeat` for a connection, whose transport is the argument."""
 
 _LONGEST_HEAD: Final = 8 * 1024
 """The most bytes in a head that the fast lane takes."""
@@ -194,10 +194,10 @@ class FastLane:
         self._heads: dict[bytes, _Head] = {}
 
     def sender(self, transport: Any, host: str | None) -> Sender:
-        """Return a new `Sender`: what the fast lane remembers about one client's connection.
+        """Return a new `Sender`, which holds what the fast lane remembers about a connection.
 
-        `transport` is that of the connection, and `host` the client's IP address; `None` on a Unix
-        socket.
+        `transport` is the connection's transport, and `host` is the client's IP address, or `None`
+        on a Unix socket.
         """
         may_beat = None if self._may_beat_for is None else self._may_beat_for(transport)
         return Sender(may_beat, host)
@@ -238,7 +238,7 @@ class FastLane:
         return count, end, _DRY, 0
 
     def answers(self, count: int, *, last: bool = False) -> bytes:
-        """Return `count` empty 200 answers, the same bytes as the ordinary lane's.
+        """Return `count` empty 200 answers, with the same bytes as those of the ordinary lane.
 
         If `last` is true, the last of them has `Connection: close`.
         """

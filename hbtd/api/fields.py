@@ -1,4 +1,4 @@
-"""The fields in the body of a heartbeat, read alike in both lanes (docs/protocol.md)."""
+"""The fields of a heartbeat's body, which both lanes read in the same way (docs/protocol.md)."""
 
 from collections.abc import Callable, Sequence
 from operator import itemgetter

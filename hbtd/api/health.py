@@ -36,7 +36,7 @@ class HealthSources(NamedTuple):
     reasons: Callable[[], Mapping[str, str]] = dict
     """Returns, by field of the answer, texts that say why and since when a part does not work."""
     before_metrics: Callable[[Turn], Coroutine[Deferred[Any], Any, None]] | None = None
-    """Counts what the metrics show, before they are read; awaits its argument in between."""
+    """Counts what the metrics show, before they are read; its argument is awaited in between."""
     components: Callable[[], int] = lambda: 0
     """Returns the number of components that `before_metrics` has to count."""
 
@@ -82,8 +82,8 @@ class Health:
     def health(self, request: Request) -> Reply:
         """Return texts about the state of the store, Kafka and HSM, for operators to read.
 
-        For each that does not work, a further text says why, and since when. During an overload of
-        hbtd itself, there is a text about that, too.
+        For each of these that does not work, a further text says why, and since when. During an
+        overload of hbtd itself, a text says so, too.
         """
         texts = {
             "KvStore": self._sources.store(),
@@ -97,7 +97,7 @@ class Health:
     async def metrics(self, request: Request) -> Reply:
         """Return the metrics in Prometheus' text format, or in OpenMetrics if `Accept` says so.
 
-        Raise `Problem` 503 if there is not enough memory to count them.
+        Raise `Problem` 503 if there is not enough memory to count components for the metrics.
         """
         if self._sources.before_metrics is not None:
             assert isinstance(request, LimitedRequest)

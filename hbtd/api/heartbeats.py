@@ -62,7 +62,7 @@ class Heartbeats:
         return self._beat(request, caller, _parse_xname(xname), timestamp, status)
 
     def delete(self, request: Request, caller: Caller, xname: str) -> Reply:
-        """Forget the component that the path names, so that its silence is not judged."""
+        """Stop tracking the component that the path names, so that its silence is not judged."""
         component = _parse_xname(xname)
         caller.check_forget(component)
         try:

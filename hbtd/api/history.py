@@ -43,7 +43,7 @@ class History:
     """The handler of `/history`: past transitions, and states of components at a past moment."""
 
     def __init__(self, tracker: Tracker, store: IStore, wall: Callable[[], float]) -> None:
-        """Make the handler; `wall` returns the present Unix time in seconds."""
+        """Make the handler; `wall` returns the current Unix time in seconds."""
         self._tracker = tracker
         self._store = store
         self._wall = wall
@@ -53,9 +53,10 @@ class History:
         return (Route("GET", "/history", Role.READER, self.history),)
 
     def history(self, request: Request) -> _Later:
-        """Return a page of the log or, with the parameter `at`, of components' states at that time.
+        """Return a page of the log; with the parameter `at`, of the states of components then.
 
-        Raise `Problem` 400 if a parameter is wrong, and 503 if the log can't be read.
+        Raise `Problem` 400 if a parameter is invalid, and 503 if the log can't be read, or if there
+        is no memory for the answer.
         """
         assert isinstance(request, LimitedRequest)
         known = (*_WHAT, "since", "until", "order", "at", "state")

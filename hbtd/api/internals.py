@@ -1,4 +1,4 @@
-"""The handler of `/internals`: the state of hbtd's own parts."""
+"""The handler of `/internals`, which shows the state of hbtd's own parts."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from hbtd.server.replies import Reply
 from hbtd.server.site import LimitedRequest
 
 Describe = Callable[[Callable[[], Deferred[None]]], Coroutine[Deferred[Any], Any, dict[str, Any]]]
-"""A function that returns the description; its argument is awaited between portions of the work."""
+"""A function that returns the state of hbtd's parts; it awaits its argument in between."""
 
 
 class InternalsHandler:
-    """The handler of `/internals`: the state of hbtd's own parts."""
+    """The handler of `/internals`, which shows the state of hbtd's own parts."""
 
     def __init__(self, describe: Describe) -> None:
         self._describe = describe

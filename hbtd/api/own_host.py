@@ -1,4 +1,4 @@
-"""Decides by its `Host` header whether a request is addressed to this host."""
+"""Decides, by the `Host` header of a request, whether the request is addressed to this host."""
 
 import re
 from pathlib import Path
@@ -29,8 +29,8 @@ def read_own_names(hostname: str, path: Path = _HOSTS) -> frozenset[str]:
 def names_own_host(host: str, own_names: frozenset[str]) -> bool:
     """Return whether the value of a `Host` header (RFC 9110 7.2) names this host.
 
-    It names this host if it is `localhost`, a loopback address, or one of `own_names`, with or
-    without a port.
+    The value names this host if it is `localhost`, a loopback address, or one of `own_names`, with
+    or without a port.
     """
     match = _HOST.fullmatch(host)
     if match is None:

@@ -29,7 +29,7 @@ class Parameters:
         return json_reply(self._params.current.rendered())
 
     def patch(self, request: Request) -> Reply:
-        """Make the requested changes of parameters; return all parameters.
+        """Change parameters as the body says; return all parameters.
 
         A `Warning` header names probable mistakes, such as unknown names. Raise `Problem` 400, and
         change nothing, if the body is not a JSON object or if one of the changes can't be made.

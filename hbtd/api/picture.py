@@ -33,7 +33,7 @@ class Picture:
         """Make the handler.
 
         `count` returns how many components are tracked, `last_number` the number of the latest
-        entry in the log, and `wall` the present Unix time in seconds.
+        entry in the log, and `wall` the current Unix time in seconds.
         """
         self._machine = machine
         self._count = count

@@ -27,7 +27,7 @@ ROW_SIZE = 1024
 """The bytes of memory that a row of an answer takes while the answer is made, approximately."""
 
 MOST_ROWS = 1000
-"""The most rows of a page; also the default."""
+"""The most rows of a page, and the number of rows if a query does not give one."""
 
 _PORTION = 2000
 _NAME_SIZE = 350
@@ -67,7 +67,7 @@ class Named(NamedTuple):
 def read_parameters(request: Request, known: Collection[str]) -> dict[str, str]:
     """Return the parameters in the query of a request's URL, by name.
 
-    Raise `Problem` 400 if one of them is not in `known`, is there twice, or can't be decoded.
+    Raise `Problem` 400 if one of them is not in `known`, is given twice, or can't be decoded.
     """
     query = request.uri.partition(b"?")[2]
     try:
@@ -102,7 +102,7 @@ def bad(parameter: str, why: str) -> Problem:
 
 
 def printable(text: str, most: int = 60) -> str:
-    """Return a text for an error message: unprintable characters escaped, and cut after `most`."""
+    """Return `text` for an error message: cut after `most` characters, unprintable ones escaped."""
     cut = text[:most] + "..." * (len(text) > most)
     return cut.encode("unicode_escape").decode("ascii")
 
@@ -152,8 +152,9 @@ async def read_names(
 ) -> Named:
     """Return the components in nodesets of xnames, NIDs and host names.
 
-    Raise `Problem` 400 if a text is not a nodeset, or if there are too many names; its message
-    calls the nodesets `what`. Raise `Problem` 503 if there is no memory for so many names.
+    Raise `Problem` 400 if a text is not a nodeset, or if there are too many names; `what` is the
+    name for the nodesets in its message. Raise `Problem` 503 if there is no memory for so many
+    names.
     """
     left, read = MOST_NAMES, 0
     expanded: dict[str, None] = {}

@@ -1,4 +1,4 @@
-"""The handlers of `/reconcile`, which compare HSM's table with the tracker."""
+"""The handlers of `/reconcile`, which compare HSM's table of components with the tracker."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +17,7 @@ from hbtd.server.site import LimitedRequest
 
 
 class Reconciliation:
-    """The handlers of `/reconcile`, which compare HSM's table with the tracker."""
+    """The handlers of `/reconcile`, which compare HSM's table of components with the tracker."""
 
     _log = Logger()
 
@@ -34,7 +34,7 @@ class Reconciliation:
         )
 
     async def show(self, request: LimitedRequest) -> Reply:
-        """Return the result of the last comparison, and the state of the present one.
+        """Return the result of the last comparison, and the state of the current one.
 
         Raise `Problem` 400 if there are query parameters.
         """
@@ -44,7 +44,7 @@ class Reconciliation:
     def begin(self, request: Request) -> Reply:
         """Begin a comparison; return 202 with its number at once, without waiting for its result.
 
-        The body may be empty or an object; if its `DryRun` is true, HSM is told nothing. Raise
+        The body may be empty or a JSON object; if its `DryRun` is true, HSM is told nothing. Raise
         `Problem` 400 for any other body, 503 if another replica leads, and 409 if an earlier
         request is still waiting for its comparison to begin.
         """
