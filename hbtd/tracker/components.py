@@ -9,10 +9,10 @@ from operator import le
 from typing import Final, NamedTuple
 
 NOT_HEARD: Final = -1.0
-"""The value of `Component.mean` before the heartbeat with which the first period begins."""
+"""The value of `Component.mean` before a heartbeat with which the first period begins."""
 
 NO_PERIOD: Final = 0.0
-"""The value of `Component.mean` after that heartbeat, until the next one ends the first period."""
+"""The value of `Component.mean` after one heartbeat, until the next ends the first period."""
 
 _TENTHS: Final = tuple(i / 10 for i in range(3601))
 

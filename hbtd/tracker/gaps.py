@@ -71,7 +71,7 @@ class Gaps:
         return list(self._gaps)
 
     def since(self, observed: float) -> float:
-        """Return the total seconds of the kept gaps after the clock had the value `observed`."""
+        """Return the total seconds of the kept gaps since the clock had the value `observed`."""
         first = bisect_right(self._gaps, observed, key=attrgetter("observed"))
         return self._total - self._before[first] if first < len(self._gaps) else 0.0
 

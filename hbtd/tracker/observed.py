@@ -15,7 +15,7 @@ _LATE = 0.5
 """Seconds between two ticks, beyond which hbtd counts as having been deaf."""
 
 LONG_STALL = 10.0
-"""The least seconds between two ticks that make a long stall.
+"""Seconds between two ticks from which on the pause between them counts as a long stall.
 
 During a long stall other replicas may have judged components that send to this replica. If
 `patience()` is less, it is the limit instead.
@@ -142,7 +142,7 @@ class ObservedClock:
 
     @property
     def stalled(self) -> bool:
-        """Whether a long stall has just ended and `tick` was not called since.
+        """Whether a long stall has just ended and `tick` has not been called since.
 
         Data that waited in the sockets may be read before the first tick after a stall.
         """
@@ -164,9 +164,8 @@ class ObservedClock:
     def hear(self, *, patiently: bool) -> None:
         """Let the clock run again after `deafen`.
 
-        Before it runs, there is a standstill, as `deafen` says. If `patiently` is true, the
-        standstill is at least as long as the clock was stopped, or `patience()` seconds if that is
-        shorter.
+        First the clock stands still, as `deafen` says. If `patiently` is true, it does so for at
+        least as long as it was stopped, or for `patience()` seconds if that is shorter.
         """
         if self._deaf:
             self.tick()
@@ -187,7 +186,7 @@ class ObservedClock:
         """Return how many real seconds ago this clock had the value `observed`.
 
         If the clock stood still at that value, the end of that gap counts. Only the last hundred
-        gaps are known: the result is too small by the length of earlier ones since that time.
+        gaps are known: the result is too small by the length of any earlier gaps since that time.
         """
         now = self.now()
         uncounted = self._monotonic() - self.ticked_at - (now - self._observed)

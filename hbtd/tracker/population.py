@@ -51,7 +51,7 @@ class Population:
 
     @property
     def warned(self) -> int:
-        """The number of components that are warned about, so neither heard nor dead since then."""
+        """The number of tracked components that are warned about."""
         return len(self._warned)
 
     @property
@@ -104,8 +104,8 @@ class Population:
 
         The transition was read from the log. `heard` is the observed time of the component's last
         heartbeat before the transition, or `None` if that is not known; it is used only for a
-        component that died before this process started. If the component is not in
-        `phase`, or not tracked, nothing changes.
+        component that died before this process started. If the component is not in `phase`, or not
+        tracked, nothing changes.
         """
         component = self.component(xname)
         if component is None or self.phase(xname) is not phase:

@@ -402,12 +402,12 @@ class Tracker(Population):
         self._renamed &= kept.keys()
 
     def tick(self, at: float, *, reads_late: bool = False) -> None:
-        """Set the time that the changes by later heartbeats are given (see `changed_since`).
+        """Set the time of the changes that later heartbeats make (see `changed_since`).
 
         `at` is a value of `ObservedClock.ticked_at`, not an observed time. If `reads_late` is true,
         heartbeats that are taken until the next call may have been sent long ago, and may have
         waited to be read while another replica judged their components. Such a heartbeat does not
-        prove that a warned or dead component lives, so it changes nothing for these.
+        prove that a warned or dead component lives, so it does not change its state.
         """
         self._ticked_at, self._reads_late = at, reads_late
 
