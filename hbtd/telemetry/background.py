@@ -23,6 +23,6 @@ class Background(NamedTuple):
 
     make_thread: ThreadFactory = make_thread
     make_condition: Callable[[], Condition] = Condition
-    """Returns a new `threading.Condition`, which locks the data that both threads use."""
+    """Returns a new `threading.Condition`, for the data that the reactor and the thread share."""
     monotonic: Callable[[], float] = monotonic
-    """Returns the seconds of a monotonic clock; called in the reactor's thread and in that one."""
+    """Returns the seconds of a monotonic clock; called in the reactor's thread and the new one."""

@@ -174,7 +174,7 @@ class Backlog:
         return self._refusals.everything
 
     def take(self) -> list[LogEntry]:
-        """Return the messages to send now: the rest of the last batch or, without one, a new batch.
+        """Return the messages to send now: the rest of the current batch or else a new batch.
 
         The list is empty if nothing waits.
         """
@@ -186,11 +186,11 @@ class Backlog:
             return self._batch
 
     def settle(self, batch: list[LogEntry], done: Sequence[bool]) -> int:
-        """Remove from a batch the messages that Kafka has accepted; return how many are dropped.
+        """Remove from a batch the messages that Kafka has accepted.
 
         `done` has an item for each message in the batch, true if Kafka has accepted the message. A
         message that Kafka refused earlier is dropped if Kafka has now accepted a newer one of the
-        same component.
+        same component. Return how many messages are dropped.
         """
         accepted = list(compress(batch, done))
         with self.changed:
@@ -201,9 +201,9 @@ class Backlog:
             return self._apply(self._refusals.accepted(accepted))
 
     def refuse(self, order: Order) -> tuple[int, bool]:
-        """Take the messages that are left out of the batch, because Kafka has refused them all.
+        """Empty the current batch, because Kafka has refused all messages that it still has.
 
-        They are sent again, set aside, or dropped (see `Refusals`). Return how many messages are
+        The messages are sent again, set aside, or dropped (see `Refusals`). Return how many are
         dropped, and whether Kafka seems to refuse everything. Do nothing, and return 0 and `False`,
         if `order`, under which the batch was sent, is no longer in force, or if the batch is empty.
         """

@@ -27,7 +27,7 @@ class Contact:
         """Whether Kafka accepts messages."""
 
     def use(self, address: TelemetryAddress | None) -> None:
-        """Reset the record for another address of Kafka; `None` if nothing is published."""
+        """Reset the record for another `address` of Kafka; `None` if nothing is published."""
         self._address = address
         self._outage.reset()
         self.connected = self._was_connected = False

@@ -180,7 +180,10 @@ class Kafka:
 
     @property
     def connected(self) -> bool:
-        """Whether any broker is connected. A broker that hangs counts, until a request fails."""
+        """Whether any broker is connected.
+
+        A broker that hangs counts as connected until a request to it times out.
+        """
         client = self._client
         return client is not None and any(
             client.connected(broker.node_id) for broker in client.cluster.brokers()

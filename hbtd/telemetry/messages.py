@@ -6,7 +6,10 @@ from hbtd.tracker.transitions import Judgement
 
 
 def key(judgement: Judgement) -> bytes:
-    """Return the key of a judgement's message: the xname, by which Kafka orders messages."""
+    """Return the key of a judgement's message: the xname of the component.
+
+    Kafka keeps messages with the same key in order.
+    """
     return judgement.component.encode("ascii")
 
 

@@ -73,7 +73,7 @@ def is_refusal(error: BaseException) -> bool:
 
 
 class Doubts:
-    """Tells which refusals may be temporary: at first, all that are not about a message.
+    """Tells which refusals may be temporary: at first, those that are not about a message.
 
     For a moment, one broker may refuse messages that other brokers accept. Such messages must not
     be dropped.
@@ -82,7 +82,7 @@ class Doubts:
     def __init__(self, clock: Callable[[], float], patience: float) -> None:
         """Begin without refusals; `clock` returns the seconds of a monotonic clock.
 
-        Refusals that are not about a message count as lasting when they have been coming for
+        Refusals that are not about a message count as lasting when they have kept coming for
         `patience` seconds, with no pause longer than that between them.
         """
         self._clock = clock

@@ -1,4 +1,4 @@
-"""The sender: the work of the publisher's thread, the only one that uses Kafka."""
+"""The sender: the work of the publisher's thread, which is the only thread that uses Kafka."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -84,7 +84,7 @@ class Sender:
         called when entries have left the backlog; `may_send` returns whether this replica still
         leads; `monotonic` returns the seconds of a monotonic clock. After `renewal` seconds without
         success the sender connects to Kafka again. Refusals that are not about a message count as
-        failures of Kafka until they have lasted twice as long.
+        failures of Kafka until they have lasted for twice that time.
         """
         self._may_send = may_send
         self._monotonic = monotonic
