@@ -20,7 +20,7 @@ _OPENED_AT_ONCE = 200
 
 
 class SilentGroup(NamedTuple):
-    """A part of the machine, with the numbers of its components that are warned about and dead."""
+    """A part of the machine, with the numbers of its warned and of its dead components."""
 
     xname: str
     type: str
@@ -115,7 +115,7 @@ def _is_due_to_one(group: SilentGroup, most: int) -> bool:
 async def count_wholly_silent(silence: Silence, turn: Turn) -> dict[str, int]:
     """Return how many cabinets, chassis and slots are wholly silent, by type.
 
-    A part of the machine counts if it has at least two components. `turn` is awaited between
+    Only parts of the machine with at least two components count. `turn` is awaited between
     portions of the work.
     """
     counts = dict.fromkeys(LEVELS, 0)

@@ -48,7 +48,7 @@ class Block(NamedTuple):
     """All events of the block, joined."""
 
     def select(self, selection: Selection, after: int) -> bytes:
-        """Return, joined, the events about selected components whose numbers are above `after`."""
+        """Return, as bytes, the events about selected components with numbers above `after`."""
         if selection.everything and after < self.numbers[0]:
             return self.whole
         each = zip(self.numbers, self.names, self.events, strict=True)

@@ -57,7 +57,10 @@ class Reader:
         self.idle = False
         """Whether a comment is to be sent if there are no events, to keep the connection open."""
         self.ended: Deferred[bytes] = Deferred(lambda _: hub.leave(self))
-        """Fires with `b""` when the hub ends the stream; cancel it if the client disconnects."""
+        """A Deferred that fires with `b""` when the hub ends the stream.
+
+        It is to be cancelled when the client disconnects.
+        """
         self._hub = hub
         self._resumed: Deferred[None] | None = None
 

@@ -17,12 +17,12 @@ Turn = Callable[[], Deferred[None]]
 """A function whose result is awaited between portions of work, so that other work has a turn."""
 
 LEVELS: Final = ("Cabinet", "Chassis", "ComputeModule")
-"""The types of parts of the machine, outermost first; the last includes slots of routers."""
+"""The types of parts of the machine, outermost first; `ComputeModule` includes router slots."""
 
 _PLACE: Final = compile_pattern("(x[0-9]+)(?:(c[0-9]+)([rs][0-9]+)?)?")
 _HEAD: Final = compile_pattern("[^0-9]*[0-9]*")
 SILENCE_SIZE_OF_EACH: Final = 4
-"""The bytes of memory for each tracked component that making a `Silence` takes."""
+"""The bytes of memory for each tracked component that are needed to make a `Silence`."""
 
 _SORTED_AT_ONCE: Final = 2000
 _FLAGGED_AT_ONCE: Final = 20_000
@@ -46,7 +46,7 @@ class Layout(NamedTuple):
     def name(self, level: int, index: int) -> str:
         """Return the xname of a part of the machine.
 
-        `level` is an index in `LEVELS`, and `index` is one of those that `parts` returns for it.
+        `level` is an index in `LEVELS`, and `index` is one of the indices that `parts` returns.
         """
         return part_of(self.order[self.starts[level][index]], level)
 
@@ -71,7 +71,7 @@ class Silence(NamedTuple):
     def counts(self, start: int, end: int) -> tuple[int, int]:
         """Return how many components are warned about, and how many are dead.
 
-        Only those at positions from `start` to before `end` of the natural order are counted.
+        Only components at positions from `start` to before `end` in `layout.order` are counted.
         """
         return self.warned.count(1, start, end), self.dead.count(1, start, end)
 

@@ -15,7 +15,7 @@ MOST_NAMED = 1000
 
 
 async def describe(reconciler: Reconciler, turn: Turn) -> dict[str, Any]:
-    """Return the state of the current comparison, and the result of the last one.
+    """Return the state of the current comparison with HSM's table, and the last one's result.
 
     `turn` is awaited between portions of the work.
     """
