@@ -1,4 +1,4 @@
-"""Authorization: checks whether a request's sender may make it; turns refusals into problems."""
+"""Authorization: checks whether a sender may make a request; turns refusals into problems."""
 
 from math import ceil
 from typing import Any
@@ -98,7 +98,7 @@ class Authorization:
         return self._gate.operator(credentials)
 
     def permits(self, request: Request, role: Role) -> bool:
-        """Return whether `authorize` would permit now a request that may have begun long ago."""
+        """Return whether `authorize` still permits a request, which may have begun long ago."""
         try:
             self.authorize(request, role)
         except Refused:

@@ -128,7 +128,7 @@ class Components:
         return rows_reply("Components", pages, {"Next": after, "Unknown": folded})
 
     async def one(self, request: Request, name: str) -> Reply:
-        """Return all that hbtd knows of a component, and why it is in its state.
+        """Return all that hbtd knows about a component, and the reason for its state.
 
         `name` is an xname, or a NID or host name that the component has sent. Raise `Problem` 400
         if there are query parameters, or if several components have sent the name, 404 if there is
@@ -156,7 +156,8 @@ class Components:
     async def summary(self, request: Request) -> Reply:
         """Return the numbers of components by state, and the largest silent parts of the machine.
 
-        Raise `Problem` 400 if there are query parameters, and 503 if there is no memory for it.
+        Raise `Problem` 400 if there are query parameters, and 503 if there is no memory for the
+        answer.
         """
         read_parameters(request, ())
         tracker = self._tracker
@@ -187,7 +188,7 @@ class Components:
         return ascii_reply({"Counts": counts, "Parts": shown, "Next": following})
 
     def forget(self, request: Request) -> _Later:
-        """Forget the components that the nodesets in the body name, so that they are not tracked.
+        """Forget the components that the nodesets in the body name: stop tracking them.
 
         A host name or NID that several components have sent is not accepted here, and is listed in
         the reply: nodes choose what they send, and the operator means one component.

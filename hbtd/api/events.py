@@ -51,8 +51,8 @@ class Events:
 
         `may_read` returns whether the sender of a request may still read events.
 
-        The readers at one IP address may take half of the places that readers at other addresses
-        leave free; one place, if any is free, in any case.
+        The readers at one IP address may take up to half of the places that readers at other
+        addresses leave free. The first reader at an address may take any free place.
         """
         self._of_host: Counter[str | None] = Counter()
         self._tracker = tracker

@@ -36,7 +36,7 @@ class HealthSources(NamedTuple):
     reasons: Callable[[], Mapping[str, str]] = dict
     """Returns, by field of the answer, texts that say why and since when a part does not work."""
     before_metrics: Callable[[Turn], Coroutine[Deferred[Any], Any, None]] | None = None
-    """Counts what the metrics show, before they are read; its argument is awaited in between."""
+    """Counts what the metrics show, before they are read; awaits its argument between portions."""
     components: Callable[[], int] = lambda: 0
     """Returns the number of components that `before_metrics` has to count."""
 

@@ -53,7 +53,7 @@ class History:
         return (Route("GET", "/history", Role.READER, self.history),)
 
     def history(self, request: Request) -> _Later:
-        """Return a page of the log; with the parameter `at`, of the states of components then.
+        """Return a page of log entries or, with a parameter `at`, of component states at that time.
 
         Raise `Problem` 400 if a parameter is invalid, and 503 if the log can't be read, or if there
         is no memory for the answer.

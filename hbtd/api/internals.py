@@ -11,7 +11,10 @@ from hbtd.server.replies import Reply
 from hbtd.server.site import LimitedRequest
 
 Describe = Callable[[Callable[[], Deferred[None]]], Coroutine[Deferred[Any], Any, dict[str, Any]]]
-"""A function that returns the state of hbtd's parts; it awaits its argument in between."""
+"""A function that returns the state of hbtd's parts.
+
+It calls its argument, and awaits the result, between portions of the work.
+"""
 
 
 class InternalsHandler:

@@ -3,7 +3,7 @@
 from hbtd.formats.xnames import normalise
 
 PREFIXES = ("/hmi/v1", "/v1")
-"""The prefixes below which every route of the API exists; problem documents use the first."""
+"""The prefixes below which every route of the API exists; `instance` uses the first."""
 
 
 def instance(path: str) -> str:

@@ -47,7 +47,7 @@ class Named(NamedTuple):
     """The components that the names in a query stand for."""
 
     found: dict[str, list[str]]
-    """The xnames that each name stands for; not all of these components are tracked."""
+    """The xnames that each name stands for; some of these components may be untracked."""
     unknown: list[str]
     """The names that stand for no component."""
 
@@ -56,7 +56,7 @@ class Named(NamedTuple):
         return list(dict.fromkeys(chain.from_iterable(self.found.values())))
 
     def certain(self) -> list[str]:
-        """Return the xnames of the names that stand for a single component, without duplicates."""
+        """Return, without duplicates, the xnames that names of exactly one component stand for."""
         return list(dict.fromkeys(x[0] for x in self.found.values() if len(x) == 1))
 
     def ambiguous(self) -> list[str]:
@@ -152,8 +152,8 @@ async def read_names(
 ) -> Named:
     """Return the components in nodesets of xnames, NIDs and host names.
 
-    Raise `Problem` 400 if a text is not a nodeset, or if there are too many names; `what` is the
-    name for the nodesets in its message. Raise `Problem` 503 if there is no memory for so many
+    Raise `Problem` 400 if a text is not a nodeset, or if there are too many names; `what` is
+    the name of the nodesets in the message. Raise `Problem` 503 if there is no memory for so many
     names.
     """
     left, read = MOST_NAMES, 0

@@ -29,7 +29,7 @@ class Role(Enum):
 
 
 class Route(NamedTuple):
-    """A method and a path, the role that a caller needs, and the handler.
+    """A route of the API: method and path, the role that a caller needs, and the handler.
 
     The handler is called with the request and, as keyword arguments, the variables in the path and,
     if the role concerns a component, the `caller`. It returns the reply or, if the work takes more
