@@ -56,7 +56,7 @@ class Named(NamedTuple):
         return list(dict.fromkeys(chain.from_iterable(self.found.values())))
 
     def certain(self) -> list[str]:
-        """Return, without duplicates, the xnames that names of exactly one component stand for."""
+        """Return, without duplicates, the xnames that unambiguous names stand for."""
         return list(dict.fromkeys(x[0] for x in self.found.values() if len(x) == 1))
 
     def ambiguous(self) -> list[str]:
