@@ -23,8 +23,9 @@ _get_named: Final[Callable[[Any], Sequence[Any]]] = itemgetter(*NAMED_FIELDS)
 def read_all(heartbeat: object) -> tuple[str, str, str, str, str] | None:
     """Return `ALL_FIELDS` in a decoded body: component, host name, NID, status and timestamp.
 
-    Return `None` if the body is no object, if one of `ALL_FIELDS` is not a string or is empty, or
-    if the NID is no integer. The component is returned as it was sent, even if it is no xname.
+    Return `None` if the body is not a JSON object, if one of `ALL_FIELDS` is not a string or is
+    empty, or if the NID is not the text of an integer. The component is returned as it was sent,
+    even if it is not an xname.
     """
     try:
         values = _get_all(heartbeat)

@@ -36,9 +36,9 @@ class TimeToTell:
         self._repeats[judgement.component] = judgement
 
     def drop_repeat(self, xname: str) -> None:
-        """Undo a call of `repeated` for a component: its judgement will not be sent again."""
+        """Undo a call of `repeated` for a component, whose judgement will not be sent again."""
         self._repeats.pop(xname, None)
 
     def drop_repeats(self) -> None:
-        """Undo all calls of `repeated`: the judgements will not be sent again."""
+        """Undo all calls of `repeated`, because the judgements will not be sent again."""
         self._repeats.clear()

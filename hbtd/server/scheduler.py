@@ -8,8 +8,9 @@ and none later than 20 ms after the first. Connections that get no turn wait for
 and get their turns in the order of a `FairQueue`.
 
 A connection on which a heartbeat was accepted in the last `Errtime` seconds is *proven*. Proven
-connections may use the first half of the turns in each iteration. So they keep half of the time,
-however many other clients connect, from however many addresses.
+connections get the first half of the turns in each iteration if they need it; the second half, and
+what they leave of the first, is for all connections. So they keep half of the time, however many
+other clients connect, from however many addresses.
 """
 
 from collections.abc import Callable

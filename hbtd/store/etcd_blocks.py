@@ -96,7 +96,7 @@ class Plan(NamedTuple):
     restated: Sequence[Record]
     """The records to write of heartbeats that so far were written in blocks only."""
     in_blocks: bool
-    """Whether the heartbeats in `own` are written in blocks, too."""
+    """Whether the heartbeats in `own` are written in blocks as well as in their records."""
 
     def steps(self, presence: Put | None, wall: float) -> list[Step]:
         """Return the steps that carry out the plan; each is a part of one transaction.

@@ -29,7 +29,7 @@ class EtcdWriter:
         self.transactions = 0
         """The number of transactions in which steps were written."""
         self.bytes_written = 0
-        """The number of bytes of keys and values in these transactions."""
+        """The number of bytes of keys and values in the transactions that `transactions` counts."""
 
     @property
     def lock_key(self) -> bytes | None:

@@ -195,9 +195,9 @@ class MemoryStore:
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
         """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
 
-        Alarms are the judgements that a component was warned about or has died. The result maps
-        each component's name to the transition and to the Unix time of the acknowledgement. Alarms
-        are left out if that time is not known.
+        Alarms are the judgements `WARNED` and `DIED`. The result maps each component's name to the
+        transition and to the Unix time of the acknowledgement. Alarms are left out if that time is
+        not known.
         """
         return succeed(dict(self._told))
 
