@@ -26,9 +26,10 @@ class Heartbeats:
     """The handlers of `/heartbeat`.
 
     The handlers raise `Problem` if the body or the component's name is invalid, and `Refused` if
-    the caller may not make the request. `Refused` is also raised for a heartbeat of a component
-    that is not tracked if the maximum number of components is reached, and for a request to forget
-    a component that is tracked again after it was forgotten within the last `Errtime`.
+    the caller may not make the request. `Refused` is also raised in two other cases: for a
+    heartbeat of a component that is not tracked yet, when the maximum number of components is
+    reached; and for a request to forget a component that was forgotten less than `Errtime` seconds
+    ago, and is tracked again.
     """
 
     def __init__(self, monitor: Monitor) -> None:

@@ -181,7 +181,7 @@ class Notifier(Service):
 
         Each replaces an earlier judgement on the same component that is still in the outbox. Alarms
         (warned, died) that are superseded are not sent: they were committed late, and the component
-        has been heard since.
+        has been heard from since.
         """
         for judgement in judgements:
             if not self._is_stale(judgement):

@@ -24,7 +24,7 @@ class Meaning(Enum):
     HEARTBEAT = auto()
     """The component was heard."""
     WARNING = auto()
-    """The component was warned about, and has not been heard since."""
+    """The component was warned about, and has not been heard from since."""
     GAP = auto()
     """A warning after a time in which no hbtd was listening.
 

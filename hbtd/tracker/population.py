@@ -56,7 +56,7 @@ class Population:
 
     @property
     def dead(self) -> int:
-        """The number of components that have died and have not been heard since."""
+        """The number of components that have died and have not been heard from since."""
         return len(self._dead)
 
     def tracked(self) -> list[str]:
@@ -70,7 +70,7 @@ class Population:
         yield from self._warned
 
     def dead_components(self) -> Iterator[str]:
-        """Yield the xnames of all components that have died and have not been heard since."""
+        """Yield the xnames of all components that have died and have not been heard from since."""
         yield from self._dead
 
     def queues(self) -> tuple[list[str], list[str], list[str]]:

@@ -15,7 +15,7 @@ class Phase(Enum):
     WARNED = "warned"
     """The component was warned about, and has neither been heard nor died since."""
     DEAD = "dead"
-    """The component has died, and has not been heard since."""
+    """The component has died, and has not been heard from since."""
 
     @property
     def living(self) -> bool:
