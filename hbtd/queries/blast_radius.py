@@ -25,9 +25,9 @@ class SilentGroup(NamedTuple):
     xname: str
     type: str
     start: int
-    """The position of the part's first component in `Layout.order`."""
+    """The position in `Layout.order` of the first component in this part of the machine."""
     end: int
-    """The position after the part's last component in `Layout.order`."""
+    """One more than the position of the last component in this part of the machine."""
     warned: int
     dead: int
 

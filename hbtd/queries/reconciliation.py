@@ -11,7 +11,7 @@ from hbtd.hsm.report import Report
 from hbtd.queries.machine import Turn
 
 MOST_NAMED = 1000
-"""The most components of each kind that are listed; the field `Number` counts all of them."""
+"""The most components listed for each kind of difference; the field `Number` counts all."""
 
 
 async def describe(reconciler: Reconciler, turn: Turn) -> dict[str, Any]:

@@ -44,7 +44,10 @@ class ComponentState:
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows that a query selects. An empty field selects all rows; letter case is ignored."""
+    """The conditions by which a query selects rows of the table.
+
+    An empty field selects all rows. Upper and lower case make no difference.
+    """
 
     names: Sequence[str] = ()
     types: Collection[str] = ()

@@ -103,8 +103,9 @@ class Journal:
     def add(self, judgements: Sequence[Judgement]) -> None:
         """Queue judgements to be committed and then passed on.
 
-        The commit begins 0.1 s later, to include judgements that are added meanwhile, or directly
-        after a commit in progress. Judgements without a time get the current Unix time.
+        The commit begins 0.1 s later, so that it includes judgements that are added meanwhile. If
+        another commit is in progress, it begins as soon as that one has ended. Judgements without a
+        time get the current Unix time.
         """
         at = self._wall()
         self._uncommitted.add([each.made_at(at) for each in judgements])

@@ -149,9 +149,10 @@ def states(
 ) -> tuple[list[StateThen], str | None]:
     """Return the states of components when `number` was the number of the last entry in the log.
 
-    The components are the first selected ones with names after `after`, up to `most`. Only a
-    portion of all components is examined. The second value is the last name in this portion, which
-    is `after` for the next call, or `None` if there are no more components.
+    Each call examines a portion of the components, in the order of their names, from the first name
+    after `after` on, and returns the states of those that are selected: `most` at most. The second
+    value is the last name that was examined, which is `after` for the next call if fewer than
+    `most` states were returned; it is `None` if there are no more components.
     """
     portion = min(_PORTION, max(most, 1)) if selection.everything else _PORTION
     full, last = False, ""

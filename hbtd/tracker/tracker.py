@@ -412,7 +412,10 @@ class Tracker(Population):
         self._ticked_at, self._reads_late = at, reads_late
 
     def changed_at(self, xname: str) -> float | None:
-        """Return the time of a component's change (see `changed_since`); `None` if it has none."""
+        """Return the time of the latest heartbeat of a component that has yet to be stored.
+
+        Return `None` if there is none. The time is that of a change, as in `changed_since`.
+        """
         return self._changed.get(xname)
 
     def changed_since(self, since: float) -> dict[str, float]:
