@@ -21,6 +21,7 @@ from tests.support.mock_kafka import consume
 from tests.support.processes import HbtdProcess, spawn
 from tests.support.real_kafka import RealKafka, why_not
 from tests.support.relay import Relay
+from tests.support.replicas_running import until_true
 from tests.support.running import NODE, WebClient, reactor, until
 from tests.support.telemetry import by_key, contents, message
 from tests.support.telemetry_kills import KilledPublishers
@@ -183,6 +184,12 @@ class DeployedAnewTests(RealKafkaTestCase):
         for name in names[:10]:
             await nodes.beat(name, "before")
         self.assertEqual(len(await deferToThread(consume, self.kafka.address, self.topic, 10)), 10)
+
+        async def acknowledged() -> bool:
+            return (await nodes.metrics())["hbtd_kafka_published_total"] == 10
+
+        # What hbtd does not know to be there it would publish again.
+        await until_true(acknowledged, within=30)
         await deferToThread(self.kafka.kill)
         await until(lambda: changes(process) == ["accepts", "accepts no"])
         for name in names[10:30]:
