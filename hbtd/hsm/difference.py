@@ -134,6 +134,7 @@ class Look:
         """
         self._phase = phase
         self._since = since
+        # Not a set, which the garbage collector would go through.
         self._known: dict[str, None] = {}
         self.rows = 0
         """The number of rows for which `add` was called."""
