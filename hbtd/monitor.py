@@ -74,9 +74,10 @@ class Monitor:
         self.now = observed.now
         """A function that returns the current time of the observed clock, in seconds."""
         self.beat_again = tracker.beat_again
-        """A function that takes a heartbeat if the component is healthy, as nearly all are.
+        """A function that takes a heartbeat of a healthy component; see `Tracker.beat_again`.
 
-        It is `Tracker.beat_again` itself, since a further call would cost time for each heartbeat.
+        It returns `False`, and does nothing, if the component is not healthy. The attribute is that
+        method itself, because a method that only calls it would cost time for each heartbeat.
         """
         self.running = False
         """Whether the monitor has been started, and has not been stopped since."""
@@ -92,9 +93,9 @@ class Monitor:
         """Restore the tracker from the store, and begin to judge.
 
         The observed clock stands still until `start_observing` is called. If the store is shared by
-        replicas, this method does neither: `hbtd.replicas` restores the tracker later, and calls
-        `become_leader` once this replica leads. Raise `StoreUnusable` if a store that is not shared
-        can't be read.
+        replicas, the tracker is not restored and nothing is judged here: `hbtd.replicas` restores
+        the tracker later, and calls `become_leader` once this replica leads. Raise `StoreUnusable`
+        if a store that is not shared can't be read.
         """
         self.running = True
         if not self._store.shared:
@@ -221,13 +222,14 @@ class Monitor:
         return self._params.current
 
     def silence(self, component: Component) -> float:
-        """Return for how many observed seconds a component has been silent; `inf` if unknown."""
+        """Return the observed seconds since a component was last heard; `inf` if not known."""
         return max(self._observed.now() - component.last_heard, 0.0)
 
     def judged_later(self, xname: str, component: Component) -> bool:
-        """Return whether the judgement that a component is silent is postponed.
+        """Return whether judgements that a component is silent are postponed.
 
-        It is postponed as long as a replica may have heartbeats of the component to read.
+        They are postponed as long as a replica may have received heartbeats of the component that
+        the replica has yet to read.
         """
         return self._unheard().includes(xname, component)
 
@@ -241,7 +243,7 @@ class Monitor:
     # Leading and following
 
     async def become_leader(self, started: Iterable[str] = ()) -> None:
-        """Begin to judge; also send the judgements that the last leader or process did not deliver.
+        """Begin to judge, and send judgements that the last leader or process has not delivered.
 
         `started` are components whose first heartbeat was taken by a follower. The healthy ones
         among them are judged to have started. Raise `StoreUnusable` if the store can't be read.
@@ -277,9 +279,10 @@ class Monitor:
     def judge_returns(self, started: Iterable[str] = (), warned: Iterable[str] = ()) -> None:
         """Judge that healthy components have started or restarted; do nothing on a follower.
 
-        `started` are components that started while this replica was a follower: it asked the leader
-        then to judge them, and must judge them itself now that it leads. `warned` are components
-        whose warnings HSM may have received from an original hbtd, which stores no judgements.
+        `started` are components that started while this replica was a follower. The follower asked
+        the leader of that time to judge them; now that this replica leads, it judges them itself.
+        `warned` are components whose warnings HSM may have received from an original hbtd, which
+        stores no judgements.
         """
         if self.leading:
             self.commit(self._returns([], started, warned))

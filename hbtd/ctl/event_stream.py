@@ -19,7 +19,7 @@ class EventParser:
 
     def __init__(self, last_id: str = "") -> None:
         self.last_id = last_id
-        """The ID of the last event; until an event has an ID, the ID given to the constructor."""
+        """The ID of the last event; until an event has set one, the ID given to the constructor."""
         self._rest = b""
         self._begun = False
         self._id = last_id
@@ -28,7 +28,7 @@ class EventParser:
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Parse the next bytes of the stream; return the events that are now complete.
+        """Parse the next bytes of the stream; return the events that these bytes complete.
 
         Raise `ValueError` if a line, or the data of an event, is longer than a mebibyte.
         """

@@ -14,7 +14,7 @@ from hbtd.ctl.terminal import Terminal
 from hbtd.formats.nodesets import natural_key
 
 PAGE = 1000
-"""The most entries of a list that one request asks for."""
+"""The maximum number of list entries that hbtctl asks for in one request."""
 
 _STATES = {"ok": "healthy", "alive": "healthy,warned", "silent": "warned,dead"}
 
@@ -23,7 +23,7 @@ class API(Protocol):
     """The interface by which commands use hbtd; `hbtd.ctl.client.Client` implements it."""
 
     def get(self, path: str, query: Query | None = None) -> Any:
-        """Return the answer to a GET, decoded from JSON."""
+        """Return the answer to a GET, decoded from JSON; raise `Failure` if the request fails."""
 
     def call(
         self,
@@ -33,10 +33,18 @@ class API(Protocol):
         body: object = None,
         expected: tuple[int, ...] = (),
     ) -> Answer:
-        """Return the answer to a request, if its status is 2xx or in `expected`."""
+        """Make a request, and return the answer.
+
+        Raise `Failure` if the request fails, or if the status of the answer is neither 2xx nor in
+        `expected`.
+        """
 
     def stream(self, path: str, query: Query, last_id: str, silence: float) -> Iterator[bytes]:
-        """Yield the bytes of an endless answer as they arrive; see `Client.stream`."""
+        """Make a GET request whose answer does not end; yield the answer's bytes as they arrive.
+
+        Send `last_id` as `Last-Event-ID`, unless it is empty. Raise `Failure` if the request fails,
+        or if no byte arrives for `silence` seconds.
+        """
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -55,7 +63,7 @@ class Invocation:
 
     @property
     def json(self) -> bool:
-        """Whether to print JSON."""
+        """Whether to print JSON instead of text for people (`--output json`)."""
         return bool(self.options.output == "json")
 
     def names(self) -> str:
@@ -72,9 +80,9 @@ class Invocation:
         return names
 
     def pages(self, path: str, query: Query, most: int = 0) -> Iterator[dict[str, Any]]:
-        """Yield the pages of a list, until its end, or until `most` entries were requested.
+        """Request a list from hbtd, and yield the pages of the list in order.
 
-        If `most` is 0, all entries are requested.
+        Request `most` entries in all, or every entry of the list if `most` is 0.
         """
         after, left = query.get("after"), most
         while True:
@@ -89,8 +97,10 @@ class Invocation:
     def components(self, names: str, query: Query, most: int = 0) -> dict[str, Any]:
         """Return the answer of `GET /components` about `names`, with all pages joined.
 
-        Long lists of names take several requests. `most` is the most components to return, 0 for
-        all. The keys of the result are `Components`, `Next` and `Unknown`.
+        Long lists of names take several requests. At most `most` components are returned, or all if
+        `most` is 0. The result has the components under the key `Components`, the names that hbtd
+        does not know under `Unknown`, and under `Next`, if components were left out, the name to
+        continue after.
         """
         found: list[dict[str, Any]] = []
         unknown: list[str] = []
@@ -115,11 +125,12 @@ class Invocation:
 
 
 def server_states(text: str | None, also: str = "") -> str | None:
-    """Return the states that a user has given, translated to the words of hbtd's API.
+    """Translate the states that a user has given into the words of hbtd's API; return the result.
 
-    `text` and the result have states separated by commas. Users may also write `ok`, `alive` and
-    `silent`, and the word `also`, which is not translated. Raise `Misused` for any other word.
-    Return `None` if `text` is empty or `None`.
+    `text` and the result are words separated by commas. `ok`, `alive` and `silent` are translated.
+    The states `healthy`, `warned` and `dead` stay as they are, and so does the word given as the
+    argument `also`, if any. Raise `Misused` for any other word. Return `None` if `text` is empty or
+    `None`.
     """
     if not text:
         return None

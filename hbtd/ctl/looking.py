@@ -60,7 +60,7 @@ def shown_hsm(hsm: dict[str, Any] | None) -> str:
 
 
 def status(run: Invocation) -> int:
-    """Print how many components are in which state, and which parts of the machine are silent.
+    """Print the number of components in each state, and the parts of the machine that are silent.
 
     With `--check`, the exit status is 1 if a component is silent.
     """
@@ -108,7 +108,7 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
 def list_components(run: Invocation) -> int:
     """Print the selected components, one per line.
 
-    The exit status is 1 if some components that were named are not tracked.
+    The exit status is 1 if a component named on the command line is not tracked.
     """
     options = run.options
     columns = _columns(options.columns, wide=options.output == "wide")
@@ -152,7 +152,7 @@ def _unknown(run: Invocation, unknown: str) -> int:
 def why(run: Invocation) -> int:
     """Print all that hbtd knows of the named components, and why each is in its state.
 
-    The exit status is 1 if some of the components are not known.
+    The exit status is 1 if one of the components is not tracked.
     """
     from urllib.parse import quote
 
@@ -247,7 +247,7 @@ def transition_line(entry: Component, *, named: bool = False) -> str:
 
 
 def history(run: Invocation) -> int:
-    """Print past transitions or, with `--at`, the states that components had at a moment."""
+    """Print past transitions or, with `--at=TIME`, the states of the components at that time."""
     options = run.options
     query: dict[str, object] = {"under": options.under}
     if options.at:

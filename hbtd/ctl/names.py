@@ -12,7 +12,10 @@ from typing import TextIO
 from hbtd.ctl.failures import Misused
 
 LONGEST = 6000
-"""The most characters of names in one query: servers may reject request lines over 8 KiB."""
+"""The maximum length of the names in one query, in characters.
+
+Servers may reject a request line that is longer than 8 KiB.
+"""
 
 
 def joined(words: Sequence[str], stdin: TextIO) -> str:
@@ -28,9 +31,10 @@ def joined(words: Sequence[str], stdin: TextIO) -> str:
 
 
 def hint(unknown: str) -> str:
-    """Return advice on names that hbtd does not know, if they look like a mistake of the user.
+    """Return advice for a user who has given names that hbtd does not know.
 
-    A state that is given as a name is such a mistake. If there is no advice, the text is empty.
+    There is advice if one of the names is a state, such as `dead`, or the xname of a part of the
+    machine. Return an empty text if there is no advice.
     """
     for name in unknown.split(","):
         if name.lower() in ("ok", "healthy", "warned", "dead", "alive", "silent"):
@@ -43,8 +47,8 @@ def hint(unknown: str) -> str:
 def portions(names: str, longest: int = LONGEST) -> Iterator[str]:
     """Yield a nodeset in portions, each of them short enough for one query.
 
-    A portion with several names is shorter than `longest` characters. If there are no names, one
-    empty portion is yielded.
+    A portion has at most `longest` characters, unless it is a single longer name. If there are no
+    names, one empty portion is yielded.
     """
     portion = ""
     for name in re.findall(r"(?:[^,\[]|\[[^\]]*\]?)+", names):

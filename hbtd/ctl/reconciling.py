@@ -1,4 +1,4 @@
-"""The command `reconcile`: compares HSM's table with what hbtd knows, and has it corrected."""
+"""The command `reconcile`: has hbtd compare HSM's table with its own data and correct it."""
 
 from typing import Any
 
@@ -29,10 +29,11 @@ _GROUPS = (
 
 
 def reconcile(run: Invocation) -> int:
-    """Have hbtd compare HSM's table with what hbtd knows, and correct the table.
+    """Have hbtd compare HSM's table with its own data, and correct the table.
 
-    Print the differences, and what hbtd does about each. In a dry run, the table is not corrected.
-    The exit status is 1 if some differences remain, or in a dry run if there are any.
+    Print the differences, and what hbtd does about each. In a dry run, the table is not corrected,
+    and the exit status is 1 if there are any differences. Otherwise, the exit status is 1 if there
+    are differences that hbtd does not correct.
     """
     dry_run = run.options.dry_run
     number = run.api.call("POST", "/reconcile", body={"DryRun": dry_run}).json()["Number"]

@@ -12,7 +12,7 @@ _PRETTIEST = 2000
 
 
 class Terminal:
-    """Standard input, output and error of a command, and the abilities of the terminal."""
+    """Standard input, output and error of a command, and what the terminal can do."""
 
     def __init__(self, stdin: TextIO, out: TextIO, err: TextIO, environ: Mapping[str, str]) -> None:
         self.stdin = stdin
@@ -21,7 +21,7 @@ class Terminal:
         self.interactive = out.isatty()
         """Whether standard output is a terminal."""
         self.asks = stdin.isatty() and err.isatty()
-        """Whether the user can be asked a question: standard input and error are a terminal."""
+        """Whether the user can be asked questions: standard input and error are both a terminal."""
         dumb = environ.get("TERM", "") in ("", "dumb")
         self.coloured = self.interactive and not dumb and not environ.get("NO_COLOR")
         encoding = (getattr(out, "encoding", None) or "ascii").lower()
@@ -68,8 +68,8 @@ class Terminal:
         """Print a table; callers must have escaped its texts (`hbtd.ctl.escaping`).
 
         `states` has the state of each row, for its colour; `titles` says whether `headers` are
-        printed. On a terminal with colours, a table of up to `_PRETTIEST` rows is fitted to the
-        terminal's width. Otherwise each row is one line, with two or more blanks between cells.
+        printed. On a terminal with colours, a table of up to 2000 rows is fitted to the terminal's
+        width. Otherwise each row is one line, with two or more blanks between cells.
         """
         self.clear_progress()
         if self.interactive and self.coloured and len(rows) <= _PRETTIEST:

@@ -31,17 +31,20 @@ class Group:
 
     @property
     def total(self) -> int:
-        """The number of components at this place, including the places within it."""
+        """The number of components of this place, including those of the places within it."""
         return sum(self.counts.values())
 
     @property
     def uniform(self) -> str | None:
-        """The state that all components at this place and within it have; `None` if they differ."""
+        """The state that all components of this place have; `None` if their states differ.
+
+        The components of the places within it count, too.
+        """
         present = [state for state in _STATES if self.counts[state]]
         return present[0] if len(present) == 1 else None
 
     def members(self) -> Iterator[Component]:
-        """Yield all components at this place and within it."""
+        """Yield all components of this place, including those of the places within it."""
         yield from self.own
         for group in self.inner.values():
             yield from group.members()
@@ -90,7 +93,7 @@ def _path(machine: Group, place: str, counts: dict[str, int]) -> list[Group]:
 def tree(run: Invocation) -> int:
     """Print the machine as a tree; a part whose components are all in one state is one line.
 
-    The exit status is 1 if some components that were named are not tracked.
+    The exit status is 1 if a component named on the command line is not tracked.
     """
     names = run.names()
     if run.options.down and not names and not run.json:

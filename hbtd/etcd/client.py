@@ -36,20 +36,23 @@ from hbtd.etcd.watch import Watch
 from hbtd.net.own_secrets import Login, SecretFile
 
 MAX_OPERATIONS = 128
-"""The most operations, and the most compares, in a transaction: etcd's default limit."""
+"""The maximum number of operations in a transaction, and the maximum number of compares.
+
+It is etcd's default limit (`--max-txn-ops`).
+"""
 
 PAGE = 2000
 """The number of keys that are read in one call, unless the caller sets another limit."""
 
 
 class EtcdClient:
-    """A client of one etcd cluster. Keys and values are bytes, times are seconds.
+    """A client of one etcd cluster. Keys and values are bytes; durations are in seconds.
 
-    Every call fails with `EtcdUnavailable` if etcd can't be reached or reports an error of its own.
-    etcd may have carried out the failed call, so a call should be retried only if it can safely
-    take effect twice; the compares of a retried transaction may fail because its first attempt
-    succeeded. Every call fails with `EtcdRefused` if etcd refuses it, and with `CancelledError` if
-    its Deferred is cancelled.
+    Every call fails with `EtcdUnavailable` if etcd can't be reached, or reports an error that the
+    call has not caused. etcd may have carried out the failed call, so a call should be retried only
+    if it can safely take effect twice; the compares of a retried transaction may fail because its
+    first attempt succeeded. Every call fails with `EtcdRefused` if etcd refuses it, and with
+    `CancelledError` if its Deferred is cancelled.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class EtcdClient:
         self._clock = clock
 
     async def breathe(self) -> None:
-        """Let the reactor do other work once; for use between the parts of a long computation."""
+        """Let the reactor do its other work; await this between the parts of a long computation."""
         await deferLater(self._clock, 0)
 
     def put(self, key: bytes, value: bytes, lease: int = 0) -> Deferred[int]:
@@ -161,11 +164,12 @@ class EtcdClient:
         return self._gateway.call("/kv/txn", message, read_txn)
 
     def count(self, ranges: Sequence[tuple[bytes, bytes]]) -> Deferred[int]:
-        """Return how many keys these ranges have in total.
+        """Return the number of keys that exist in all of `ranges` together.
 
-        A range is a pair of its first key and the first key after it; a zero byte as the second key
-        stands for the end of all keys. Each range is counted in a call of its own, because a full
-        etcd refuses all transactions, even those that only read.
+        A range is a pair of keys, and includes the first but not the second. If the second key is a
+        zero byte, the range has no end. Each range is counted in a call of its own rather than in
+        one transaction, because an etcd whose database is full refuses all transactions, even those
+        that only read.
         """
         return Deferred.fromCoroutine(self._count(ranges))
 

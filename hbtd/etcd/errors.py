@@ -88,7 +88,7 @@ class LockTimeout(Exception):
 
 
 def one_line(text: str) -> str:
-    """Return a text from outside hbtd as one line, and shortened, for use in a log message."""
+    """Return a text from outside hbtd as one line of at most 200 characters, for a log message."""
     return " ".join(text.split())[:_MAX_LENGTH]
 
 

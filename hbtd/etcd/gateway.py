@@ -1,4 +1,7 @@
-"""Requests to etcd's JSON gateway, limited in time and size, and the choice of an endpoint."""
+"""Requests to etcd's JSON gateway, and the choice of the endpoint that they are sent to.
+
+The time that a request takes and the size of its answer are limited.
+"""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -29,7 +32,7 @@ from hbtd.runtime.deadline import DeadlineExceeded, bounded
 _T = TypeVar("_T")
 
 MAX_ANSWER = 64 * 1024 * 1024
-"""The most bytes that an answer may have."""
+"""The maximum size of an answer, in bytes."""
 
 NOT_ETCD = (ValueError, LookupError, TypeError, AttributeError)
 """The exceptions that reading an answer may raise if the answer does not come from etcd."""
@@ -47,7 +50,7 @@ _AUTHENTICATE = "/auth/authenticate"
 
 
 class Opened(NamedTuple):
-    """A stream of answers from etcd that has begun, and the endpoint that sends it."""
+    """An HTTP response in which etcd streams answers, and the endpoint that sends the response."""
 
     response: IResponse
     endpoint: int
@@ -65,15 +68,16 @@ class _Attempt:
 
 
 class Gateway:
-    """Sends requests to one endpoint of an etcd cluster, and to the next one when that fails.
+    """Sends requests to one endpoint of an etcd cluster; when it fails, to the next endpoint.
 
     A request that can't be sent goes to the next endpoint at once. A request that fails after it
     was sent may have been carried out, so it is not repeated, but later requests go to the next
     endpoint.
 
     An endpoint that does not respond to connection attempts uses up all the time of a call, unless
-    the `connectTimeout` of the HTTP client's agent is shorter. So does an endpoint whose name takes
-    long to look up; but the look-up continues, and a later call gets its result (`hbtd.net.names`).
+    the `connectTimeout` of the HTTP client's agent is shorter. The look-up of an endpoint's host
+    name may use up all the time of a call, too. The look-up then continues, and its result is used
+    by a later call (see `hbtd.net.names`).
 
     A call that is cancelled fails with `CancelledError`, and its connection is closed.
 
@@ -127,8 +131,8 @@ class Gateway:
     def get(self, path: str) -> Deferred[bytes]:
         """Return the document at a path outside of the gateway's API, such as etcd's metrics.
 
-        The Deferred fails with `EtcdUnavailable` if the document can't be read. Unlike after a
-        failed `call`, later requests are still sent to the same endpoint.
+        The Deferred fails with `EtcdUnavailable` if the document can't be read. Such a failure does
+        not make later requests go to the next endpoint, as a failed `call` does.
         """
 
         async def get() -> bytes:
@@ -164,17 +168,17 @@ class Gateway:
     def unavailable(
         self, endpoint: int, reason: str, *, timed_out: bool = False
     ) -> EtcdUnavailable:
-        """Return an error that says why an endpoint failed; send later requests to the next one.
+        """Send later requests to another endpoint; return an error that says why `endpoint` failed.
 
-        `endpoint` is the number of the endpoint, as in `Opened`.
+        `endpoint` is the number of the endpoint that failed, as in `Opened`.
         """
         self._pass_over(endpoint)
         return EtcdUnavailable(f"{self._endpoints[endpoint]} {reason}", timed_out=timed_out)
 
     def forget(self, token: str | None) -> None:
-        """Don't use `token` for later calls, because etcd may no longer accept it.
+        """Stop using `token`, which etcd may no longer accept; later calls get a new token first.
 
-        Do nothing if the token has been replaced already.
+        Do nothing if another token is in use already.
         """
         if self._session is not None:
             self._session.forget(token)

@@ -38,12 +38,12 @@ class Event(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some of the keys of a range, in sorted order, as they were in `revision`."""
+    """A part of the keys of a range, in sorted order, with their values as of `revision`."""
 
     items: list[KeyValue]
     revision: int
     more: bool
-    """Whether the range has more keys after these."""
+    """Whether the range has more keys after those in `items`."""
 
 
 class DatabaseSize(NamedTuple):

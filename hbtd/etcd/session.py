@@ -1,4 +1,4 @@
-"""The authentication token for calls of an etcd in which authentication is enabled."""
+"""The authentication token that calls to etcd carry if authentication is enabled in etcd."""
 
 from collections.abc import Awaitable, Callable
 
@@ -20,9 +20,9 @@ class Session:
     """Keeps an authentication token, and gets a new one when etcd no longer accepts it.
 
     etcd's tokens expire after some minutes without use, when etcd is restarted, and when the user's
-    password is changed. To check a password takes etcd a tenth of a second of CPU time. So several
-    calls that need a token at the same time share one login. A login that etcd has refused is tried
-    again only after a pause, or when the file of the login has changed.
+    password is changed. Because etcd needs a tenth of a second of CPU time to check a password,
+    calls that need a token at the same time share one login. After etcd has refused a user and
+    password, the same ones are tried again only after a pause of 1 to 10 seconds.
     """
 
     def __init__(self, login: SecretFile[Login], clock: IReactorTime) -> None:
@@ -38,9 +38,10 @@ class Session:
     async def token(self, authenticate: Authenticate) -> str:
         """Return the token; if there is none, get one from etcd first.
 
-        The token is empty if authentication is not enabled in etcd. Raise `EtcdUnavailable` if etcd
-        refuses the login, or has refused it a moment ago. Pass on the other exceptions of
-        `authenticate`.
+        The token is an empty text if authentication is not enabled in etcd. Raise
+        `EtcdUnavailable` if etcd refuses the user and password, or if the pause after an earlier
+        refusal of them has not ended (see `Session`). Pass on the other exceptions that
+        `authenticate` raises.
         """
         while self._token is None:
             await self._turn.acquire()
@@ -52,7 +53,7 @@ class Session:
         return self._token
 
     def forget(self, token: str | None) -> None:
-        """Drop `token`, so that `token()` gets a new one; do nothing if it was replaced already."""
+        """Drop `token`, so that `token()` gets a new one; do nothing if another token is in use."""
         if self._token == token:
             self._token = None
 

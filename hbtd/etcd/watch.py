@@ -24,10 +24,10 @@ from hbtd.etcd.gateway import NOT_ETCD, Gateway, describe
 from hbtd.etcd.messages import Event, Message, encode_bytes, read_event, revision_of
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""The most bytes that a message from etcd may have.
+"""The maximum size of a message from etcd, in bytes.
 
-etcd splits messages that are larger than its limit for requests, by default 1.5 MiB; base64 and
-JSON make them longer after that.
+etcd splits messages that are larger than its limit for requests, by default 1.5 MiB. Each part is
+encoded in base64 and JSON afterwards, which makes it longer.
 """
 
 
@@ -54,8 +54,8 @@ class Watch:
 
         `on_events(events, revision)` is called with changes of one range. All changes of that range
         up to and including `revision` have then been reported. Usually, `revision` is that of the
-        last event. If etcd has split a large transaction, and more of its events follow, `revision`
-        is one less.
+        last event in `events`. It is one less if etcd has split the changes of a large transaction,
+        and will report more changes of the same revision.
 
         `on_progress(revision)` is called when etcd reports, without a change, that all changes of
         all ranges up to `revision` have been reported; by default etcd does so every ten minutes.
@@ -83,11 +83,11 @@ class Watch:
         self.ended: Deferred[None] = Deferred.fromCoroutine(self._run(gateway, creates))
         """The end of the watch: a Deferred that only ever fails.
 
-        It fails with `Compacted` if etcd no longer has `start_revision`: the caller has to read
-        the keys again. It fails with `EtcdUnavailable` if the connection breaks or is silent for
-        too long: the caller can watch again from `revision + 1`. It fails with `EtcdRefused` if
-        etcd refuses the watch. If the caller cancels it, the watch ends and its connection is
-        closed.
+        The Deferred fails with `Compacted` if etcd no longer has `start_revision`: the caller has
+        to read the keys again. It fails with `EtcdUnavailable` if the connection breaks, or if no
+        message arrives for `silence` seconds: the caller can watch again from `revision + 1`. It
+        fails with `EtcdRefused` if etcd refuses the watch. To end the watch and close its
+        connection, cancel the Deferred.
         """
 
     @property

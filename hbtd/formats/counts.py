@@ -1,4 +1,4 @@
-"""Counts of things as words for log lines, such as "2 nodes"."""
+"""Numbers together with their nouns, such as "2 nodes", for log lines."""
 
 
 def counted(count: int, one: str, many: str = "") -> str:

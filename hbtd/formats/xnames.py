@@ -10,7 +10,11 @@ from typing import Final, NamedTuple
 
 
 class ComponentType(NamedTuple):
-    """A type of component: its name, containing type, an example of its xnames, and their regex."""
+    """A type of component: its name, and the form of the xnames of such components.
+
+    `parent` is the name of the type of component that contains components of this type, or `None`.
+    `example` is one of the xnames, in normal form, and `pattern` a regular expression for them.
+    """
 
     name: str
     parent: str | None

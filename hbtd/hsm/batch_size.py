@@ -35,13 +35,13 @@ class BatchSize:
 
     Updates may also fail because of their size: a proxy in front of HSM may limit the size of
     bodies, or packets of full length may be lost. So the size is halved after each failure, of
-    whatever kind, until updates are accepted. When the size has then grown until an update fails
-    again, it is limited for a while to the size that was accepted last.
+    whatever kind, until updates are accepted. If an update fails again as soon as the size has
+    grown beyond an accepted size, the size does not exceed the accepted one for a minute.
     """
 
     def __init__(self) -> None:
         self.size = _FIRST
-        """The number of components to put into the next batch, at most."""
+        """The maximum number of components in the next batch."""
         self._took: tuple[float, int] | None = None
         # The size of the last full batch, if that was accepted.
         self._accepted = 0
@@ -52,9 +52,9 @@ class BatchSize:
     def answered(self, count: int, took: float, target: float, now: float) -> None:
         """Adapt the size after HSM accepted a batch of `count` components in `took` seconds.
 
-        `target` is the number of seconds that a batch should take. The size grows by at most half,
-        and only after a full batch. If the batch took longer than `target`, the size is reduced,
-        though not below a small fixed size; only `failed` reduces it further. `now` is the current
+        `target` is the number of seconds that a batch should take. If the batch was full and took
+        less time, the size grows by at most half. If the batch took more time, the size is reduced,
+        but not to fewer than 50 components; only `failed` reduces it further. `now` is the current
         time in seconds of a clock; calls of `failed` must use the same clock.
         """
         self._took = took, count
@@ -67,12 +67,12 @@ class BatchSize:
             self.size = max(self.size, min(self.size * 3 // 2 + 1, fitting, most))
 
     def patience(self, count: int) -> float | None:
-        """Return the seconds that HSM may take for an update with `count` suspects.
+        """Return the number of seconds after which an update with `count` suspects is abandoned.
 
-        Suspects are the components of failed updates. The result is a few times as long as HSM took
-        to accept the last batch, and longer in proportion if `count` is larger than that batch. So
-        suspects that make HSM hang are found soon. Return `None` if HSM has not accepted a batch
-        yet.
+        Suspects are the components of failed updates. The result is one second more than four times
+        the time that HSM took to accept the last batch; if `count` is larger than that batch, the
+        time is increased in proportion. So suspects that make HSM hang are found soon. Return
+        `None` if HSM has not accepted a batch yet.
         """
         if self._took is None:
             return None
@@ -82,11 +82,11 @@ class BatchSize:
     def failed(self, count: int, now: float, *, timed_out: bool) -> None:
         """Reduce the size after a batch of `count` components has failed at the time `now`.
 
-        `timed_out` says whether HSM did not answer in time; a batch that was not full is ignored
-        unless it timed out. The new size is half of the old size, or half of `count` if that is
-        less. If HSM accepted a smaller full batch just before, while the size was growing, the size
-        is limited for a while to that of the accepted batch. `now` is in seconds of the clock that
-        calls of `answered` use.
+        `timed_out` says whether the batch failed because HSM did not answer in time. Other failures
+        of a batch that was not full are ignored. The new size is half of the old size, or half of
+        `count` if that is less. If the full batch before was accepted, had at least 10 components,
+        and was smaller than this one by a third at most, the size does not exceed that of the
+        accepted batch for a minute. `now` is in seconds of the clock that calls of `answered` use.
         """
         if count < self.size and not timed_out:
             return
@@ -96,5 +96,8 @@ class BatchSize:
         self.size = max(1, min(self.size, count) // 2)
 
     def acquit(self) -> None:
-        """Lift the limit that `failed` has set: a component caused the failure, not the size."""
+        """Let the size grow again beyond the limit that `failed` has set for a minute.
+
+        Call this when it is known that a component, not the size of the batch, caused the failure.
+        """
         self._enough_until = 0.0

@@ -104,8 +104,9 @@ class _Answer(NamedTuple):
 class HSMClient:
     """A client of HSM's REST API; it sends its requests with the treq client `http`.
 
-    Each request goes to the HSM whose URL is the parameter `sm_url`, and may take `sm_timeout`
-    seconds of `clock`, including the response body. Only `read_table` may take longer.
+    Each request goes to the HSM whose URL is hbtd's parameter `sm_url`. A request, including the
+    reading of the response body, may take as many seconds of `clock` as the parameter `sm_timeout`
+    says; only `read_table` may take longer.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class Condition:
     def __init__(
         self, clock: IReactorTime, params: LiveParams, wall: Callable[[], float] = time.time
     ) -> None:
-        """Begin without an outage, as if nothing had been sent to HSM.
+        """Make a condition without an outage, as before the first request to HSM.
 
         `wall` returns the Unix time in seconds, from which the dates in texts are computed.
         """
@@ -135,7 +135,7 @@ class Condition:
 
     def _log_outage(self, reason: str) -> None:
         self._log.warn(
-            "HSM at {url} accepts no updates; they wait until it does: {reason}",
+            "HSM at {url} accepts no updates; hbtd keeps them and tries again: {reason}",
             url=self._params.current.sm_url,
             reason=reason,
         )

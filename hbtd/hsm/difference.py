@@ -14,7 +14,7 @@ from hbtd.runtime.logs import escaped
 from hbtd.tracker.transitions import Phase, Transition
 
 MOST_DEATHS: Final = 100
-"""The most deaths that HSM is told of after a comparison that no operator has requested."""
+"""The maximum number of deaths that HSM is told of unless an operator requested the comparison."""
 
 _LONGEST: Final = 32
 """The most characters that are kept of a state or a flag; HSM's have nine at most."""
@@ -67,7 +67,7 @@ class Differences:
         self._phases[xname], self._sinces[xname], self._said[xname] = phase.value, since, said
 
     def update(self, more: "Differences") -> None:
-        """Add all differences of another collection."""
+        """Add the differences in another collection; they replace those of the same components."""
         self._phases.update(more._phases)
         self._sinces.update(more._sinces)
         self._said.update(more._said)
@@ -87,11 +87,11 @@ class Differences:
         return difference
 
     def of(self, components: Iterable[str]) -> list[Difference]:
-        """Return the differences of `components`, without those that have none."""
+        """Return the differences of `components`; a component without a difference is left out."""
         return [each for each in map(self.get, components) if each is not None]
 
     def components(self, most: int | None = None) -> list[str]:
-        """Return the xnames of the components that have a difference, or the first `most`."""
+        """Return the xnames of the components that have a difference: `most` at most, if given."""
         return list(islice(self._phases, most))
 
     def __contains__(self, xname: object) -> bool:
@@ -127,7 +127,7 @@ class Look:
     def __init__(
         self, phase: Callable[[str], Phase], since: Callable[[str], float] = lambda _: 0.0
     ) -> None:
-        """Begin without rows.
+        """Make a look to which `add` has yet to give the rows of HSM's table.
 
         `phase` returns the current phase of a component in the tracker. `since` returns the Unix
         time at which the component entered that phase, or 0 if the time is not known.
@@ -139,7 +139,7 @@ class Look:
         self.rows = 0
         """The number of rows for which `add` was called."""
         self.differences = Differences()
-        """The differences found so far."""
+        """The differences between the rows added so far and the tracker."""
 
     def add(self, name: str, state: str, flag: str) -> None:
         """Compare a row of HSM's table with the tracker; ignore a component that is not tracked.
@@ -164,11 +164,11 @@ class Look:
 
 
 def confirmed(first: Differences, second: Iterable[Difference]) -> list[Difference]:
-    """Return the differences that were found in both of two readings of HSM's table.
+    """Return the elements of `second` whose component has a difference in `first`, too.
 
-    `first` and `second` are the differences found in each reading; the results are those of
-    `second`. A component must be in the same phase in both, but its state and flag in HSM's
-    table may have changed in between.
+    `first` and `second` are the differences found in two readings of HSM's table. A component must
+    have been in the same phase in the tracker both times, but its state and flag in HSM's table may
+    have changed in between.
     """
     return [
         each
@@ -178,7 +178,7 @@ def confirmed(first: Differences, second: Iterable[Difference]) -> list[Differen
 
 
 class Decision(NamedTuple):
-    """What is done about confirmed differences: each difference is in exactly one list."""
+    """What is done about confirmed differences: each of them is in exactly one of the fields."""
 
     warnings: Differences
     """Warnings that HSM is told of at once."""
@@ -187,9 +187,9 @@ class Decision(NamedTuple):
     listen: Differences
     """Differences that HSM is told of once the component has sent two more heartbeats."""
     held: Differences
-    """Deaths that HSM is told of only at an operator's request, because there are too many."""
+    """Deaths that HSM is told of only at an operator's request: there are more than 100."""
     contested: Differences
-    """Differences that HSM is not told of, because somebody else keeps changing these rows."""
+    """Differences that HSM is not told of, because another writer keeps changing HSM's table."""
     unsettled: Differences
     """Differences that HSM is not told of now, because `settled` (see `decide`) returned false."""
 
@@ -226,9 +226,9 @@ def decide(
 
 
 def hold_back(decision: Decision) -> Decision:
-    """Return `decision`, with its deaths moved to `held` if they are too many.
+    """Return `decision`; if it has more than `MOST_DEATHS` deaths, move all of them to `held`.
 
-    That is, if HSM would be told of more than `MOST_DEATHS` deaths.
+    HSM is told of the deaths in `held` only when an operator requests it.
     """
     if len(decision.deaths) <= MOST_DEATHS:
         return decision

@@ -17,10 +17,10 @@ class Fenced(Exception):
 class FencedAgent:
     """A wrapper of an HTTP agent (`IAgent`) that sends no body while `may_send` returns false.
 
-    An agent connects before it sends a request. That can take long: the network may be down, or
-    this process stopped or suspended. So `may_send` is called when the body is about to be sent. If
-    another replica may lead by then, the server receives no body, and so no complete request.
-    Requests without a body are always sent.
+    An agent connects before it sends a request. Connecting can take long: the network may be down,
+    or this process may be stopped or suspended. So `may_send` is called when the body is about to
+    be sent. If another replica may lead by then, the server receives no body, and so no complete
+    request. Requests without a body are always sent.
     """
 
     def __init__(self, agent: IAgent, may_send: Callable[[], bool]) -> None:

@@ -21,7 +21,7 @@ class Lane:
     def __init__(self, clock: IReactorTime) -> None:
         self.wakeup = Wakeup(clock)
         self.abandoned = False
-        """Whether `abandon` cancelled the last update; its failure then says nothing about HSM."""
+        """Whether the last update failed because `abandon` cancelled it, not because of HSM."""
         self._call: Deferred[None] | None = None
 
     def run(
@@ -32,8 +32,8 @@ class Lane:
         """Start to call `step` with this lane again and again, while `going_on` returns true.
 
         `step` sends a batch, or waits for one. It is called again when its coroutine has ended. If
-        the coroutine raises an exception, that is logged, and `step` is called again a second
-        later.
+        the coroutine raises an exception, the exception is logged, and `step` is called again after
+        a second.
         """
         Deferred.fromCoroutine(self._run(going_on, step))
 

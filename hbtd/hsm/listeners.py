@@ -1,4 +1,4 @@
-"""Which components have sent two heartbeats since a given time."""
+"""Finds out which components have sent two heartbeats since a given time."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -17,7 +17,7 @@ class Listeners:
     """
 
     def __init__(self, last_heard: Callable[[str], float | None]) -> None:
-        """Begin without components.
+        """Make a collection that is empty until `count_from` is called.
 
         `last_heard` returns the time of a component's last heartbeat, or `None` if it is not known.
         """
@@ -28,7 +28,7 @@ class Listeners:
         self._until: float | None = None
 
     def __len__(self) -> int:
-        """Return the number of components that were passed to `wait_for` and still wait."""
+        """Return the number of components passed to `wait_for` that have yet to be heard twice."""
         return len(self._waiting)
 
     def count_from(self, components: Iterable[str], since: float) -> None:
@@ -44,9 +44,9 @@ class Listeners:
         return list(self._heard)
 
     def look(self, components: Iterable[str]) -> None:
-        """Count a heartbeat of each of `components` that was heard since the last count.
+        """Count one heartbeat for each of `components` that was heard since it was last counted.
 
-        After a call of `wait_until`, drop those of `components` that don't wait.
+        After a call of `wait_until`, drop those of `components` that were not passed to `wait_for`.
         """
         for xname in components:
             if self._until is not None and xname not in self._waiting:
@@ -68,7 +68,7 @@ class Listeners:
                 self._waiting.add(each)
 
     def wait_until(self, until: float) -> None:
-        """Let components wait until the time `until` at most.
+        """Set the time after which `take` drops components that were not heard twice.
 
         From now on, count only the heartbeats of components that were passed to `wait_for`.
         """

@@ -128,7 +128,7 @@ class Notifier(Service):
 
     @property
     def batch_sizes(self) -> dict[Transition, int]:
-        """The most components that the next update may have, by transition."""
+        """The maximum number of components in the next update, by transition."""
         return {transition: size.size for transition, size in self._batch_sizes.items()}
 
     @property
@@ -179,9 +179,9 @@ class Notifier(Service):
     def tell(self, judgements: Iterable[Judgement]) -> None:
         """Send judgements to HSM as soon as possible.
 
-        Each replaces an earlier judgement on the same component that is still in the outbox. Alarms
-        (warned, died) that are superseded are not sent: they were committed late, and the component
-        has been heard from since.
+        A judgement replaces an earlier one on the same component that is still in the outbox. An
+        alarm (warned, died) is not sent if it is superseded: the component has been heard from
+        since the alarm was made, but the new judgement is not committed yet.
         """
         for judgement in judgements:
             if not self._is_stale(judgement):
@@ -189,7 +189,7 @@ class Notifier(Service):
         self._notify()
 
     def tell_again(self, judgements: Iterable[Judgement]) -> None:
-        """Send judgements again that HSM has acknowledged, but that its table may not agree with.
+        """Send again judgements that HSM has acknowledged, because its table may differ from them.
 
         A judgement is ignored if another one on the same component has yet to be acknowledged, or
         if it is an alarm that is superseded (see `tell`).
@@ -217,10 +217,11 @@ class Notifier(Service):
         return judgement.transition.alarming and self._superseded(judgement.component)
 
     def resume(self, judgements: Sequence[Judgement], superseded: Container[str] = ()) -> None:
-        """Send judgements that are not marked as delivered, after a start or an election.
+        """Send judgements that the store does not mark as delivered, after a start or an election.
 
-        The previous process or leader may have sent HSM an update with these judgements that HSM is
-        still carrying out, so they are treated like those of an abandoned update (see `InDoubt`).
+        The previous process or leader may have sent HSM an update with these judgements, and HSM
+        may still be carrying it out. So they are treated like the judgements of an abandoned update
+        (see `InDoubt`).
         Judgements on components in `superseded` are not sent, because newer ones follow.
         """
         self._in_doubt.abandoned(judgements, self._doubt_ends())
@@ -235,10 +236,10 @@ class Notifier(Service):
         self._abandon_calls()
 
     def withdraw(self, xname: str) -> None:
-        """Don't send the latest judgement on a component if it is an alarm (warned, died).
+        """Remove the latest judgement on a component if it is an alarm (warned, died).
 
-        An alarm that HSM has acknowledged is not sent again, either. An update in flight is not
-        stopped. Failures of updates with the component are forgotten.
+        The alarm is not sent or, if HSM has acknowledged it before, not sent again. An update in
+        flight is not stopped. Failures of updates with the component are forgotten.
         """
         self._outbox.withdraw_alarm(xname)
         self._in_doubt.withdraw_alarm(xname)

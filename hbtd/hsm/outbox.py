@@ -6,7 +6,7 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Outbox:
-    """The latest judgement on each component until HSM has acknowledged it, by transition.
+    """The latest judgements on components, each kept until HSM has acknowledged it.
 
     Judgements on suspects, which are the components of failed updates, are held back (see `hold`);
     `Quarantine` decides when they are sent.
@@ -30,7 +30,7 @@ class Outbox:
 
     @property
     def has_free(self) -> bool:
-        """Whether there is a judgement on a component for which `hold` is not in force."""
+        """Whether the outbox has a judgement that is not held back."""
         return any(self._groups.values())
 
     def latest(self, xname: str) -> Judgement | None:
@@ -51,9 +51,10 @@ class Outbox:
             self._groups[judgement.transition][judgement.component] = judgement
 
     def take_renewed(self) -> list[str]:
-        """Return the held-back components that `put` has added since the last call of this method.
+        """Return the components, all held back by `hold`, for which `put` was called.
 
-        A component is in the list once for each call of `put`.
+        Only calls of `put` since the last call of this method count. A component is in the list
+        once for each of these calls.
         """
         renewed, self._renewed = self._renewed, []
         return renewed

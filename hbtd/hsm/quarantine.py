@@ -27,10 +27,11 @@ _JITTER = 0.2
 
 
 class Culprit(NamedTuple):
-    """A component whose judgement failed when it was sent alone.
+    """A component for which an update that named no other component has failed.
 
-    `judgement` is that judgement, and `said` is the reason of the failure. `since` is the time of
-    the first failed update with the component, in seconds of the notifier's clock.
+    `judgement` is the judgement that the update was about, and `said` the reason of the failure.
+    `since` is the time of the first failed update with the component, in seconds of the notifier's
+    clock.
     """
 
     judgement: Judgement
@@ -86,7 +87,7 @@ class Quarantine:
     """
 
     def __init__(self, outbox: Outbox, jitter: Callable[[], float]) -> None:
-        """Begin without suspects; `jitter` must return a random number from 0 to 1."""
+        """Make a quarantine without suspects; `jitter` returns a random number from 0 to 1."""
         self._outbox = outbox
         self._jitter = jitter
         self._suspects: dict[str, _Suspect] = {}
@@ -116,15 +117,15 @@ class Quarantine:
         return "no reason" if suspect.failure is None else suspect.failure.said
 
     def is_suspect(self, xname: str) -> bool:
-        """Return whether an update of a component failed, and none with it has succeeded since."""
+        """Return whether an update of a component failed, and no later one has succeeded."""
         return xname in self._suspects
 
     @property
     def everything_fails(self) -> bool:
-        """Whether so many updates failed in a row that HSM itself seems to be the cause.
+        """Whether HSM itself seems to be the cause, because `IN_A_ROW` updates failed in a row.
 
-        The property is true only while `in_a_row` is a multiple of `IN_A_ROW`, so that components
-        can be tried alone in between.
+        After further failures, the property is true again whenever `in_a_row` is a multiple of
+        `IN_A_ROW`. In between it is false, so that components can be tried alone.
         """
         return self.in_a_row > 0 and self.in_a_row % IN_A_ROW == 0
 
@@ -258,9 +259,9 @@ class Quarantine:
         return self._convict(now)
 
     def reconsider(self) -> None:
-        """Make all components that are set aside due for a retry, and reset their pauses.
+        """Let all components that are set aside be retried now.
 
-        The pauses between further retries begin with the shortest one again.
+        The pauses between further retries begin with the shortest one, 5 seconds, again.
         """
         for suspect in self._set_aside.values():
             suspect.tries = 0

@@ -1,4 +1,4 @@
-"""Compares HSM's table with the tracker, and sends HSM again the judgements that its table lacks.
+"""Compares HSM's table with the tracker; where they differ, sends judgements to HSM again.
 
 The rules are in `difference.py`, `tellings.py` and `listeners.py`; this module applies them to HSM,
 the store and the clock.
@@ -62,7 +62,7 @@ class State(Enum):
 
 
 class Reconciler(Service):
-    """Compares HSM's table with the tracker, and sends HSM again the judgements that it lacks.
+    """Compares HSM's table with the tracker; where they differ, sends judgements to HSM again.
 
     Only the leader makes comparisons: when it begins to lead, when HSM is ready again, every
     `sm_sync` seconds after that, and on request. The table is read twice, ten seconds apart; only
@@ -180,11 +180,12 @@ class Reconciler(Service):
         return bool(self._turn.waiting)
 
     def request(self, *, dry_run: bool = False) -> Deferred[Report]:
-        """Compare HSM's table now, and tell HSM again what it lacks, any number of deaths included.
+        """Compare HSM's table with the tracker now; where they differ, send judgements again.
 
-        With `dry_run`, HSM is told nothing. A comparison in progress is completed first. The
-        Deferred fires with the result after the table was read twice, just before HSM is told. It
-        fails with `ReconcileImpossible` if the comparison can't be made.
+        HSM is told of any number of deaths. With `dry_run`, HSM is told nothing. A comparison in
+        progress is completed first. The Deferred fires with the result after the table was read
+        twice, just before HSM is told. It fails with `ReconcileImpossible` if the comparison can't
+        be made.
         """
         return Deferred.fromCoroutine(self._requested(dry_run=dry_run))
 
@@ -213,10 +214,11 @@ class Reconciler(Service):
         )
 
     def trouble(self) -> str | None:
-        """Return which contested or held differences the last comparison found; `None` if none.
+        """Return a text about differences of the last comparison that HSM is not told of.
 
-        See `Report` for these words. The text names the first component, and says why HSM is not
-        told.
+        These are the differences in `Report.contested` or, if there are none, in `Report.held`. The
+        text says how many there are, names the first component, and says why HSM is not told.
+        Return `None` if there are no such differences, or if there was no comparison.
         """
         return None if self.last is None else self.last.trouble()
 

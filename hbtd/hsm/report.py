@@ -32,7 +32,7 @@ class Report:
     waiting: Differences = field(default_factory=Differences)
     """Differences that HSM is told of once the component has sent two more heartbeats."""
     held: Differences = field(default_factory=Differences)
-    """Deaths that HSM is told of only at an operator's request, because there are too many."""
+    """Deaths that HSM is told of only at an operator's request: there are more than 100."""
     contested: Differences = field(default_factory=Differences)
     """Differences that reappeared after HSM was told of them three times; HSM is not told again."""
     unsettled: Differences = field(default_factory=Differences)
@@ -45,7 +45,7 @@ class Report:
     """The xnames of components that send heartbeats, but are not in HSM's table."""
 
     def take(self, decision: Decision) -> None:
-        """Set the groups of differences according to a decision."""
+        """Set `told`, `waiting`, `held`, `contested` and `unsettled` according to a decision."""
         self.told = decision.deaths
         self.told.update(decision.warnings)
         self.waiting, self.held = decision.listen, decision.held
@@ -58,9 +58,10 @@ class Report:
         return sum(map(len, groups))
 
     def trouble(self) -> str | None:
-        """Return which contested or held differences there are, as a phrase; `None` if none.
+        """Return a phrase about differences that HSM is not told of; `None` if there are none.
 
-        The phrase names the first component, and says why HSM is not told.
+        These are the differences in `contested` or, if there are none, in `held`. The phrase says
+        how many there are, names the first component, and says why HSM is not told.
         """
         for group, why in (
             (self.contested, "somebody else writes them in HSM's table"),
@@ -72,7 +73,7 @@ class Report:
         return None
 
     def described(self) -> str:
-        """Return the differences, and what is done about each group, as a phrase; "" if none."""
+        """Return a phrase with the differences and what is done about them; "" if none exist."""
         return "; ".join(
             f"{what}: {_count(group.components(_NAMED), len(group))}"
             for what, group in (

@@ -1,7 +1,7 @@
 """Sends judgements to HSM again where its table differs from the tracker.
 
-They are sent in portions, and only if they are still true. The store keeps how often HSM was told
-again of each component.
+The judgements are sent in portions, and only if they are still true. The store keeps how often HSM
+was told again of each component.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,10 @@ from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement
 
 TOLD_TO: Final = "told-again-to"
-"""The kind of the store's note with a digest of the URL of the HSM that was told again."""
+"""The kind of the note in the store that says which HSM was told again.
+
+The text of the note is a digest of the parameter `sm_url`.
+"""
 
 _POLL: Final = 1.0
 """Seconds between two looks at whether HSM has caught up."""
@@ -54,11 +57,11 @@ class Retelling:
         settled: Callable[[str], bool],
         allowed: Callable[[], bool],
     ) -> None:
-        """Begin without counts; call `load` to read those that the store keeps.
+        """Make an object whose counts are 0; `load` reads the counts that the store keeps.
 
-        `wall` returns the Unix time. `settled` returns whether HSM has acknowledged the latest
-        judgement on a component, and no older update can undo its effect. `allowed` returns whether
-        HSM may be told anything at this moment.
+        `wall` returns the Unix time in seconds. `settled` returns whether HSM has acknowledged the
+        latest judgement on a component, and no older update can undo its effect. `allowed` returns
+        whether HSM may be told anything at this moment.
         """
         self._clock = clock
         self._wall = wall
@@ -131,8 +134,8 @@ class Retelling:
     def begin(self) -> int:
         """Begin a new round of telling HSM again, which ends the previous round.
 
-        Return the number of the new round. A call of `tell` belongs to the round that is current
-        then.
+        Calls of `tell` made in the previous round tell HSM nothing more. Return the number of the
+        new round.
         """
         self._round += 1
         return self._round
@@ -199,7 +202,11 @@ class Retelling:
 
     def _not_told(self, failure: Failure) -> None:
         if failure.check(StoreUnusable, CancelledError) is None:
-            self._log.failure("Telling HSM again failed because of a bug in hbtd.", failure)
+            self._log.failure(
+                "Correcting HSM's table failed because of a bug in hbtd;"
+                " hbtd tries again after the next comparison.",
+                failure,
+            )
             return
         self._log.info(
             "HSM is told of no more differences in its table until the next comparison: {why}",

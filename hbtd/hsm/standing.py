@@ -1,4 +1,4 @@
-"""Whether HSM was told of the latest transition of a component and, if not, why."""
+"""Types that say whether HSM was told of a component's latest transition and, if not, why."""
 
 from enum import Enum
 from typing import NamedTuple
@@ -29,4 +29,4 @@ class Standing(NamedTuple):
     at: float = 0.0
     """The Unix time of HSM's acknowledgement; 0 if there is none, or if the time is not known."""
     reason: str | None = None
-    """Why the answer in `told` is not `Told.TOLD`, in words; `None` if it is."""
+    """The reason, in words, if `told` is not `Told.TOLD`; otherwise `None`."""

@@ -11,10 +11,10 @@ NOTES: Final = "told-again"
 """The kind of the store's notes that keep how often HSM was told again; see `IStore.notes`."""
 
 MOST: Final = 3
-"""The most times that HSM is told again of one component within `DAY`."""
+"""The maximum number of times that HSM is told again of one component within `DAY` seconds."""
 
 DAY: Final = 86400.0
-"""The time within which HSM is told again `MOST` times at most, in seconds of the wall clock."""
+"""The period in which HSM is told again `MOST` times at most, in seconds of the wall clock."""
 
 
 class Telling(NamedTuple):
@@ -24,11 +24,11 @@ class Telling(NamedTuple):
     since: float
     """The Unix time at which the component entered the phase; 0 if not known."""
     times: tuple[float, ...]
-    """The Unix times at which HSM was told again, not more than `DAY` before the last of them."""
+    """The Unix times at which HSM was told again; all are within `DAY` seconds of the last one."""
 
     @property
     def contested(self) -> bool:
-        """Whether HSM was told `MOST` times within `DAY`, so that it is not told again."""
+        """Whether HSM was told `MOST` times within `DAY` seconds, so that it is not told again."""
         return len(self.times) >= MOST
 
     def is_about(self, phase: Phase, since: float) -> bool:
@@ -53,7 +53,7 @@ def read_telling(text: str) -> Telling | None:
 
 
 class Tellings:
-    """Counts, for each component, of how often HSM was told again of it.
+    """Counts how often HSM was told again of each component.
 
     HSM is told again of a component three times a day at most. If HSM's table differs once more
     after that, somebody else seems to change the table: the component is contested, and HSM is not
@@ -61,7 +61,10 @@ class Tellings:
     """
 
     def __init__(self, notes: Mapping[str, str] | None = None) -> None:
-        """Begin with notes from the store, which are texts by xname; by default with none."""
+        """Make an object with the counts in `notes`; by default there are none.
+
+        `notes` has the texts of notes from the store, by xname.
+        """
         # As the store has them: texts are nothing that the garbage collector has to look at.
         self._notes: dict[str, str] = {}
         self.read((notes or {}).items())

@@ -12,7 +12,7 @@ class TimeToTell:
     """Measures the time from each judgement to HSM's acknowledgement of it."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
-        """Begin without judgements; `wall` returns Unix seconds."""
+        """Make an object without measurements; `wall` returns the Unix time in seconds."""
         self._wall = wall
         # Judgements that HSM has acknowledged once, and is told again all the same: by component
         # the latest, until HSM acknowledges that or a later one.
@@ -32,13 +32,16 @@ class TimeToTell:
                 self.durations[judgement.transition].add(now - judgement.at)
 
     def repeated(self, judgement: Judgement) -> None:
-        """Don't measure the next acknowledgement of a judgement: HSM has acknowledged it before."""
+        """Leave out the next acknowledgement of a judgement, so that it is not measured.
+
+        HSM has acknowledged the judgement before.
+        """
         self._repeats[judgement.component] = judgement
 
     def drop_repeat(self, xname: str) -> None:
-        """Undo a call of `repeated` for a component, whose judgement will not be sent again."""
+        """Undo the call of `repeated` for a component: its judgement will not be sent again."""
         self._repeats.pop(xname, None)
 
     def drop_repeats(self) -> None:
-        """Undo all calls of `repeated`, because the judgements will not be sent again."""
+        """Undo all calls of `repeated`; the judgements passed to it will not be sent again."""
         self._repeats.clear()

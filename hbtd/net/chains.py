@@ -14,7 +14,7 @@ _LONGEST_NAME = 100
 class Validity(NamedTuple):
     """The period of validity of a certificate revocation list.
 
-    The attributes have the names that they have in `Certificate`.
+    The attributes have the same names as those of `cryptography.x509.Certificate`.
     """
 
     not_valid_before_utc: datetime

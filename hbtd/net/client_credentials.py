@@ -85,7 +85,7 @@ class ClientCredentials:
         self._listeners.append(listener)
 
     def also_watch(self, files: WatchedFiles[Any]) -> None:
-        """Add another secret for the same server, which is kept in a file, to `watched`."""
+        """Add to `watched` the file of another secret that is used for the same server."""
         self.watched.append(files)
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:

@@ -21,10 +21,10 @@ _PERIOD = 600.0
 
 
 def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None:
-    """Return the element of `NOTICES` that is due at `now`, `None` if none is.
+    """Return the element of `NOTICES` for which a line is due at `now`; `None` if none is due.
 
-    `expires` is when the certificate expires; `last` is the element for which a line was logged
-    last, if any. An element is due only if it is less than `last`.
+    `expires` is the time at which the certificate expires. `last` is the element for which a line
+    was logged last, or `None` if none was logged. Only elements less than `last` are due.
     """
     left = expires - now
     due = min((days for days in NOTICES if left <= timedelta(days=days)), default=None)
@@ -57,7 +57,7 @@ class ExpiryNotices(PeriodicService):
         self._last: dict[tuple[str, object], int | None] = {}
 
     def check(self) -> None:
-        """Log the notices that are due; call this also when certificates have changed."""
+        """Log the notices that are due; call this method also when certificates have changed."""
         now = self._utcnow()
         before, self._last = self._last, {}
         for each in self._expiring():

@@ -22,7 +22,10 @@ PATIENCE = 0.5
 """Seconds for which a caller waits for a new answer before an older answer is used."""
 
 ANOTHER = 30.0
-"""Seconds until a look-up that has not ended gets a second thread; doubled for each further one."""
+"""Seconds after which a look-up that has not ended may be begun again in a second thread.
+
+For each further thread, the time since the previous one began must be twice as long as before.
+"""
 
 _FAMILIES = {IPv4Address: socket.AF_INET, IPv6Address: socket.AF_INET6}
 
@@ -92,15 +95,15 @@ class _LookUp:
 class Names:
     """A name resolver for a reactor; it calls `getaddrinfo`, which may block, in threads.
 
-    If several callers ask for a name at the same time, one thread looks it up for all of them. That
-    is no thread of the reactor's pool: while no nameserver answers, look-ups would occupy the whole
-    pool, and the process could not end before the pool had finished all look-ups in its queue. The
-    threads here are daemon threads, for which the process does not wait.
+    If several callers ask for a name at the same time, one thread looks it up for all of them. The
+    thread does not belong to the reactor's pool: while no nameserver answers, look-ups would occupy
+    the whole pool, and the process could not end before the pool had finished all look-ups in its
+    queue. It is a daemon thread, so the process can end without waiting for the thread.
 
     A look-up continues after its callers have given up, because the system's retries may take
-    longer than callers wait: it asks the second nameserver after 5 s. The answer is kept for the
-    next caller. An older answer is used if there is no new one within `PATIENCE` seconds, or if the
-    look-up fails without a nameserver saying that the name does not exist.
+    longer than callers wait: the system asks the second nameserver after 5 s. The answer is kept
+    for the next caller. An older answer is used if there is no new one within `PATIENCE` seconds,
+    or if the look-up fails without a nameserver saying that the name does not exist.
 
     A look-up may never end, because the system may also ask services that hang. So a second thread
     begins the same look-up when a caller asks 30 s or more after the first thread began, a third

@@ -68,21 +68,21 @@ class SecretFile(Generic[_Secret]):
 
     @property
     def current(self) -> _Secret:
-        """The secret as last read; if the file is unusable now, the last usable secret."""
+        """The secret last read from the file; it stays the same while the file can't be used."""
         return self.watched.current
 
     def renewed(self, refused: _Secret) -> bool:
         """Read the file again if it has changed; return whether its secret differs from `refused`.
 
-        Call this when a server has refused a secret, which may have been replaced.
+        `refused` is a secret that a server has refused, perhaps because the file has a new one.
         """
         self.watched.reload_if_changed()
         return self.current != refused
 
     def conceal(self, text: str) -> str:
-        """Return `text`, received from outside, with each copy of the secret replaced.
+        """Return `text`, received from outside, with each copy of the secret replaced by a mark.
 
-        The previous secret is replaced, too.
+        The previous secret in the file is replaced, too.
         """
         for each in self._known:
             text = text.replace(each.secret, _CONCEALED)

@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 from twisted.web.http_headers import Headers
 
 LONGEST = 30.0
-"""The most seconds that `retry_after` returns, even if a server asks for more."""
+"""The largest number of seconds that `retry_after` returns, even if a server asks for more."""
 
 
 def retry_after(headers: Headers, now: float) -> float:

@@ -44,7 +44,7 @@ class ServedCertificate:
         self.watched: list[WatchedFiles[Any]] = [
             each for each in (identity, clients) if isinstance(each, WatchedFiles)
         ]
-        """The files, if any, whose changes take effect; they are to be given to a `FileWatcher`."""
+        """The files to read again when they change, for a `FileWatcher` of the caller."""
         self._make_context()
         for each in self.watched:
             each.on_change(self._make_context)
@@ -79,7 +79,7 @@ class ServedCertificate:
         return None if self._clients is None else self._clients.current.next_update
 
     def on_new_authorities(self, listener: Callable[[], None]) -> None:
-        """Call `listener` each time that the authorities of client certificates have changed."""
+        """Call `listener` whenever the authorities of client certificates have changed."""
 
         def compare(before: ClientTrust, now: ClientTrust) -> None:
             if now.authorities != before.authorities:
@@ -88,7 +88,7 @@ class ServedCertificate:
         self._on_new_trust(compare)
 
     def on_revoked(self, listener: Callable[[Revoked], None]) -> None:
-        """Call `listener` with the newly revoked certificates, each time that there are any."""
+        """Call `listener` with the newly revoked certificates whenever certificates are revoked."""
 
         def compare(before: ClientTrust, now: ClientTrust) -> None:
             newly = now.revoked - before.revoked
@@ -141,10 +141,10 @@ NOBODY = ClientFiles()
 
 
 def serve_files(cert_path: str, key_path: str, clients: ClientFiles = NOBODY) -> ServedCertificate:
-    """Return a served certificate that is read from PEM files, and again when they change.
+    """Return a served certificate that is read from PEM files.
 
-    The files of `clients` are read again when they change, too. Raise `TLSUnusable` if a file can't
-    be used.
+    These files, and those of `clients`, are read again when they change. Raise `TLSUnusable` if a
+    file can't be used.
     """
     identity = WatchedFiles(
         f"The certificate in --tls_cert={cert_path} and its key in --tls_key={key_path}",

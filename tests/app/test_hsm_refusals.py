@@ -76,7 +76,7 @@ class RefusalTests(TestCase):
         loud = said(events, LogLevel.warn, LogLevel.error, LogLevel.critical)
         self.assertEqual(len(loud), len(set(loud)), loud)
         self.assertLessEqual(len(loud), 4, loud)
-        (outage,) = [line for line in loud if "accepts no updates; they wait until it" in line]
+        (outage,) = [line for line in loud if "accepts no updates; hbtd keeps them" in line]
         self.assertIn(why, outage)
         for line in said(events, *LogLevel.iterconstants()):
             self.assertNotIn("\n", line)
