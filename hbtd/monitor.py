@@ -118,7 +118,7 @@ class Monitor:
     async def stop(self) -> None:
         """Stop judging; commit and pass on the remaining judgements, and store changed records.
 
-        Whatever is not done within `sm_timeout` seconds (a parameter) is given up.
+        Work that is not done after `sm_timeout` seconds (a parameter of hbtd) is given up.
         """
         self.running = False
         self.stop_observing()

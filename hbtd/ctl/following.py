@@ -143,7 +143,7 @@ def _colour(entry: dict[str, Any]) -> str:
 
 
 def watch(run: Invocation, follower: API) -> int:
-    """Show what the command `status` shows, and update it whenever a transition happens.
+    """Show the output of the command `status`, and update it whenever a transition happens.
 
     Events are read in a thread from `follower`, a second client of hbtd. On a terminal, the screen
     is redrawn; elsewhere each new summary is printed below the previous one.

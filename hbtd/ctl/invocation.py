@@ -98,9 +98,9 @@ class Invocation:
         """Return the answer of `GET /components` about `names`, with all pages joined.
 
         Long lists of names take several requests. At most `most` components are returned, or all if
-        `most` is 0. The result has the components under the key `Components`, the names that hbtd
-        does not know under `Unknown`, and under `Next`, if components were left out, the name to
-        continue after.
+        `most` is 0. The result has three keys: `Components` has the components, `Unknown` the names
+        that hbtd does not know, and `Next` the name after which the last list that was requested
+        continues, or `None` if it is complete.
         """
         found: list[dict[str, Any]] = []
         unknown: list[str] = []

@@ -29,7 +29,10 @@ COLUMNS: dict[str, tuple[str, Callable[[Component], str]]] = {
     "source": ("SOURCE", lambda c: shown_source(c) or "-"),
     "hsm": ("HSM", lambda c: shown_hsm(c.get("HSM"))),
 }
-"""The columns of `list` by name: the header, and a function that returns a component's text."""
+"""The columns that `list` can print, by name: pairs of a header and a function.
+
+The function returns the text of a component in the column.
+"""
 
 _TABLE = ("xname", "nid", "state", "since", "age", "hsm")
 
@@ -236,7 +239,7 @@ def _fact(run: Invocation, name: str, text: str) -> None:
 def transition_line(entry: Component, *, named: bool = False) -> str:
     """Return a transition, an entry of hbtd's log, as one line of text.
 
-    If `named` is true, the line has the component's name.
+    If `named` is true, the line includes the component's name.
     """
     who = f"{shown(entry['XName']):16} " if named else ""
     judge = f" ({shown(entry['Judge'], 60)})" if entry.get("Judge") else ""

@@ -1,4 +1,4 @@
-"""The command `reconcile`: has hbtd compare HSM's table with its own data and correct it."""
+"""The command `reconcile`: has hbtd check and correct HSM's table."""
 
 from typing import Any
 

@@ -38,7 +38,7 @@ from hbtd.net.own_secrets import Login, SecretFile
 MAX_OPERATIONS = 128
 """The maximum number of operations in a transaction, and the maximum number of compares.
 
-It is etcd's default limit (`--max-txn-ops`).
+Both are etcd's default limit (its option `--max-txn-ops`).
 """
 
 PAGE = 2000
@@ -75,7 +75,7 @@ class EtcdClient:
         self._clock = clock
 
     async def breathe(self) -> None:
-        """Let the reactor do its other work; await this between the parts of a long computation."""
+        """Let the reactor do other work before the caller continues with a long computation."""
         await deferLater(self._clock, 0)
 
     def put(self, key: bytes, value: bytes, lease: int = 0) -> Deferred[int]:
@@ -164,7 +164,7 @@ class EtcdClient:
         return self._gateway.call("/kv/txn", message, read_txn)
 
     def count(self, ranges: Sequence[tuple[bytes, bytes]]) -> Deferred[int]:
-        """Return the number of keys that exist in all of `ranges` together.
+        """Return the total number of keys in `ranges`.
 
         A range is a pair of keys, and includes the first but not the second. If the second key is a
         zero byte, the range has no end. Each range is counted in a call of its own rather than in

@@ -68,7 +68,7 @@ class _Attempt:
 
 
 class Gateway:
-    """Sends requests to one endpoint of an etcd cluster; when it fails, to the next endpoint.
+    """Sends requests to an endpoint of an etcd cluster or, after a failure, to the next endpoint.
 
     A request that can't be sent goes to the next endpoint at once. A request that fails after it
     was sent may have been carried out, so it is not repeated, but later requests go to the next

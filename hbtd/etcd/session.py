@@ -22,7 +22,8 @@ class Session:
     etcd's tokens expire after some minutes without use, when etcd is restarted, and when the user's
     password is changed. Because etcd needs a tenth of a second of CPU time to check a password,
     calls that need a token at the same time share one login. After etcd has refused a user and
-    password, the same ones are tried again only after a pause of 1 to 10 seconds.
+    password, they are tried again only after a pause of 1 to 10 seconds. If the file with them
+    changes, the new ones are tried at the next call.
     """
 
     def __init__(self, login: SecretFile[Login], clock: IReactorTime) -> None:

@@ -84,9 +84,10 @@ class BatchSize:
 
         `timed_out` says whether the batch failed because HSM did not answer in time. Other failures
         of a batch that was not full are ignored. The new size is half of the old size, or half of
-        `count` if that is less. If the full batch before was accepted, had at least 10 components,
-        and was smaller than this one by a third at most, the size does not exceed that of the
-        accepted batch for a minute. `now` is in seconds of the clock that calls of `answered` use.
+        `count` if that is less. If the previous full batch was accepted, had at least 10
+        components, and was smaller than the failed batch by a third at most, the size does not
+        exceed that of the accepted batch for a minute. `now` is in seconds of the clock that calls
+        of `answered` use.
         """
         if count < self.size and not timed_out:
             return
@@ -96,7 +97,7 @@ class BatchSize:
         self.size = max(1, min(self.size, count) // 2)
 
     def acquit(self) -> None:
-        """Let the size grow again beyond the limit that `failed` has set for a minute.
+        """Lift the limit that `failed` has set, so that the size can grow beyond the limit again.
 
         Call this when it is known that a component, not the size of the batch, caused the failure.
         """

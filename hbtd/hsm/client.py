@@ -70,7 +70,7 @@ class UpdateFailed(Exception):
 
 
 class HSMUnavailable(UpdateFailed):
-    """Raised when a request to HSM fails, except if HSM rejects its content (`HSMRejected`)."""
+    """Raised when a request to HSM fails, unless HSM rejects the content (`HSMRejected`)."""
 
 
 class HSMRejected(UpdateFailed):

@@ -14,7 +14,10 @@ from hbtd.runtime.logs import escaped
 from hbtd.tracker.transitions import Phase, Transition
 
 MOST_DEATHS: Final = 100
-"""The maximum number of deaths that HSM is told of unless an operator requested the comparison."""
+"""The maximum number of deaths that HSM is told of after a comparison.
+
+If an operator requested the comparison, HSM is told of any number of deaths.
+"""
 
 _LONGEST: Final = 32
 """The most characters that are kept of a state or a flag; HSM's have nine at most."""
@@ -91,7 +94,7 @@ class Differences:
         return [each for each in map(self.get, components) if each is not None]
 
     def components(self, most: int | None = None) -> list[str]:
-        """Return the xnames of the components that have a difference: `most` at most, if given."""
+        """Return the xnames of the components that have a difference; at most `most`, if given."""
         return list(islice(self._phases, most))
 
     def __contains__(self, xname: object) -> bool:
@@ -127,7 +130,7 @@ class Look:
     def __init__(
         self, phase: Callable[[str], Phase], since: Callable[[str], float] = lambda _: 0.0
     ) -> None:
-        """Make a look to which `add` has yet to give the rows of HSM's table.
+        """Make a look without rows; `add` is to be called with each row of HSM's table.
 
         `phase` returns the current phase of a component in the tracker. `since` returns the Unix
         time at which the component entered that phase, or 0 if the time is not known.
@@ -187,7 +190,7 @@ class Decision(NamedTuple):
     listen: Differences
     """Differences that HSM is told of once the component has sent two more heartbeats."""
     held: Differences
-    """Deaths that HSM is told of only at an operator's request: there are more than 100."""
+    """Deaths that HSM is told of only at an operator's request, because there are over 100."""
     contested: Differences
     """Differences that HSM is not told of, because another writer keeps changing HSM's table."""
     unsettled: Differences
@@ -202,7 +205,7 @@ def decide(
     now: float,
     approved: bool,
 ) -> Decision:
-    """Return what is done about confirmed differences.
+    """Decide what is done about confirmed differences; return the decision.
 
     `settled` is called with an xname. It returns true if HSM has acknowledged the latest judgement
     on the component, and no judgement on the component waits, is in doubt or is set aside; it may

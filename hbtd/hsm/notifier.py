@@ -180,8 +180,8 @@ class Notifier(Service):
         """Send judgements to HSM as soon as possible.
 
         A judgement replaces an earlier one on the same component that is still in the outbox. An
-        alarm (warned, died) is not sent if it is superseded: the component has been heard from
-        since the alarm was made, but the new judgement is not committed yet.
+        alarm (warned, died) is not sent if it is superseded, which means that the component has
+        been heard from since the alarm was made.
         """
         for judgement in judgements:
             if not self._is_stale(judgement):

@@ -126,7 +126,7 @@ class Reconciler(Service):
         self.failure: str | None = None
         """Why the last comparison failed; `None` if it was completed, or if there was none."""
         self.begun = 0
-        """The number of comparisons that have begun, which is also the number of the last one."""
+        """The number of comparisons that have begun; the latest one has this `Report.number`."""
         self.comparisons = 0
         """The number of comparisons that were completed."""
         self.failures = 0

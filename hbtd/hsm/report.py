@@ -32,7 +32,7 @@ class Report:
     waiting: Differences = field(default_factory=Differences)
     """Differences that HSM is told of once the component has sent two more heartbeats."""
     held: Differences = field(default_factory=Differences)
-    """Deaths that HSM is told of only at an operator's request: there are more than 100."""
+    """Deaths that HSM is told of only at an operator's request, because there are over 100."""
     contested: Differences = field(default_factory=Differences)
     """Differences that reappeared after HSM was told of them three times; HSM is not told again."""
     unsettled: Differences = field(default_factory=Differences)

@@ -32,9 +32,9 @@ class TimeToTell:
                 self.durations[judgement.transition].add(now - judgement.at)
 
     def repeated(self, judgement: Judgement) -> None:
-        """Leave out the next acknowledgement of a judgement, so that it is not measured.
+        """Exclude the next acknowledgement of a judgement from the measurements.
 
-        HSM has acknowledged the judgement before.
+        Call this for a judgement that HSM has acknowledged before.
         """
         self._repeats[judgement.component] = judgement
 

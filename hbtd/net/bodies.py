@@ -36,11 +36,11 @@ def take_body(
 ) -> Deferred[None]:
     """Call `take` with each portion of a response's body as it arrives.
 
-    A portion has 16 KiB at most, and the reactor does other work after each; meanwhile no more is
-    read. The Deferred fires at the end of the body. It fails with `ResponseTooLarge` if the body
-    has more than `limit` bytes, with the connection's error if the connection is lost, and with
-    what `take` raises; `take` is not called after any of these. Cancelling the Deferred closes the
-    connection.
+    A portion has 16 KiB at most. After each portion, the reactor does other work, and nothing is
+    read from the connection meanwhile. The Deferred fires at the end of the body. It fails with
+    `ResponseTooLarge` if the body has more than `limit` bytes, with the connection's error if the
+    connection is lost, and with the exception that `take` raises; `take` is not called after a
+    failure. Cancelling the Deferred closes the connection.
     """
     body = _Portions(take, limit, clock)
     response.deliverBody(body)

@@ -44,7 +44,7 @@ class ServedCertificate:
         self.watched: list[WatchedFiles[Any]] = [
             each for each in (identity, clients) if isinstance(each, WatchedFiles)
         ]
-        """The files to read again when they change, for a `FileWatcher` of the caller."""
+        """The files to be read again when they change; the caller gives them to a `FileWatcher`."""
         self._make_context()
         for each in self.watched:
             each.on_change(self._make_context)
