@@ -99,8 +99,7 @@ class Invocation:
 
         Long lists of names take several requests. At most `most` components are returned, or all if
         `most` is 0. The result has three keys: `Components` has the components, `Unknown` the names
-        that hbtd does not know, and `Next` the name after which the last list that was requested
-        continues, or `None` if it is complete.
+        that hbtd does not know, and `Next` the name after which to continue, or `None`.
         """
         found: list[dict[str, Any]] = []
         unknown: list[str] = []

@@ -109,7 +109,7 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
 
 
 def list_components(run: Invocation) -> int:
-    """Print the selected components, one per line.
+    """Print the selected components, by default as a table with one component per line.
 
     The exit status is 1 if a component named on the command line is not tracked.
     """

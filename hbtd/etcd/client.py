@@ -38,7 +38,7 @@ from hbtd.net.own_secrets import Login, SecretFile
 MAX_OPERATIONS = 128
 """The maximum number of operations in a transaction, and the maximum number of compares.
 
-Both are etcd's default limit (its option `--max-txn-ops`).
+Both are the default of etcd's option `--max-txn-ops`.
 """
 
 PAGE = 2000

@@ -16,8 +16,8 @@ def parse_time(text: str, now: float) -> float:
 
     The text is a time in the format of RFC 3339, a date, a number of seconds since the epoch, or a
     time before the Unix time `now`, such as `-90s`, `-15m`, `-2h` or `-7d`. A time without an
-    offset is in UTC. Raise `ValueError` for any other text, and for times
-    outside of the years 1970 to 9999.
+    offset is in UTC. Raise `ValueError` for any other text, and for times outside of the years 1970
+    to 9999.
     """
     if text[:1] == "-" and text[1:-1].isdecimal() and text[-1] in _SECONDS and len(text) < 16:
         at = now - int(text[1:-1]) * _SECONDS[text[-1]]

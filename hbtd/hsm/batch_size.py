@@ -67,7 +67,7 @@ class BatchSize:
             self.size = max(self.size, min(self.size * 3 // 2 + 1, fitting, most))
 
     def patience(self, count: int) -> float | None:
-        """Return the number of seconds after which an update with `count` suspects is abandoned.
+        """Return the number of seconds after which to abandon an update with `count` suspects.
 
         Suspects are the components of failed updates. The result is one second more than four times
         the time that HSM took to accept the last batch; if `count` is larger than that batch, the

@@ -221,8 +221,8 @@ class Notifier(Service):
 
         The previous process or leader may have sent HSM an update with these judgements, and HSM
         may still be carrying it out. So they are treated like the judgements of an abandoned update
-        (see `InDoubt`).
-        Judgements on components in `superseded` are not sent, because newer ones follow.
+        (see `InDoubt`). Judgements on components in `superseded` are not sent, because newer
+        judgements on these components follow.
         """
         self._in_doubt.abandoned(judgements, self._doubt_ends())
         self.tell(each for each in judgements if each.component not in superseded)
