@@ -1,4 +1,4 @@
-"""TLS: certificates to serve and to present, and the authorities to trust."""
+"""TLS: the certificates that hbtd presents, and the authorities that it trusts."""
 
 import socket
 from collections.abc import Sequence
@@ -60,7 +60,10 @@ _SigningKey = (
 
 
 class TLSUnusable(Exception):
-    """Raised when a certificate, key or bundle can't be used; the message says which and why."""
+    """Raised when a file of certificates or of a key can't be used.
+
+    The message names the file, and says what is wrong with it.
+    """
 
 
 class Identity:
@@ -89,11 +92,14 @@ class Identity:
 def load_identity(cert_path: str, key_path: str) -> Identity:
     """Read an identity from a PEM file with a certificate chain and a PEM file with its key.
 
-    The certificate to present must come first in the chain. Raise `TLSUnusable` in these cases: a
-    file can't be read, or does not contain what it should; the key is encrypted, or does not belong
-    to the certificate; the certificate, or an issuer that clients need, has expired or is not valid
-    yet (see `hbtd.net.chains`); a certificate in the chain did not issue any of those before it;
-    OpenSSL does not accept the chain and key.
+    The certificate to present must come first in the chain. Raise `TLSUnusable` in these cases:
+
+    - A file can't be read, or does not contain what it should.
+    - The key is encrypted, or is not the key of the first certificate.
+    - A certificate that clients need, which is the first one or that of an issuer, has expired or
+      is not valid yet (see `hbtd.net.chains`).
+    - A later certificate in the chain has issued none of the certificates before it.
+    - OpenSSL does not accept the chain and key.
     """
     chain = _load_certificates(cert_path)
     try:
@@ -170,7 +176,7 @@ def describe_identity(identity: Identity) -> str:
 
 
 def describe_authorities(authorities: Sequence[x509.Certificate]) -> str:
-    """Return a phrase about authorities: their number, and until when all of them are valid."""
+    """Return a phrase about authorities: their number, and the time until which all are valid."""
     until = min(each.not_valid_after_utc for each in authorities).isoformat()
     number = len(authorities)
     return f"valid until {until}" if number == 1 else f"{number}, all valid until {until}"
@@ -272,7 +278,11 @@ def client_policy(trust: str, identity: Identity | None = None) -> IPolicyForHTT
 def make_policy(
     trust: str, authorities: Sequence[x509.Certificate], identity: Identity | None
 ) -> IPolicyForHTTPS:
-    """Return a policy as `client_policy` does; `authorities` are those of the bundle, if any."""
+    """Return the policy that decides which HTTPS servers are trusted.
+
+    `trust` and `identity` are the arguments of `client_policy`. `authorities` are the certificates
+    in the bundle if `trust` is the path of a bundle; otherwise they are not used.
+    """
     if trust == "insecure":
         return TrustAnybody(identity)
     if trust == "system":
@@ -325,7 +335,7 @@ class TrustAnybody:
         return creator
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Return a new client-side TLS connection to the host of this creator."""
+        """Return a new client-side TLS connection to the host given to `creatorForNetloc`."""
         connection = SSL.Connection(self._context, None)
         if self._hostname and not isIPAddress(self._hostname.decode("ascii")):
             connection.set_tlsext_host_name(self._hostname)

@@ -43,12 +43,15 @@ class SilentGroup(NamedTuple):
 
     @property
     def wholly(self) -> bool:
-        """Whether all components in this part are silent."""
+        """Whether this part is wholly silent: all of its components are silent."""
         return self.silent == self.total
 
     @property
     def mostly(self) -> bool:
-        """Whether at least three quarters of the components, and at least two, are silent."""
+        """Whether this part is mostly silent.
+
+        That means that at least three quarters of its components, and at least two, are silent.
+        """
         part, whole = _MOSTLY
         return self.silent >= _FEWEST and self.silent * whole >= self.total * part
 
@@ -133,7 +136,7 @@ async def count_wholly_silent(silence: Silence, turn: Turn) -> dict[str, int]:
 
 
 def cabinets(silence: Silence) -> Sequence[SilentGroup]:
-    """Return all cabinets, including those in which nothing is silent."""
+    """Return a `SilentGroup` for each cabinet, even if none of its components is silent."""
     return _parts(silence, _group(silence, -1, 0))
 
 

@@ -1,4 +1,4 @@
-"""Describes single components, explains why each is in its state, and selects components."""
+"""Descriptions of single components, the reasons for their states, and queries for components."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -73,7 +73,7 @@ class Facts:
         self._standing = standing
 
     def age(self, component: Component) -> float | None:
-        """Return how many real seconds ago a component was last heard; `None` if that is not known.
+        """Return the real seconds since a component was last heard from; `None` if not known.
 
         Time that the observed clock has not counted is included.
         """
@@ -82,7 +82,7 @@ class Facts:
         return max(self._observed.seconds_ago(component.last_heard), 0.0)
 
     def last_heartbeat(self, component: Component) -> float:
-        """Return the Unix time at which a component was last heard, 0 if that is not known."""
+        """Return the Unix time, in seconds, of a component's last heartbeat; 0 if not known."""
         age = self.age(component)
         return 0.0 if age is None else self._wall() - age
 
@@ -112,9 +112,9 @@ class Facts:
 async def select(
     tracker: Tracker, machine: Machine, selection: Selection, most: int, turn: Turn
 ) -> tuple[list[str], str | None]:
-    """Return the first `most` of the selected components, in natural order.
+    """Return the xnames of the first `most` of the selected components, in natural order.
 
-    Also return the xname after which to continue, `None` if there are no more. `turn` is awaited
+    Also return the xname after which to continue; `None` if there are no more. `turn` is awaited
     between portions of the work.
     """
     candidates = await _candidates(tracker, machine, selection, turn)
@@ -169,7 +169,11 @@ class Explainer:
         facts: Facts,
         recent: Callable[[str, int], Awaitable[Sequence[LogEntry]]],
     ) -> None:
-        """Make the object; `recent` returns the latest log entries about an xname, newest first."""
+        """Make an object that explains the states of the components in `tracker`.
+
+        `recent(xname, most)` returns the latest entries about `xname` in the log of transitions,
+        newest first: at most `most` entries.
+        """
         self._tracker = tracker
         self._monitor = monitor
         self._facts = facts
@@ -265,7 +269,7 @@ class Explainer:
 
 
 def show_entry(entry: LogEntry) -> dict[str, object]:
-    """Return an entry of the log as the API shows it."""
+    """Return an entry of the log of transitions as the API shows it."""
     judgement = entry.judgement
     return {
         "Number": entry.number,

@@ -1,8 +1,9 @@
-"""The event hub: passes new entries of the log on to any number of readers, as events.
+"""The event hub: passes new entries of the log of transitions on to its readers, as events.
 
 An event is made once, as bytes, and shared by all readers. The hub keeps the latest events in a
-bounded ring; a reader has only a position in it, so that a slow reader costs no memory. Events are
-written in short turns, so that heartbeats are taken in between, however many readers there are.
+ring of limited size; a reader has only a position in the ring, so that a slow reader costs no
+memory. After writing events for about 2 ms, the hub lets other work run, so that heartbeats are
+taken without delay, however many readers there are.
 """
 
 from collections import deque
@@ -20,13 +21,14 @@ from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.past import TRIMMED, LogEntry, Selection
 
 KEEP_ALIVE: Final = 15.0
-"""Seconds between two comments that keep idle connections open.
+"""Seconds between two comments that a reader is sent if there are no events for it.
 
-In the same interval hbtd checks whether readers may still read events.
+Comments keep the connection open; clients ignore them. At the same interval, hbtd checks whether
+the clients may still read events.
 """
 
 MOST_BEHIND: Final = 10_000
-"""The most events kept in memory, and the most past events that a new reader is sent (`join`)."""
+"""The largest number of events kept in memory, and of past events that a new reader is sent."""
 
 _IN_BLOCK: Final = 64
 _TURN: Final = 0.002
@@ -56,7 +58,10 @@ class Block(NamedTuple):
 
 
 class EventHub:
-    """Sends new entries of the log to readers, as events; a listener of `LogFollower`."""
+    """Sends new entries of the log of transitions to readers, as events.
+
+    A hub is a listener of `LogFollower`, which tells it of the new entries.
+    """
 
     _log = Logger()
 
@@ -82,7 +87,7 @@ class EventHub:
         self.readers: dict[Reader, None] = {}
         """The readers, in the order in which they came."""
         self.dropped_count = 0
-        """The number of readers that were disconnected because they did not read."""
+        """The number of readers disconnected because their clients did not read the events."""
         # The blocks of the ring by index, from `_first` up to `_end`, and how many events they are.
         self._blocks: dict[int, Block] = {}
         self._first = self._end = 0
@@ -202,7 +207,8 @@ class EventHub:
 
     def _failed(self, reader: Reader, failure: Failure) -> None:
         self._log.failure(
-            "Serving a client of /events failed because of a bug in hbtd; it is disconnected.",
+            "Serving a client of /events failed because of a bug in hbtd; the client is"
+            " disconnected.",
             failure,
         )
         self._drop(reader)
@@ -314,8 +320,8 @@ class EventHub:
                         self._write(reader)
                 except Exception:  # noqa: BLE001  # the others go on
                     self._log.failure(
-                        "Writing to a client of /events failed because of a bug in hbtd; it is"
-                        " disconnected."
+                        "Writing to a client of /events failed because of a bug in hbtd; the client"
+                        " is disconnected."
                     )
                     self._drop(reader)
                 else:

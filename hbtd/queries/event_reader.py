@@ -39,7 +39,7 @@ class Reader:
         self.selection = selection
         self.write = write
         self.drop = drop
-        """A function that ends the connection at once."""
+        """A function that ends the client's connection at once."""
         self.may_read = may_read
         """A function that returns whether the client may still read events."""
         self.unchecked = False

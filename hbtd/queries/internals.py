@@ -31,10 +31,13 @@ from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
 MOST_ADDRESSES = 50
-"""The most client addresses that are listed: those with the most connections."""
+"""The largest number of client addresses that are listed.
+
+If there are more addresses, those with the most connections are listed.
+"""
 
 MOST_SET_ASIDE = 100
-"""The most components that are listed as set aside; the field `Number` counts all of them."""
+"""The largest number of components listed as set aside; the field `Number` counts all of them."""
 
 _PORTION = 2000
 """The most connections, or addresses, that are counted before others have their turns."""
@@ -46,18 +49,18 @@ Turn = Callable[[], Deferred[None]]
 
 
 class Parts(NamedTuple):
-    """The parts of hbtd that `Internals` describes, and functions that it needs for that."""
+    """The parts of hbtd that `Internals` describes, and functions that return further values."""
 
     wall: Callable[[], float]
-    """Returns the seconds since the epoch."""
+    """A function that returns the Unix time in seconds."""
     seconds: Callable[[], float]
-    """Returns the seconds of a monotonic clock."""
+    """A function that returns the time of a monotonic clock, in seconds."""
     name: str
     """The name of this replica: its host and port."""
     leader: Callable[[], str | None]
-    """Returns the name of the leader, `None` if it is not known here."""
+    """A function that returns the leader's name; `None` if this replica does not know it."""
     store_kind: str
-    """The kind of store, in words without secrets."""
+    """A phrase that says where the store keeps its data, such as `in etcd at http://etcd:2379`."""
     params: LiveParams
     observed: ObservedClock
     tracker: Tracker
@@ -67,7 +70,10 @@ class Parts(NamedTuple):
     publisher: Publisher
     store: IStore
     entries: Callable[[], int] | None
-    """Returns the number of entries in the log; `None` if the store does not count them."""
+    """A function that returns the number of entries in the log of transitions.
+
+    `None` instead of a function if the store does not count the entries.
+    """
     uncommitted: Uncommitted
     checkpointer: Checkpointer
     connections: Callable[[], ConnectionFactory]
@@ -81,7 +87,7 @@ class Internals:
     """Describes the parts of hbtd as a JSON object."""
 
     def __init__(self, parts: Parts) -> None:
-        """Make an object that describes `parts`; the uptime that it states begins now."""
+        """Make an object that describes `parts`; the uptime of hbtd is counted from this call."""
         self._parts = parts
         self._began, self._began_at = parts.seconds(), parts.wall()
 

@@ -22,7 +22,7 @@ LEVELS: Final = ("Cabinet", "Chassis", "ComputeModule")
 _PLACE: Final = compile_pattern("(x[0-9]+)(?:(c[0-9]+)([rs][0-9]+)?)?")
 _HEAD: Final = compile_pattern("[^0-9]*[0-9]*")
 SILENCE_SIZE_OF_EACH: Final = 4
-"""The bytes of memory for each tracked component that are needed to make a `Silence`."""
+"""The memory needed to make a `Silence`, in bytes for each tracked component."""
 
 _SORTED_AT_ONCE: Final = 2000
 _FLAGGED_AT_ONCE: Final = 20_000
@@ -31,7 +31,7 @@ _FEW: Final = 500
 
 
 class Layout(NamedTuple):
-    """Tracked components in natural order, and the positions at which each part begins and ends.
+    """The tracked components in natural order, and the positions of each part of the machine.
 
     A layout does not change: when components begin or cease to be tracked, a new one is made.
     """
@@ -60,7 +60,7 @@ class Layout(NamedTuple):
 
 
 class Silence(NamedTuple):
-    """Which of the tracked components are warned about, and which are dead, at one moment."""
+    """The tracked components that are warned about, and those that are dead, at one moment."""
 
     layout: Layout
     warned: bytes
@@ -89,8 +89,8 @@ def part_of(xname: str, level: int) -> str:
 class Machine:
     """Keeps the natural order of all tracked components.
 
-    The order is updated when it is requested, if a component has begun or ceased to be tracked
-    since the last request; `turn` is awaited between portions of the work.
+    If a component has begun or ceased to be tracked, the next call of a method updates the order
+    first. The methods await `turn` between portions of the work.
     """
 
     def __init__(self, tracker: Tracker) -> None:

@@ -25,18 +25,21 @@ async def resolve(
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Return the xnames that each of `names` stands for, and the names that stand for none.
 
-    A name is taken as the first of these that it can be: the xname of a tracked component, in any
-    spelling; the xname of a cabinet or of something in a cabinet, tracked or not; the host name
-    that a component has sent, in upper or lower case, or the NID that a component has sent, as a
-    number (`1234`) or as schedulers write it (`nid001234`); any other valid xname, although no such
-    component is tracked.
+    Each name is taken as the first of these kinds that fits:
+
+    1. The xname of a tracked component, in any spelling.
+    2. The xname of a cabinet, or of something in a cabinet, tracked or not.
+    3. The host name that a component has sent, in upper or lower case, or the NID that a component
+       has sent, as a number (`1234`) or as schedulers write it (`nid001234`).
+    4. Any other valid xname, although no such component is tracked.
 
     Components choose the host names and NIDs that they send. A host name or NID that several
-    components have sent stands for all of them, so that none can hide behind another.
+    components have sent stands for all of them, so that no component can take away the name of
+    another.
 
     If any name is not of the first two kinds, all tracked components are searched; `turn` is
-    awaited between portions of the search. Before that, `reserve` is called with the number of
-    bytes that the search takes; it may raise an exception.
+    awaited between portions of the search. Before the search, `reserve` is called with the number
+    of bytes of memory that the search takes; `reserve` may raise an exception.
     """
     found: dict[str, list[str]] = {}
     wanted: dict[str, str | None] = {}

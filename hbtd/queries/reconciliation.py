@@ -11,11 +11,14 @@ from hbtd.hsm.report import Report
 from hbtd.queries.machine import Turn
 
 MOST_NAMED = 1000
-"""The most components listed for each kind of difference; the field `Number` counts all."""
+"""The largest number of components listed for each kind of difference.
+
+The field `Number` counts all components with this kind of difference.
+"""
 
 
 async def describe(reconciler: Reconciler, turn: Turn) -> dict[str, Any]:
-    """Return the state of the current comparison with HSM's table, and the last one's result.
+    """Return the state of comparisons with HSM's table, and the result of the last comparison.
 
     `turn` is awaited between portions of the work.
     """

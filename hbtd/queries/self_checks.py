@@ -59,7 +59,7 @@ class SelfChecks(PeriodicService):
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, checks: Mapping[str, Check]) -> None:
-        """Make a service that runs `checks`, each of which is given by its name.
+        """Make a service that runs the checks in `checks`, whose keys are the names of the checks.
 
         The first run is a minute after the start.
         """
@@ -152,10 +152,11 @@ def overdue_check(
 ) -> Check:
     """Return the check that no living component has been silent for much longer than `errtime`.
 
-    The limit is three times the sum of `errtime` and `interval`, plus a minute, in seconds: a
-    component may be judged as much as `errtime` later if hbtd was overloaded, and some sweeps may
-    pass before all overdue components are judged. `judging` returns whether this replica judges; if
-    it does not, nothing is checked. `turn` is awaited between portions of the work.
+    A silence of up to three times the sum of `errtime` and `interval`, plus a minute, is allowed,
+    in observed seconds: a component may be judged as much as `errtime` later if hbtd was
+    overloaded, and several sweeps may pass before all overdue components are judged. `judging`
+    returns whether this replica judges; if this replica does not judge, nothing is checked. `turn`
+    is awaited between portions of the work.
     """
 
     async def check() -> str | None:
@@ -205,11 +206,11 @@ class JournalCheck:
 
 
 def cursor_check(store: IStore, reader: str, judging: Callable[[], bool]) -> Check:
-    """Return the check that the publisher's cursor is not beyond the end of the log.
+    """Return the check that the publisher's cursor is not beyond the end of the log of transitions.
 
     If it were, nothing would be published on Kafka. `reader` is the cursor's name in the store.
-    `judging` returns whether this replica judges; if it does not, nothing is checked, because it
-    may not know the end of the log yet.
+    `judging` returns whether this replica judges; if not, nothing is checked, because this
+    replica may not know the end of the log yet.
     """
 
     async def check() -> str | None:
@@ -227,10 +228,11 @@ def cursor_check(store: IStore, reader: str, judging: Callable[[], bool]) -> Che
 def connections_check(
     hosts: Callable[[], Mapping[str, int]], connections: Iterable[Any], turn: Turn
 ) -> Check:
-    """Return the check that the counts of connections by client address are right.
+    """Return the check that the connections from each client address are counted correctly.
 
-    Limits depend on these counts. `hosts` returns them; `connections` are all connections, each
-    with its address as `host`. `turn` is awaited between portions of the work.
+    The limits on connections depend on these counts. `hosts` returns the counts by address;
+    `connections` are all open connections, each with its client's address in the attribute `host`.
+    `turn` is awaited between portions of the work.
     """
 
     async def check() -> str | None:

@@ -1,4 +1,4 @@
-"""The summary: the numbers of components by state, and the mostly silent parts."""
+"""The summary of the machine: the numbers of components by state, and the mostly silent parts."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
@@ -32,20 +32,20 @@ _MOST_CABINETS = 256
 
 
 class TableFound(NamedTuple):
-    """How many components HSM's table was wrong about when it was last compared, and when."""
+    """The numbers of differences that the last comparison found in HSM's table, and its time."""
 
     at: float
-    """The Unix time."""
+    """The Unix time, in seconds, at which the comparison began."""
     wrong: int
-    """All of them; some may be right by now."""
+    """The number of components whose state or flag in HSM's table was wrong at that time."""
     held: int
-    """Dead ones that HSM is not told of without an operator's request."""
+    """The number of deaths that HSM is told of only at an operator's request: they are too many."""
     contested: int
-    """Those that somebody else writes."""
+    """The number of components that another client of HSM keeps overwriting in HSM's table."""
 
 
 class HSMQueue(NamedTuple):
-    """The state of updates to HSM: whether they are sent, and how many wait or are set aside."""
+    """The state of updates to HSM: whether updates are sent, and how many wait or have failed."""
 
     told: bool
     """Whether updates are sent to HSM at all; false while `nosm` is set."""
@@ -55,7 +55,7 @@ class HSMQueue(NamedTuple):
     set_aside: int
     """The number of components that are set aside because their updates fail."""
     table: TableFound | None = None
-    """What the last comparison of HSM's table has found; `None` if there was none here."""
+    """The result of this replica's last comparison with HSM's table; `None` if it has none."""
 
 
 class Summary:
@@ -87,7 +87,7 @@ class Summary:
         self._replica = replica
 
     async def summarise(self, turn: Turn) -> dict[str, object]:
-        """Return the answer to `GET /summary`: counts, silent groups, further silent components.
+        """Return the answer to `GET /summary`: counts, silent groups, and other silent components.
 
         `turn` is awaited between portions of the work.
         """

@@ -40,10 +40,11 @@ async def silent_parts(
 ) -> tuple[dict[str, int], list[Part], str | None]:
     """Return the first `most` cabinets, chassis and slots that have silent components.
 
-    They are in natural order, each before the parts in it, and come after the xname `after`. With
-    an xname `under`, only that part of the machine and the parts in it are returned. Also return
-    the numbers of components by state, in that part or in the whole machine, and the xname after
-    which to continue, `None` if there are no more. `turn` is awaited between portions of the work.
+    The parts are in natural order, each before the parts that it contains. All come after the xname
+    `after`. With an xname `under`, only that part of the machine and the parts in it are returned.
+    Also return the numbers of components by state, in the part `under` or in the whole machine, and
+    the xname after which to continue; `None` if there are no more. `turn` is awaited between
+    portions of the work.
     """
     silence = await machine.silence(turn)
     order = silence.layout.order

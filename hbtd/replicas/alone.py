@@ -8,7 +8,7 @@ from hbtd.replicas.sign_of_life import Waiting
 
 
 class Alone(Service):
-    """The service by which an hbtd leads all the time, because it does not share its store."""
+    """A service that makes an hbtd, whose store is not shared, lead while the service runs."""
 
     def __init__(self, leadership: Leadership, name: str) -> None:
         """Make a service that holds `leadership` while it runs; `name` is the name of this hbtd."""

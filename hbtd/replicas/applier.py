@@ -49,9 +49,9 @@ class Moment(NamedTuple):
 class Applier:
     """Applies what is in etcd to this replica: its monitor, its parameters and its mirror of etcd.
 
-    Changes that this replica has written itself are known already and skipped. They are recognized
-    by the first change of their transaction: each transaction of a replica begins with a write of
-    that replica's presence key.
+    Changes that this replica has written itself are skipped, because they are applied already. Such
+    changes are recognized by the first change of their transaction: each transaction of a replica
+    begins with a write of that replica's presence key.
     """
 
     _log = Logger()
@@ -87,7 +87,10 @@ class Applier:
         # The revision of the last transaction of any replica, and the number of that replica.
         self._writer = (0, 0)
         self.present: dict[int, Moment] = {}
-        """When each living replica, this one included, last wrote to etcd, by replica number."""
+        """The time at which each living replica was last heard from, by replica number.
+
+        This replica is included; it is heard from when its writes come back from etcd.
+        """
         self._signs_of_life: dict[int, SignOfLife] = {}
         self.alive: set[int] = set()
         """The numbers of the replicas that have a life key, including original hbtds."""

@@ -61,7 +61,10 @@ def gaps(ranges: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 class History:
-    """The revisions that etcd reached lately, and when; used to choose how far to compact etcd."""
+    """The latest revisions of etcd, with the times at which etcd reached them.
+
+    One of these revisions is that up to which etcd is compacted next.
+    """
 
     def __init__(self) -> None:
         self._noted: deque[tuple[float, int]] = deque()
@@ -89,8 +92,9 @@ class Compaction(Service):
 
     etcd keeps all values that were overwritten or deleted until it is compacted. hbtd needs only
     those of the last `HISTORY` seconds; other programs may need more, so by default etcd is not
-    compacted if it has keys of theirs. A full etcd is compacted, too, but it shrinks, and accepts
-    writes, only after operators have defragmented it and ended its alarm.
+    compacted if it has keys of other programs. etcd is also compacted when its database is full.
+    But the database shrinks, and accepts writes again, only after operators have defragmented it
+    and disarmed etcd's alarm.
     """
 
     _log = Logger()
@@ -157,9 +161,9 @@ class Compaction(Service):
 
     def _refrains(self, reason: str) -> None:
         self._log.warn(
-            "hbtd refrains from compacting etcd: {error}. Let etcd do it"
-            " (--auto-compaction-retention), or set --kv_compact=yes; otherwise its database"
-            " fills up.",
+            "hbtd refrains from compacting etcd: {error}. Let etcd compact itself"
+            " (--auto-compaction-retention), or set hbtd's --kv_compact=yes; otherwise etcd's"
+            " database fills up.",
             error=reason,
         )
 

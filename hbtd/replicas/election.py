@@ -74,7 +74,8 @@ class Election(Service):
 
         `elapsed` returns the seconds of the clock of `leadership`; `jitter` returns a random number
         from 0 to 1. `elected` is called when this replica has been elected, with the key that
-        stands for holding the lock; `deposed` is called when its leadership has ended.
+        exists in etcd while this replica holds the lock. `deposed` is called when the leadership of
+        this replica has ended.
         """
         self._client = client
         self._clock = clock

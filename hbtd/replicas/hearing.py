@@ -1,4 +1,4 @@
-"""Stops the observed clock while this replica does not hear etcd and all living replicas."""
+"""Stops the observed clock while etcd, or any living replica, has not been heard from for 3 s."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,7 +10,7 @@ SILENCE = 3.0
 
 
 class Hearing:
-    """Lets the observed clock run only while etcd and all living replicas are heard."""
+    """Lets the observed clock run only while etcd and every living replica are heard from."""
 
     def __init__(
         self,
@@ -18,39 +18,42 @@ class Hearing:
         moment: Callable[[], Moment],
         present: Mapping[int, Moment],
     ) -> None:
-        """Begin as if etcd had been heard just now.
+        """Make the object; count etcd as heard from just now.
 
-        `moment` returns the current time by two clocks. `present` says, by the number of the
-        replica, when each living replica was last heard.
+        `moment` returns the current time by two clocks. `present` has the time at which each living
+        replica was last heard from, by replica number.
         """
         self._observed = observed
         self._moment = moment
         self._present = present
         self._was_deaf = False
         self.heard = moment()
-        """When etcd was last heard."""
+        """The time, by two clocks, at which etcd was last heard from."""
 
     @property
     def silent_for(self) -> float:
-        """Seconds since etcd was last heard."""
+        """Seconds since etcd was last heard from.
+
+        Seconds during which this process did not run are included.
+        """
         return self._moment().elapsed - self.heard.elapsed
 
     @property
     def current(self) -> bool:
-        """Whether something came from etcd within the last `SILENCE` seconds."""
+        """Whether etcd was heard from within the last `SILENCE` seconds."""
         return self.silent_for < SILENCE
 
     def begin(self) -> None:
-        """Stop the observed clock until etcd has been read; count etcd as heard just now."""
+        """Stop the observed clock until etcd has been read; count etcd as heard from just now."""
         self.hear()
         self._observed.deafen(0.0, "etcd has yet to be read")
 
     def hear(self) -> None:
-        """Record that etcd was heard just now."""
+        """Record that etcd was heard from just now."""
         self.heard = self._moment()
 
     def give(self, seconds: float) -> None:
-        """Count etcd as last heard at most `seconds` ago, so that it has more time to answer."""
+        """Count etcd as last heard from at most `seconds` ago, to give it more time to answer."""
         soonest = self._moment().elapsed - seconds
         self.heard = self.heard._replace(elapsed=max(self.heard.elapsed, soonest))
 
@@ -62,8 +65,8 @@ class Hearing:
     def check(self, *, synchronized: bool) -> None:
         """Stop the observed clock, or let it run again. Call this several times a second.
 
-        The clock runs if etcd and every living replica were heard in the last `SILENCE` seconds.
-        While this replica is not `synchronized`, nothing changes.
+        The clock runs if etcd and every living replica were heard from in the last `SILENCE`
+        seconds. `synchronized` says whether this replica is synchronized; if not, do nothing.
         """
         if not synchronized:
             return
@@ -79,7 +82,7 @@ class Hearing:
             self._was_deaf = False
 
     def _deaf_since(self, moment: Moment, cause: str) -> None:
-        """Stop the observed clock until `check` finds that etcd and all replicas are heard.
+        """Stop the observed clock until `check` finds that etcd and all replicas are heard from.
 
         A standstill then makes up for the seconds that the clock has counted since `moment`.
         `cause` says why the clock stops, for the log.

@@ -1,4 +1,4 @@
-"""Leadership: whether this replica is the one that may judge and send updates to HSM."""
+"""Leadership: whether this replica is the leader, which alone may judge and send updates to HSM."""
 
 import math
 from collections.abc import Callable

@@ -2,12 +2,13 @@
 
 The original hbtd and this one can share an etcd (docs/protocol.md, "etcd"). The original writes a
 record for each heartbeat, as this hbtd does, but also in its sweeps. When a component that was
-warned about is heard again, the original leaves the flag of the warning in the record until its
-next sweep. So the flag alone does not show whether a write is a heartbeat. The time in the record
-shows it, compared with the times that the record had before: a sweep writes a time that it has read
-from the record, even if a heartbeat has replaced that time meanwhile; any other time is that of a
-heartbeat. A heartbeat's time may be earlier than the times before, because the clocks of hosts
-differ, and may be set back.
+warned about is heard from again, the original leaves the flag of the warning in the record until
+its next sweep. So the flag does not show whether a heartbeat or a sweep has written the record.
+
+The times in the record do. A sweep writes a time that it has read from the record, even if a
+heartbeat has replaced that time meanwhile. So a time that the record has not had before is that of
+a new heartbeat. This time may be earlier than the times before, because the clocks of hosts differ,
+and may be set back.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +23,7 @@ class Meaning(Enum):
     """The meaning of a record that an original hbtd has written."""
 
     HEARTBEAT = auto()
-    """The component was heard."""
+    """The component has sent a heartbeat."""
     WARNING = auto()
     """The component was warned about, and has not been heard from since."""
     GAP = auto()
@@ -58,9 +59,10 @@ def as_loaded(stored: StoredRecord, judgement: Judgement | None, warntime: float
     """Return the record with which to restore a component, from its record `stored` in etcd.
 
     `judgement` is the component's stored judgement, if any. The flag of a warning is removed if the
-    heartbeat in the record is less than `warntime` seconds old: an original has heard the component
-    again, and left the flag in the record. But the flag is kept if `judgement` is a warning that
-    was made after this very heartbeat, because `warntime` may have been increased later.
+    heartbeat in the record is less than `warntime` seconds old: an original has heard from the
+    component again, and left the flag in the record. But the flag is kept if `judgement` is a
+    warning that was made after this very heartbeat, because `warntime` may have been increased
+    later.
     """
     record = stored.record
     if not record.warned or stored.after_gap or record.age >= warntime:

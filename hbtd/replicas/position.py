@@ -1,10 +1,10 @@
-"""How far this replica has followed the changes in etcd."""
+"""The progress of this replica in following the changes in etcd."""
 
 from enum import Enum, auto
 
 
 class State(Enum):
-    """How far this replica follows etcd: it has to read all keys, is catching up, or is current."""
+    """The progress of a replica: it has to read all keys, is catching up, or is synchronized."""
 
     LOADING = auto()
     """All keys have to be read."""
@@ -25,7 +25,7 @@ class Position:
     def __init__(self) -> None:
         """Begin in the state `LOADING`: all keys have to be read."""
         self.state = State.LOADING
-        """How far this replica has followed the changes in etcd."""
+        """Whether this replica has to read all keys, is catching up, or is synchronized."""
         self.revision = 0
         """The revision of etcd up to which changes are applied; 0 while all keys must be read."""
         self.was_synchronized = False

@@ -134,11 +134,11 @@ class RemoteChanges:
             self._monitor.commit(made)
 
     def apply_warning(self, record: Record, *, by_a_leader: bool = True) -> None:
-        """Mark a component as warned about, unless this replica has heard the component since.
+        """Mark a component as warned about, unless this replica has heard from it since.
 
-        `by_a_leader` says whether the leader of the replicas has judged so. If not, an original
-        hbtd has judged, and has told HSM itself. Then the leader, too, applies the warning, so that
-        it tells HSM when the component restarts.
+        `by_a_leader` says whether the warning is a judgement of the leader. If not, the warning is
+        that of an original hbtd, which has told HSM itself. Then the leader, too, applies the
+        warning, so that the leader tells HSM when the component restarts.
         """
         known = by_a_leader and self._monitor.leading and record.component in self._tracker
         if known or self._checkpointer.has_news(record.component):
@@ -150,15 +150,19 @@ class RemoteChanges:
     def apply_gap(self, record: Record) -> None:
         """Mark a component as warned about, and measure its silence from now on.
 
-        An original hbtd has warned about it after a time in which no hbtd could hear heartbeats.
-        HSM and Kafka are told nothing. Do nothing if this replica has heard the component since.
+        An original hbtd has warned about the component after a time in which no hbtd could hear
+        heartbeats. HSM and Kafka are told nothing. Do nothing if this replica has heard from the
+        component since.
         """
         if not self._checkpointer.has_news(record.component):
             self._checkpointer.withdraw(record.component)
             self._tracker.apply_gap(record, self._observed.now())
 
     def apply_death(self, xname: str) -> None:
-        """Mark a component as dead, as the leader judged, unless this replica heard it since."""
+        """Mark a component as dead, because the leader has judged so.
+
+        Do nothing if this replica has heard from the component since.
+        """
         if not self._checkpointer.has_news(xname):
             self._checkpointer.withdraw(xname)
             self._tracker.apply_death(xname)
@@ -171,7 +175,10 @@ class RemoteChanges:
         self._tracker.note_told(xname, phase, at)
 
     def apply_removal(self, xname: str) -> None:
-        """Stop tracking a component whose record was deleted, unless it was heard here since."""
+        """Stop tracking a component whose record was deleted.
+
+        Do nothing if this replica has heard from the component since.
+        """
         if self.is_stored(xname):
             self._tracker.forget(xname)
             self._notifier.withdraw(xname)
@@ -183,7 +190,7 @@ class RemoteChanges:
         a follower marks the component as warned about; the next leader judges the component by its
         silence, tells HSM, and stores the judgement. A leader stops tracking the component instead,
         because no original may judge while this replica leads. Do nothing if this replica has
-        heard the component since.
+        heard from the component since.
         """
         if self._monitor.leading:
             self.apply_removal(xname)
@@ -206,7 +213,7 @@ class RemoteChanges:
             self._monitor.stop_tracking(xname)
 
     def apply_identity(self, identity: Identity) -> None:
-        """Store in the tracker the host name and NID of a component that another replica heard."""
+        """Store in the tracker the host name and NID that a component sent to another replica."""
         self._tracker.apply_identity(identity)
 
     def is_living(self, xname: str) -> bool:

@@ -269,7 +269,9 @@ class Replica(Service):
         started = [xname for xname, request in requests if request.kind != FORGET]
         Deferred.fromCoroutine(self._monitor.become_leader(started)).addErrback(
             lambda failure: self._log.failure(
-                "This replica holds the lock but could not begin to lead; restart it.", failure
+                "This replica holds the leader's lock but could not begin to lead because of a bug"
+                " in hbtd; restart this replica.",
+                failure,
             )
         )
         for xname, request in requests:

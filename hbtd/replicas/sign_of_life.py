@@ -22,7 +22,7 @@ _NEW = "new"
 """The word for all components that open a connection for each heartbeat."""
 
 _HERE = "here"
-"""The word for all components that the replica was the last to hear."""
+"""The word for all components whose last heartbeat the replica took."""
 
 _ALL = "all"
 """The word for all components."""
@@ -41,11 +41,11 @@ class Waiting(NamedTuple):
     - Components whose heartbeats the replica took, and has yet to store.
     """
     fresh: bool = False
-    """Whether components that open a new connection for each heartbeat may be waiting, too."""
+    """Whether heartbeats of components that open a connection for each heartbeat may wait, too."""
     heard_here: bool = False
-    """Whether all components that the replica was the last to hear count as waiting.
+    """Whether all components whose last heartbeat the replica took count as waiting.
 
-    The components that may really be waiting are then too many to name.
+    If so, the components whose heartbeats may really be waiting are too many to name.
     """
     everybody: bool = False
     """Whether all components count as waiting, because too many may be waiting to name them."""
@@ -66,9 +66,9 @@ def waiting_at(
     - `addresses` are the IP addresses from which connections wait to be read here.
     - `components` are components whose last heartbeat this replica took, from an address that now
       has connections waiting at this or another replica. It is `None` if they are too many to name:
-      then the result says that all components that this replica was the last to hear may wait.
+      then the result says that all components whose last heartbeat this replica took may wait.
     - `fresh` says whether components that open a connection for each heartbeat may wait.
-    - `unstored` are the components whose heartbeats this replica took, but did not store in time.
+    - `unstored` are the components whose heartbeats this replica took, but is late to store.
 
     If `addresses` or `unstored` has more than `MOST_NAMED` names, the result says instead that any
     component may wait.
@@ -85,7 +85,7 @@ class SignOfLife(NamedTuple):
     name: bytes
     """The replica's host and port, for operators."""
     reads_blocks: bool
-    """Whether the replica reads blocks, keys with many heartbeats; earlier releases don't."""
+    """Whether the replica reads blocks, keys with many heartbeats; false for earlier releases."""
     waiting: Waiting = Waiting()
     """The components whose heartbeats may be waiting at the replica."""
     leads: bool = False
@@ -115,8 +115,8 @@ class SignOfLife(NamedTuple):
 def read_sign_of_life(value: bytes) -> SignOfLife:
     """Return the sign of life in the value of a presence key; any bytes are accepted.
 
-    A replica of an earlier release says only whether heartbeats wait, and not whose. If they do,
-    all components that the replica was the last to hear count as waiting (`Waiting.heard_here`).
+    A replica of an earlier release says only that heartbeats wait, without names. Then all
+    components whose last heartbeat that replica took count as waiting (`Waiting.heard_here`).
     """
     waits = value.endswith(_WAITING)
     rest = value.removesuffix(_WAITING)

@@ -49,7 +49,7 @@ class Space(Service):
         self._looking = PeriodicService(clock, INTERVAL, self._look, "the look at etcd's size")
 
     def startService(self) -> None:
-        """Begin to read the size."""
+        """Begin to read the size of etcd's database, every `INTERVAL` seconds."""
         super().startService()
         self._looking.startService()
 

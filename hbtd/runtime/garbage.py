@@ -1,4 +1,4 @@
-"""Garbage collection: long-lived objects are left out, so that collections stay short."""
+"""Garbage collection: long-lived objects are excluded, so that collections take little time."""
 
 import gc
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _FEW = 1000
 
 
 class Freezer(PeriodicService):
-    """A service that calls `gc.freeze` when the number of components has grown by a quarter.
+    """A service that calls `gc.freeze` each time the number of components has grown by a quarter.
 
     A full collection looks at every object that is not frozen. For 100,000 components that takes a
     tenth of a second, during which nothing else runs. `gc.freeze` freezes all objects, even those

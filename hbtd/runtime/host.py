@@ -1,4 +1,4 @@
-"""What hbtd uses of its host besides the reactor: clocks, random numbers, and the host's name."""
+"""The host on which hbtd runs: its clocks, its source of random numbers, and its name."""
 
 import random
 import socket
@@ -17,12 +17,15 @@ class Host(NamedTuple):
     """
 
     elapsed: Callable[[], float] = elapsed_seconds
-    """Returns the seconds of a monotonic clock that also advances while the host is suspended."""
+    """A function that returns the seconds of a monotonic clock.
+
+    The clock also advances while the host is suspended.
+    """
     wall: Callable[[], float] = time.time
-    """Returns the Unix time in seconds."""
+    """A function that returns the Unix time in seconds."""
     processor: Callable[[], float] = time.thread_time
-    """Returns the seconds of processor time that this thread has used."""
+    """A function that returns the seconds of processor time that the calling thread has used."""
     random: Callable[[], float] = random.random
-    """Returns a random number from 0 to 1."""
+    """A function that returns a random number from 0 to 1."""
     name: Callable[[], str] = socket.gethostname
-    """Returns the host's name."""
+    """A function that returns the host's name."""

@@ -8,7 +8,7 @@ from threading import Condition, Thread
 from typing import TextIO
 
 MOST_WAITING = 16 * 1024 * 1024
-"""The most bytes of lines that may wait to be written: enough for a million nodes' deaths."""
+"""The most bytes of lines that may wait to be written: enough to log a million nodes' deaths."""
 
 _AT_ONCE = select.PIPE_BUF
 """The most bytes in a write of several lines: a pipe takes as many as a whole, or not at all."""
@@ -170,9 +170,10 @@ def _pieces(lines: Sequence[bytes]) -> Iterator[list[bytes]]:
 
 
 def writer_to(stream: TextIO | None, notice: Callable[[int], str]) -> LogWriter:
-    """Return a writer to the file of a text stream; if that is `None`, discard all lines.
+    """Return a writer of lines to the file of `stream`.
 
-    `notice` has the same meaning as for `LogWriter`.
+    If `stream` is `None`, the writer discards all lines. `notice` has the same meaning as for
+    `LogWriter`.
     """
     if stream is None:  # as `sys.stderr` is, if the process began without standard error
         return LogWriter(os.open(os.devnull, os.O_WRONLY), "utf-8", notice)

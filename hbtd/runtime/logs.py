@@ -193,7 +193,7 @@ class LibraryLog(logging.Handler):
             self.handleError(record)
 
     def start(self) -> None:
-        """Begin to receive the library's messages; handlers of parent loggers get them no more."""
+        """Begin to receive the library's messages, in place of the handlers of parent loggers."""
         self._before = (self._logger.propagate, self._logger.level)
         self._logger.addHandler(self)
         self._logger.propagate = False

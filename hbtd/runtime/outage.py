@@ -1,4 +1,4 @@
-"""Outages of services: each is reported when it begins, changes its cause, and ends."""
+"""Outages of services: reports of when each begins, when its cause changes, and when it ends."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The reactor of hbtd: its timers don't depend on the wall clock, and no event waits long."""
+"""The reactor of hbtd: its timers use the monotonic clock, and many hang-ups don't block it."""
 
 import sys
 import time

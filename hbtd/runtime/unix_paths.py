@@ -7,7 +7,10 @@ _LONGEST = 107
 
 
 def why_too_long(path: str | bytes) -> str:
-    """Return a phrase that says that a path is too long for a Unix socket; empty if it is not."""
+    """Return a phrase that says that `path` is too long for a Unix socket.
+
+    If the path is not too long, return an empty string.
+    """
     length = len(os.fsencode(path))
     if length <= _LONGEST:
         return ""

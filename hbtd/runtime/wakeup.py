@@ -1,4 +1,4 @@
-"""A wakeup: with it, a loop waits until there is work, and pauses after failures."""
+"""A wakeup: an object on which a loop waits until there is work, and pauses after failures."""
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -28,7 +28,7 @@ class Wakeup:
                 alarm.cancel()
 
     async def pause(self, seconds: float) -> None:
-        """Wait for some seconds, or until `interrupt` is called; `notify` does not end a pause."""
+        """Wait for `seconds`, or until `interrupt` is called; `notify` does not end a pause."""
         self._pausing = True
         try:
             await self.wait(seconds)

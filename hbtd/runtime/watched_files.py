@@ -63,7 +63,7 @@ class WatchedFiles(Generic[_T]):
         self._describe = describe
         self._seen = self._signature()
         self.current = load()
-        """The current content."""
+        """The content of the files that is in use now."""
         self._unreported: Exception | None = None
         # Why the files could not be used when loaded last, and how often since the last report.
         self._refusal: str | None = None

@@ -1,1 +1,1 @@
-"""The HTTP server below the REST API: client connections, and limits on what each may use."""
+"""The HTTP server below the REST API: client connections, and the limits for each client."""

@@ -62,7 +62,7 @@ class CappedRequest(Request):
         return self.received > self.most
 
     def hold(self, count: int) -> bool:
-        """Reserve `count` bytes of `room` until the request ends; return whether it had enough.
+        """Reserve `count` bytes of `room` until the request ends; return whether `room` had enough.
 
         If `count` is `MAX_HEARTBEAT_BODY` or less, reserve nothing, and return `True`.
         """
@@ -146,7 +146,10 @@ class CappedRequest(Request):
         self.process()
 
     def getRequestHostname(self) -> bytes:
-        """Return `hbtd` for any `Host` field: Klein's router needs no name, and rejects some."""
+        """Return `hbtd`, whatever the `Host` field of the request says.
+
+        Klein's router does not need the host name, and would reject requests with unusual ones.
+        """
         return b"hbtd"
 
 

@@ -1,6 +1,6 @@
-"""HTTP channels: subclasses of twisted.web's `HTTPChannel` that refuse more requests.
+"""HTTP channels: subclasses of twisted.web's `HTTPChannel` that refuse ambiguous requests.
 
-They refuse requests that other HTTP servers, such as proxies, may read differently.
+A request is ambiguous if other HTTP servers, such as proxies, may read it differently.
 """
 
 from collections.abc import Iterable
@@ -154,7 +154,7 @@ class StrictChannel(HTTPChannel):
 
 
 class Conversation(Protocol):
-    """The interface of a connection, as the `RequestChannel` that reads its request uses it."""
+    """The part of a connection's interface that a `RequestChannel` uses."""
 
     host: str | None
     retired: bool
@@ -183,17 +183,20 @@ class Conversation(Protocol):
         """
 
     def client_behind(self) -> None:
-        """Process no further request until the client has read its answers."""
+        """Process no further request until the client has read the previous answers."""
 
     def client_caught_up(self) -> None:
-        """Process requests again, as the client has read its answers."""
+        """Process requests again, as the client has read the previous answers."""
 
     def farewell(self) -> None:
         """Count the connection as closing: the channel has begun to close it."""
 
 
 class RequestChannel(StrictChannel):
-    """A channel for one request, which passes the data behind it back to the connection."""
+    """A channel for one request of a connection.
+
+    The data that follow the request are passed back to the connection.
+    """
 
     def __init__(self, connection: Conversation, site: Any) -> None:
         """Make a channel for a request of `connection`, answered by `site`, a `LimitedSite`."""

@@ -1,10 +1,10 @@
 """The protocol of a client's connection, which has each request answered in one of two lanes.
 
-The fast lane answers plain heartbeats without twisted.web, and is offered each request first. A
-request that it does not take goes, unread, to the ordinary lane: to an HTTP channel of twisted.web.
-The channel answers that request, and returns the bytes behind it, which are offered to the fast
-lane again. So heartbeats are fast even on the connections of gateways, each of which carries all
-kinds of requests.
+The fast lane answers plain heartbeats without twisted.web; each request is offered to it first. A
+request that the fast lane does not take goes to the ordinary lane: an HTTP channel of twisted.web.
+The channel answers that request, and returns the bytes that follow the request; these are offered
+to the fast lane again. So heartbeats are fast even on the connections of gateways, each of which
+carries all kinds of requests.
 """
 
 from math import inf
@@ -33,7 +33,7 @@ _DRY: Final = Verdict.DRY
 
 
 class Owner(Interface):
-    """The interface of the factory that a connection belongs to, as the connection uses it."""
+    """The part of a factory's interface that the connections made by the factory use."""
 
     site: LimitedSite
     lane: Lane | None
@@ -57,9 +57,10 @@ class Owner(Interface):
         """Remove a lost connection from the open ones."""
 
     def renew(self, connection: "Connection") -> None:
-        """Make a connection the last of its network to be closed for lack of room.
+        """Move a connection to the end of the order in which those of its network are closed.
 
-        Call this when a request was answered on the connection.
+        When a limit on connections is reached, one that is not proven is closed in this order. Call
+        this when a request was answered on the connection.
         """
 
 
@@ -98,7 +99,7 @@ class Connection(Protocol):
         # Whether a request has been answered with success.
         self._accepted = False
         self.since = factory.now
-        """The time, on the clock `factory.now`, from which the stay in `state` is counted."""
+        """The time, on the clock `factory.now`, from which the duration of `state` is counted."""
         self.heard = -inf
         """The time of the last heartbeat accepted on the connection, on the clock `factory.now`."""
         # Requests are offered to the lane, if there is one; the sender is what it remembers.
@@ -240,7 +241,7 @@ class Connection(Protocol):
             self._channel.ending = True
 
     def make_room(self) -> None:
-        """Abort the connection at once, so that there is room for another."""
+        """Abort the connection at once, so that there is room for another connection."""
         self._note(CONNECTIONS, "A connection without heartbeats was closed to make room")
         if self.state < State.CLOSING:
             # Perhaps it is a node's, which was about to send a heartbeat.

@@ -86,7 +86,11 @@ class ConnectionFactory(ServerFactory):
         )
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Return the protocol of a new connection; above a limit, one that aborts it."""
+        """Return the protocol of a new connection.
+
+        If a limit on connections is reached, and no other connection can be closed to make room,
+        return a protocol that aborts the new connection.
+        """
         host: str | None = getattr(addr, "host", None)
         if host is not None:
             host = intern(host)  # components remember it
@@ -138,7 +142,7 @@ class ConnectionFactory(ServerFactory):
         return self.now - self.scheduler.errtime()
 
     def fit(self, most: int) -> bool:
-        """Lower the limit of connections to `most`; return whether it was `most` or less already.
+        """Lower the limit of connections to `most`; return whether the limit was that low already.
 
         If there is a limit of connections per address, lower it to at most three quarters of
         `most`, so that there is room for other addresses.
@@ -242,9 +246,10 @@ class ConnectionFactory(ServerFactory):
             self._ticking.stopService()
 
     def renew(self, connection: Connection) -> None:
-        """Make a connection the last of its network to be closed for lack of room.
+        """Move a connection to the end of the order in which those of its network are closed.
 
-        Call this when a request was answered on the connection.
+        When a limit on connections is reached, one that is not proven is closed in this order. Call
+        this when a request was answered on the connection.
         """
         if self._strangers.discard(connection.host, connection):
             self._strangers.add(connection.host, connection)
