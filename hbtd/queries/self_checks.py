@@ -152,8 +152,8 @@ def overdue_check(
 ) -> Check:
     """Return the check that no living component has been silent for much longer than `errtime`.
 
-    A silence of up to three times the sum of `errtime` and `interval`, plus a minute, is allowed,
-    in observed seconds: a component may be judged as much as `errtime` later if hbtd was
+    In observed seconds, a silence of up to three times the sum of `errtime` and `interval`, plus a
+    minute, is allowed: a component may be judged as much as `errtime` later if hbtd was
     overloaded, and several sweeps may pass before all overdue components are judged. `judging`
     returns whether this replica judges; if this replica does not judge, nothing is checked. `turn`
     is awaited between portions of the work.

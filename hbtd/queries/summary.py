@@ -32,7 +32,7 @@ _MOST_CABINETS = 256
 
 
 class TableFound(NamedTuple):
-    """The numbers of differences that the last comparison found in HSM's table, and its time."""
+    """The time of the last comparison with HSM's table, and the numbers of differences found."""
 
     at: float
     """The Unix time, in seconds, at which the comparison began."""

@@ -63,7 +63,7 @@ def gaps(ranges: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 class History:
     """The latest revisions of etcd, with the times at which etcd reached them.
 
-    One of these revisions is that up to which etcd is compacted next.
+    etcd is compacted up to one of these revisions.
     """
 
     def __init__(self) -> None:

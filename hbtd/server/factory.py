@@ -248,8 +248,8 @@ class ConnectionFactory(ServerFactory):
     def renew(self, connection: Connection) -> None:
         """Move a connection to the end of the order in which those of its network are closed.
 
-        When a limit on connections is reached, one that is not proven is closed in this order. Call
-        this when a request was answered on the connection.
+        When a limit on connections is reached, the first connection in this order that is not
+        proven is closed. Call this when a request was answered on the connection.
         """
         if self._strangers.discard(connection.host, connection):
             self._strangers.add(connection.host, connection)
