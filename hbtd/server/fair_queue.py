@@ -1,4 +1,4 @@
-"""A queue that serves clients in turn: a client with many items gets no more turns than others."""
+"""A queue that serves clients in turn, so that one with many items does not delay the others."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -14,10 +14,11 @@ _SITE_BITS = 64
 
 @lru_cache(maxsize=4096)
 def network_of(host: str | None) -> str | None:
-    """Return the network of an IP address: an IPv4 address itself, or the /64 of an IPv6 address.
+    """Return the network to which `FairQueue` counts an IP address, as a text.
 
-    An IPv4-mapped IPv6 address, which a dual-stack socket reports for an IPv4 client, counts as the
-    IPv4 address. `None`, and a text that is not an IP address, is returned unchanged.
+    An IPv4 address is a network of its own. The network of an IPv6 address is its /64 prefix. An
+    IPv4-mapped IPv6 address, which a dual-stack socket reports for an IPv4 client, counts as the
+    IPv4 address. `None`, and a text that is not an IP address, are returned unchanged.
     """
     if host is None or ":" not in host:
         return host
@@ -39,11 +40,12 @@ class _Entry(NamedTuple, Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """A queue of clients' items: the clients' networks take turns, with one item at each turn.
+    """A queue of items from many clients, in which the clients' networks take turns.
 
-    Within a network, the addresses take turns, and the items of one address are taken in the order
-    in which they were added. A network is an IPv4 address or the /64 of an IPv6 address: a client
-    that has one address of a /64 can use all of them.
+    At each turn of a network, one of its items is taken. Within a network, the IP addresses take
+    turns, and the items of one address are taken in the order in which they were added. A network
+    is a single IPv4 address or a /64 of IPv6 addresses, since a client that has one address of a
+    /64 can usually use all of them.
     """
 
     def __init__(self) -> None:
@@ -57,18 +59,19 @@ class FairQueue(Generic[T]):
         return self._length
 
     def append(self, host: str | None, item: T, now: float) -> None:
-        """Add an item of a client at the IP address `host`; `None` stands for a Unix socket.
+        """Add an item of a client to the queue.
 
-        `now` is the current time in seconds; all calls must take it from the same clock.
+        `host` is the client's IP address, or `None` for a client on a Unix socket. `now` is the
+        current time in seconds; all calls must take it from the same clock.
         """
         hosts = self._networks.setdefault(network_of(host), OrderedDict())
         hosts.setdefault(host, deque()).append(_Entry(now, item))
         self._length += 1
 
     def pop(self) -> tuple[T, float]:
-        """Remove and return the item whose turn it is, with the time at which it was added.
+        """Remove the item whose turn it is; return the item and the time at which it was added.
 
-        Raise `IndexError` if the queue is empty.
+        The time is the argument `now` of `append`. Raise `IndexError` if the queue is empty.
         """
         if not self._length:
             raise IndexError("the queue is empty")

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 
 class Verdict(Enum):
-    """The reason why `Lane.take` has taken no more requests."""
+    """The reason why `Lane.take` stopped where it did in the data."""
 
     DRY = "all bytes are taken"
     BEGINNING = "the rest is the beginning of the head of what may be a request"
@@ -18,28 +18,30 @@ class Verdict(Enum):
 Taken = tuple[int, int, Verdict, int]
 """The result of `Lane.take`: the tuple `(count, size, verdict, need)`.
 
-`count` requests were taken, which are the first `size` bytes of the data. `verdict` says why no
-more were taken. If the rest of the data is an incomplete request, `take` is to be called again when
-the rest has `need` bytes; otherwise `need` is 0. The type is a plain tuple, because one is made for
+`count` is the number of requests that were taken, and `size` the number of bytes that they had, at
+the beginning of the data. `verdict` says why no more requests were taken. If the remaining bytes
+are the beginning of a request, `take` should be called again once they and the bytes that follow
+are at least `need` bytes; otherwise `need` is 0. The type is a plain tuple, because one is made for
 every heartbeat.
 """
 
 
 class Lane(Protocol):
-    """The interface of a fast lane: it answers simple requests, and leaves others to the site."""
+    """The interface of a fast lane: it answers simple requests, and leaves the rest to the site."""
 
     def sender(self, transport: Any, host: str | None) -> Any:
-        """Return a new object in which the lane keeps what it has to remember of a connection.
+        """Return a new object in which the lane keeps its data about a connection.
 
-        `transport` is the connection's transport, and `host` the client's IP address, or `None` on
-        a Unix socket.
+        The object is for calls of `take`. `transport` is the connection's transport, and `host` is
+        the client's IP address, or `None` on a Unix socket.
         """
 
     def take(self, data: bytes, sender: Any) -> Taken:
         """Process the requests at the beginning of `data`; return how much was taken, as a `Taken`.
 
-        `data` are the unanswered bytes of a connection, and `sender` is what `sender()` returned
-        for that connection. The caller writes the answers, which `answers` returns.
+        `data` are the bytes that were received on a connection and not yet processed; `sender` is
+        the object that the method `sender` returned for that connection. The caller has to write
+        the answers to the requests that were taken; the method `answers` returns them.
         """
 
     def answers(self, count: int, *, last: bool = False) -> bytes:
@@ -58,10 +60,10 @@ class LastAnswers:
         self._take = lane.take
 
     def take(self, data: bytes, sender: Any) -> Taken:
-        """Process requests as `Lane.take` does, but let the caller close the connection then.
+        """Process requests as `Lane.take` does; return `LAST` as the verdict in place of `DRY`.
 
-        If all bytes are taken, the verdict is `LAST`, upon which the caller closes the connection,
-        in place of `DRY`, upon which it would wait for more requests.
+        `DRY` says that all bytes were taken, and that the connection stays open. `LAST` makes the
+        caller close the connection after the answers.
         """
         taken = self._take(data, sender)
         if taken[2] is Verdict.DRY:

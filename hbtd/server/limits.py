@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from hbtd.config.params import Params
 
 MAX_FIELDS = 100
-"""The most header fields in a request; each takes memory, and twisted.web would allow 500."""
+"""The most header fields in a request: fewer than twisted.web's 500, as each field takes memory."""
 
 MAX_HEARTBEAT_BODY = 64 * 1024
 """The largest size of a heartbeat's body, in bytes."""
@@ -50,14 +50,19 @@ class Limits(NamedTuple):
     body_bytes: int
     """The largest size of the body of a request, in bytes."""
     request_timeout: float
-    """Seconds within which a request must arrive.
+    """Seconds within which a request must have arrived; otherwise its connection is closed.
 
-    A new connection must have had an answer with a status below 400 within the same time.
+    A new connection is also closed if, within the same time, no request on it has been answered
+    with a status below 400.
     """
     idle_timeout: float
     """Seconds without a request after which a connection is closed."""
     connection_age: float = inf
-    """The age, in seconds, by which a connection is chosen to be closed after its next answer."""
+    """The age of a connection, in seconds, by which hbtd decides to close it after its next answer.
+
+    The moment of the decision is random, and may be somewhat earlier than this age, so that clients
+    don't all connect again at once.
+    """
 
     @property
     def unread_timeout(self) -> float:
@@ -66,7 +71,10 @@ class Limits(NamedTuple):
 
     @property
     def large_bytes(self) -> int:
-        """The most bytes of memory that all large bodies of requests and answers may use."""
+        """The most bytes of memory that large bodies of requests and answers may use together.
+
+        A body is large if it has more than `MAX_HEARTBEAT_BODY` bytes.
+        """
         return _LARGE_AT_ONCE * self.body_bytes
 
 
@@ -86,8 +94,8 @@ def limits_of(params: Params) -> Limits:
 class Room:
     """A budget of memory, in bytes, that large bodies of requests and answers share.
 
-    An IP address gets at most half of what other addresses have left, so that there is always some
-    memory for another address.
+    One IP address can reserve at most half of the memory that is not reserved for other addresses.
+    So an address that has reserved nothing can always reserve something.
     """
 
     def __init__(self, size: int) -> None:
@@ -98,9 +106,10 @@ class Room:
         """The number of bytes that are reserved."""
 
     def take(self, count: int, host: str | None) -> bool:
-        """Reserve `count` bytes for an IP address; return whether there was room for them.
+        """Reserve `count` bytes for an IP address, and return `True`, if there is room for them.
 
-        `host` is `None` for clients without an address.
+        Otherwise reserve nothing, and return `False`. `host` is the address, or `None` for clients
+        on a Unix socket.
         """
         own = self._of_host[host]
         if 2 * (own + count) > self._size - (self.taken - own):
@@ -110,7 +119,7 @@ class Room:
         return True
 
     def give_back(self, count: int, host: str | None) -> None:
-        """Release `count` bytes that were reserved for an IP address."""
+        """Release `count` bytes that `take` has reserved for the IP address `host`."""
         self.taken -= count
         self._of_host[host] -= count
         if self._of_host[host] <= 0:

@@ -55,7 +55,7 @@ _DEFAULTS = {
 
 
 class TransportUnusable(Exception):
-    """Raised when TLS can't be served on a listening port; the message has the port's type."""
+    """Raised when TLS can't be served on a listening port; the message names the port's class."""
 
 
 def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoint:
@@ -87,7 +87,10 @@ def endpoint_of_address(reactor: Any, port: int, address: str) -> IStreamServerE
 
 
 def ipv6_only_by_default() -> bool:
-    """Return whether this host's IPv6 ports, by default, serve IPv6 only (Linux: bindv6only)."""
+    """Return whether, by default, this host's IPv6 sockets accept no IPv4 clients.
+
+    Linux has the setting `net.ipv6.bindv6only` for this. Return `False` if there is no IPv6.
+    """
     try:
         with socket(AF_INET6) as made:
             return bool(made.getsockopt(IPPROTO_IPV6, IPV6_V6ONLY))
@@ -118,7 +121,10 @@ class DualStackEndpoint:
         return self._port
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Listen; return a Deferred that has fired with the port, or with `CannotListenError`."""
+        """Begin to listen; return a Deferred that has already fired with the listening port.
+
+        If listening is not possible, the Deferred has failed with `CannotListenError` instead.
+        """
         return execute(self._listen, protocolFactory)
 
     def _listen(self, factory: IProtocolFactory) -> IListeningPort:
@@ -149,7 +155,7 @@ def _set_options(port: IListeningPort) -> None:
 
 
 def set_transport(port: IListeningPort, served: ServedCertificate | None) -> None:
-    """Make a listening port use the transports of `hbtd.server` for its connections.
+    """Make a listening port use hbtd's own transports, not Twisted's, for its connections.
 
     Call this before a client has connected. If a certificate `served` is given, the transports use
     TLS. A port whose factory is not a `ConnectionFactory`, such as that of `haproxy:`, keeps

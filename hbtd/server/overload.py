@@ -1,4 +1,4 @@
-"""Detection of an overload: more clients connect than hbtd can serve, and have to wait."""
+"""Detection of an overload, in which clients wait because more connect than hbtd can serve."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ class AcceptQueue(NamedTuple):
     length: int
     """The number of connections that wait to be accepted."""
     most: int
-    """The most connections that may wait; the kernel drops others, whose clients try again."""
+    """The most connections that may wait to be accepted; if more come, the kernel drops those."""
 
     @property
     def full(self) -> bool:
@@ -136,6 +136,6 @@ class Overload(PeriodicService):
 
     def _ended(self) -> None:
         self._log.info(
-            "No longer overloaded, after {seconds:.0f} s.",
+            "hbtd is no longer overloaded; the overload lasted {seconds:.0f} s.",
             seconds=max(self._wall_clock() - self._since, 0.0),
         )

@@ -81,7 +81,9 @@ class PassedSocket:
         self._descriptor = descriptor
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Listen; return a Deferred that has fired with the port, or with `CannotListenError`.
+        """Begin to listen; return a Deferred that has already fired with the listening port.
+
+        If listening is not possible, the Deferred has failed with `CannotListenError` instead.
 
         Call this only once, since it closes the file descriptor.
         """

@@ -12,7 +12,10 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class Problem(Exception):
-    """Raised to answer a request with a problem document; has an HTTP status and a sentence."""
+    """Raised to answer a request with a problem document.
+
+    `status` is the HTTP status of the answer, and `detail` the sentence that says what is wrong.
+    """
 
     def __init__(
         self,
@@ -25,13 +28,13 @@ class Problem(Exception):
         self.status = status
         self.detail = detail
         self.allow = tuple(sorted(allow))
-        """The methods that the path allows, for the `Allow` header of a 405; otherwise empty."""
+        """The methods for the header `Allow` of a 405; if empty, the header is not sent."""
         self.headers = headers
         """Further headers of the answer, as pairs of name and value."""
 
 
 def method_not_allowed(allow: Iterable[str]) -> Problem:
-    """Return the `Problem`, a 405, of a path that allows only the methods `allow`."""
+    """Return a `Problem` with status 405, which says that only the methods `allow` are allowed."""
     methods = sorted(set(allow) - {"HEAD"})
     plural = "s" if len(methods) > 1 else ""
     return Problem(405, f"Only {' and '.join(methods)} operation{plural} supported", allow)
@@ -52,9 +55,9 @@ def problem_reply(problem: Problem, instance: str) -> Reply:
 
 
 def encode_problem(problem: Problem, instance: str = "/") -> bytes:
-    """Return a whole HTTP response with a problem, for use where there is no request object.
+    """Return a whole HTTP response, head and body, that says why a request was refused.
 
-    `instance` is the request's path, if that is known.
+    Use this where there is no request object. `instance` is the request's path, if it is known.
     """
     reply = problem_reply(problem, instance)
     return (

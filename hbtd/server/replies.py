@@ -23,7 +23,7 @@ class Reply(NamedTuple):
     content_type: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     change: str = ""
-    """What the request changed, for the log: the old and the new value. Empty to log nothing."""
+    """A text for the log on what the request changed, with old and new value; empty: no text."""
     stream: Callable[[Any], Deferred[bytes]] | None = None
     """For a body of unknown length, a function that begins to write it to the request object.
 
@@ -40,9 +40,9 @@ def json_reply(value: object, status: int = 200) -> Reply:
 def write(request: IRequest, reply: Reply) -> bytes | Deferred[bytes]:
     """Set the status and headers of a request's answer; return the body, for Klein to write.
 
-    This function itself writes a large body, or one from `stream`, as fast as the client reads it.
-    Its result is then a Deferred that fires with an empty body when all is written, so that later
-    requests on the connection are not answered before.
+    If the body is larger than 16 KiB, or if the reply has a `stream`, the body is written as fast
+    as the client reads it, without Klein. In this case return a Deferred that fires with an empty
+    body when everything has been written; until then, Klein does not finish the answer.
     """
     request.setResponseCode(reply.status)
     if reply.content_type is not None:

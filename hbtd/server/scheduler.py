@@ -7,10 +7,10 @@ request in the ordinary lane, take longer, and need a *turn*. An iteration has a
 and none later than 20 ms after the first. Connections that get no turn wait for a later iteration,
 and get their turns in the order of a `FairQueue`.
 
-A connection on which a heartbeat was accepted in the last `Errtime` seconds is *proven*. Proven
-connections get the first half of the turns in each iteration if they need it; the second half, and
-what they leave of the first, is for all connections. So they keep half of the time, however many
-other clients connect, from however many addresses.
+A connection on which a heartbeat was accepted in the last `Errtime` seconds is *proven*. In each
+iteration, the first half of the turns is for proven connections only. The second half, and what
+proven connections leave of the first, is for all connections. So half of the turns stay available
+to proven connections, no matter how many other clients connect, and from how many addresses.
 """
 
 from collections.abc import Callable
@@ -36,9 +36,10 @@ _PROVEN_FIRST = 0.5
 """The share of the turns in an iteration that proven connections get before all others."""
 
 LONG_WAIT = 0.5
-"""The longest wait of a connection for its turn, in seconds, that has no effect on components.
+"""The longest time, in seconds, for which a connection may wait for its turn without consequences.
 
-If a connection waits longer, hbtd judges the silence of components at its IP address later.
+If a connection waits longer, its client's heartbeats may be unread; so hbtd delays judgements on
+components that were last heard from the client's IP address.
 """
 
 
@@ -56,14 +57,15 @@ class Waiting(Protocol):
         """Whether a heartbeat was accepted on the connection in the last `Errtime` seconds."""
 
     def give_up(self) -> None:
-        """Drop the connection if what waits for the turn is its TLS handshake.
+        """Drop the connection if its TLS handshake is not complete; otherwise do nothing.
 
         The scheduler calls this before `take_turn` if the connection has waited for more than 1.5
-        seconds. Its client is then likely to hang up soon, and the handshake would be in vain.
+        seconds. After such a wait, the client is likely to hang up soon, and the rest of the
+        handshake would be in vain.
         """
 
     def take_turn(self) -> None:
-        """Do the next step of the work for this connection, if there is any left."""
+        """Do the next step of this connection's work; do nothing if there is no work left."""
 
 
 class _Turn:
@@ -112,9 +114,9 @@ class Scheduler:
     def __init__(self, clock: Any, errtime: Callable[[], float] = lambda: inf) -> None:
         """Make a scheduler without connections.
 
-        `clock` is a `MonotonicReactor`, or another `IReactorTime`. `errtime` returns the seconds
-        for which a connection is proven after a heartbeat on it. For as many seconds,
-        `waiting_long` returns the address of a client that was refused or gave up waiting.
+        `clock` is a `MonotonicReactor`, or another `IReactorTime`. `errtime` returns a number of
+        seconds: for so long, a connection is proven after a heartbeat on it, and `waiting_long`
+        returns the IP address of a client after the client was refused or gave up waiting.
         """
         self.errtime = errtime
         """A function that returns for how many seconds a heartbeat makes a connection proven."""
@@ -130,11 +132,11 @@ class Scheduler:
 
     @property
     def over(self) -> bool:
-        """Whether there are no more turns in this iteration of the reactor."""
+        """Whether all turns of this iteration of the reactor have been used."""
         return self._used(1)
 
     def enter(self) -> bool:
-        """Take a turn in this iteration of the reactor; return whether there was one left."""
+        """Take a turn in this iteration of the reactor; return `False` if no turn was left."""
         if self._iteration != self._reactor.iterations:
             self._begin()
         if self.over:
@@ -149,9 +151,10 @@ class Scheduler:
         self._see_to_turns()
 
     def not_heard(self, host: str | None) -> None:
-        """Record that a client at an IP address was refused, or gave up while it waited.
+        """Record that a client at the IP address `host` was refused, or gave up while it waited.
 
-        For `errtime()` seconds, `waiting_long` returns this address.
+        From now on, `waiting_long` returns this address, for `errtime()` seconds. `host` is `None`
+        for a client on a Unix socket.
         """
         self._not_heard.note(host, self._clock.seconds())
 
@@ -170,10 +173,11 @@ class Scheduler:
         return max((self._clock.seconds() - at for at in since if at is not None), default=0.0)
 
     def waiting_long(self) -> set[str | None]:
-        """Return the IP addresses from which heartbeats may wait to be read.
+        """Return the IP addresses of clients whose heartbeats hbtd may not have read yet.
 
-        From such an address, a connection has been waiting for more than half a second, or a client
-        was refused or gave up waiting in the last `errtime()` seconds.
+        These are the addresses of connections that have been waiting for a turn for more than half
+        a second, and of clients that were refused or gave up waiting in the last `errtime()`
+        seconds. `None` stands for all clients on Unix sockets.
         """
         now = self._clock.seconds()
         waiting = self._not_heard.since(now - self.errtime())
@@ -223,6 +227,7 @@ class Scheduler:
                 waiting.take_turn()
             except Exception:  # noqa: BLE001  # the others go on
                 _log.failure(
-                    "Work on a connection failed because of a bug in hbtd; others are served."
+                    "Work on a connection failed because of a bug in hbtd; other connections are"
+                    " served as before."
                 )
         return given

@@ -24,7 +24,10 @@ _BROKEN_ENCODING = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class LimitedRequest(CappedRequest):
-    """A request to a `LimitedSite`; it is in `open_requests` of the site until it ends."""
+    """A request to a `LimitedSite`.
+
+    The site's `open_requests` contains the request until it is answered or its connection is lost.
+    """
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
@@ -53,25 +56,25 @@ class LimitedRequest(CappedRequest):
 
     @property
     def fresh(self) -> bool:
-        """Whether no heartbeat has been accepted on the connection so far."""
+        """Whether no heartbeat has been accepted so far on this request's connection."""
         fresh: bool = self.channel.fresh
         return fresh
 
     def turn(self) -> Deferred[None]:
         """Return a Deferred that fires when the connection of this request gets its next turn.
 
-        Work that takes long waits for this Deferred after each step, so that other connections get
-        their turns.
+        A handler whose work takes long should wait for such a Deferred after each step of the work,
+        so that other connections get their turns.
         """
         turn: Deferred[None] = self.channel.turn()
         return turn
 
     def heartbeat_taken(self) -> None:
-        """Tell the connection that this request was a heartbeat, and was accepted."""
+        """Tell the connection that this request was a heartbeat and that hbtd has accepted it."""
         self.channel.heartbeat_taken()
 
     def no_room(self) -> Problem:
-        """Count and log that there is no memory for this request; return the `Problem`, a 503."""
+        """Count and log a refusal of this request for lack of memory; return a 503 `Problem`."""
         problem = crowded()
         self.note(MEMORY, problem.detail)
         return problem

@@ -1,4 +1,4 @@
-"""The states of a client's connection, and how long a connection may be in each."""
+"""The states of a client's connection, and how long a connection may stay in each state."""
 
 from enum import IntEnum
 from math import inf
@@ -13,7 +13,7 @@ TICK = 1.0
 
 
 class State(IntEnum):
-    """The state of a connection; `lifetimes` returns how long a connection may be in each."""
+    """The state of a connection; `lifetimes` returns the longest time in each state."""
 
     HANDSHAKE = 0
     """The TLS handshake is not complete."""
@@ -30,9 +30,9 @@ class State(IntEnum):
     ANSWERING = 6
     """The ordinary lane processes a request."""
     BLOCKED = 7
-    """The ordinary lane writes an answer, and waits until the client reads it."""
+    """The ordinary lane writes an answer, and waits until the client has read what was sent."""
     STALLED = 8
-    """No further request is processed until the client has read the previous answers."""
+    """The client has yet to read previous answers; until then, no further request is processed."""
     CLOSING = 9
     """The last answer has been written; the client has to read it and close the connection."""
     CLOSED = 10

@@ -1,4 +1,7 @@
-"""Connections without recent heartbeats, one of which is closed when there are too many."""
+"""The connections without recent heartbeats, from which one is chosen to be closed.
+
+hbtd closes one of them to make room for a new connection, if a limit of connections is reached.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,8 +15,8 @@ T = TypeVar("T")
 class Strangers(Generic[T]):
     """A collection of connections, grouped by IP address and by network, in the order of addition.
 
-    A network is what `network_of` returns. The time that a method takes does not grow with the
-    number of connections and networks, except for iteration.
+    Networks are those that `network_of` returns. The time that a method takes does not depend on
+    how many connections and networks there are; only iteration takes longer.
     """
 
     def __init__(self) -> None:

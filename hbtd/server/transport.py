@@ -25,10 +25,10 @@ from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
 READ_SIZE = 8192
-"""The most bytes per read; pyOpenSSL allocates a buffer of this size each time."""
+"""The most bytes per read: pyOpenSSL allocates a buffer of this size for each read."""
 
 DISCARD = 65536
-"""The most bytes per read after the output has ended, when all data are discarded."""
+"""The most bytes per read after hbtd has closed its sending side: these bytes are discarded."""
 
 
 class ServerProtocol(Protocol):
@@ -40,13 +40,14 @@ class ServerProtocol(Protocol):
     def inputEnded(self) -> bool:
         """Handle the end of the client's data; return whether answers are still to be written.
 
-        If it returns true, the protocol must close the connection after writing the answers.
+        If the result is true, the protocol must close the connection after writing the answers.
         """
 
     def handshakeMayGoOn(self) -> bool:
         """Return whether to do a step of the TLS handshake now.
 
-        If it returns false, the protocol pauses the transport, and calls `continueHandshake` later.
+        If the result is false, the protocol must pause the transport; later, it must resume the
+        transport and call the transport's method `continueHandshake`.
         """
 
     def handshakeCompleted(self) -> None:
@@ -89,7 +90,11 @@ class WriteThrough(_Transport):
         super().__init__(sock, *args)
 
     def doRead(self) -> Any:
-        """Read once, and pass the data to the protocol; return the error if that failed."""
+        """Read from the socket once, and pass the data to the protocol.
+
+        Return `None` if the connection goes on, `CONNECTION_DONE` if the client has sent all its
+        data, and `CONNECTION_LOST` if the read failed.
+        """
         try:
             data = self._receive(READ_SIZE)
         except BlockingIOError:
@@ -102,7 +107,7 @@ class WriteThrough(_Transport):
         return None
 
     def readConnectionLost(self, reason: Failure) -> None:
-        """Close the connection once all requests are answered: the client sends no more."""
+        """Handle the end of the client's data: close the connection after the last answer."""
         if self.protocol.inputEnded():
             return
         if self._blocked and not self._writeDisconnected:
@@ -121,7 +126,10 @@ class WriteThrough(_Transport):
         return bool(poll.poll(0))
 
     def write(self, data: bytes) -> None:
-        """Send data at once if Twisted's buffer is empty; put data that are not sent into it."""
+        """Send data to the socket at once, if no earlier data wait in Twisted's buffer.
+
+        Data that can't be sent now are added to the buffer, and Twisted sends them later.
+        """
         if self._blocked:
             super().write(data)
             return
@@ -134,15 +142,15 @@ class WriteThrough(_Transport):
             super().write(data[sent:])
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Join pieces of data, and pass them to `write` as one."""
+        """Join pieces of data, and write them with one call of `write`."""
         self.write(b"".join(iovec))
 
     def endNow(self) -> None:
-        """End the output of a connection that is being closed, if nothing is left to be sent.
+        """Close the sending side of a connection at once, if `loseConnection` was called on it.
 
-        If data are left, do nothing: Twisted ends the output when they have been sent. Without this
-        call, the client would not notice the end until the reactor's next iteration, and data that
-        it sends meanwhile would be discarded.
+        Do nothing if data are left to be sent: Twisted closes the sending side after them. Without
+        this call, Twisted would close it only in the reactor's next iteration, and requests that
+        the client sends in the meantime would be discarded.
         """
         unsent = self.dataBuffer or self._tempDataLen
         if self.disconnecting and not (self.disconnected or unsent):
@@ -164,7 +172,7 @@ class WriteThrough(_Transport):
         super().startWriting()
 
     def stopWriting(self) -> None:
-        """Stop waiting for the socket to be writable: no buffered data are left."""
+        """Stop waiting until the socket is writable, because no buffered data are left."""
         # After the end nothing may be sent: the socket's number may be another connection's.
         self._blocked = bool(self.disconnected or self._aborting or self._writeDisconnected)
         super().stopWriting()
@@ -194,7 +202,10 @@ class WriteThrough(_Transport):
 
 
 class OverTCP(WriteThrough):
-    """The base of transports over TCP: it saves system calls for the address and `TCP_NODELAY`."""
+    """The base class of transports over TCP.
+
+    It caches the local address and the option `TCP_NODELAY`, to save system calls.
+    """
 
     _host: IPv4Address | IPv6Address | None = None
     _no_delay = True  # of the listening socket (`hbtd.server.listening`)

@@ -11,7 +11,10 @@ import orjson
 from hbtd.formats import xnames
 
 FAULTS: Final = ("reset", "garbage", "hang", "page")
-"""The names of the faults of a PATCH that are not HTTP statuses; each is a field of `Behaviour`."""
+"""The names of the faults that a PATCH can have besides an HTTP status.
+
+The fields of `Behaviour` with the same names say what each fault is.
+"""
 
 
 @dataclass
@@ -30,7 +33,7 @@ class Behaviour:
     """The HTTP status with which every PATCH is answered, or `None` for the usual answers."""
 
     hang: bool = False
-    """Whether PATCHes that arrive while this is true are never answered, not even afterwards."""
+    """Whether arriving PATCHes are left without an answer, even after this is false again."""
 
     hang_ready: bool = False
     """Whether readiness probes, too, are never answered while `hang` is true."""
@@ -45,9 +48,10 @@ class Behaviour:
     """Whether every PATCH is answered with 200 and an HTML page, as login gateways do."""
 
     faulty: dict[str, str] = field(default_factory=dict)
-    """The faults of PATCHes that name certain components: the fault by component name.
+    """The faults of PATCHes that name certain components: a dictionary from names to faults.
 
-    The names may have any spelling. A fault is one of `FAULTS`, or an HTTP status such as `"500"`.
+    The names of components may have any spelling. A fault is one of `FAULTS`, or an HTTP status
+    such as `"500"`.
     """
 
     largest: int | None = None
@@ -57,8 +61,10 @@ class Behaviour:
     """The fault of each PATCH of more than `largest` components, written as in `faulty`."""
 
     database_gone: bool = False
-    """Whether HSM's database is gone: PATCHes are answered with 400, as the real HSM does, reads of
-    the table with 500, and readiness probes with 503."""
+    """Whether the fake HSM answers as the real HSM does when its database is down.
+
+    PATCHes are then answered with 400, reads of the table with 500, and readiness probes with 503.
+    """
 
     retry_after: str = ""
     """The `Retry-After` header of answers that reject a PATCH; if empty, the header is not sent."""
@@ -70,11 +76,13 @@ class Behaviour:
     """The simulated duration of a PATCH, in milliseconds per component in the PATCH."""
 
     cost_ms_by_state: dict[str, float] = field(default_factory=dict)
-    """Values that replace `cost_ms` for PATCHes to some states, such as `{"Standby": 2.0}`."""
+    """The values to use in place of `cost_ms`, by the state that a PATCH sets."""
 
     discovers: bool = True
-    """Whether updates add components that are not in the table; otherwise updates ignore such
-    components, as those of the real HSM do."""
+    """Whether an update adds components that are not in the table.
+
+    Otherwise such components are ignored, as the real HSM does.
+    """
 
     lists: bool = True
     """Whether components can be listed; otherwise requests for lists are answered with 404."""

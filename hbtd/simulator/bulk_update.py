@@ -21,7 +21,7 @@ class Update:
     """The request's body, undecoded."""
 
     received: float
-    """When the request arrived."""
+    """When the request arrived, in seconds of the fake HSM's clock."""
 
     user_agent: str = ""
     content_type: str = ""
@@ -34,10 +34,16 @@ class Update:
     message: str = ""
 
     applied: float | None = None
-    """When the update was applied to the table, or `None` if it has not been."""
+    """When the update was applied to the table, in seconds of the fake HSM's clock.
+
+    `None` if the update has not been applied.
+    """
 
     answered: float | None = None
-    """When the PATCH was answered; `None` if it was not, such as after the client disconnected."""
+    """When the PATCH was answered, in seconds of the fake HSM's clock.
+
+    `None` if there was no answer, for example because the client had disconnected.
+    """
 
     status: int | None = None
     """The HTTP status of the answer, or `None` if `answered` is `None`."""

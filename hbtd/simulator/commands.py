@@ -180,7 +180,10 @@ def _listen_for_commands(
 
 
 def read_commands(fleet: Fleet, out: TextIO, reactor: Any) -> None:
-    """Read commands to a fleet from standard input, if possible; print their results to `out`."""
+    """Begin to read commands to a fleet from standard input; print their results to `out`.
+
+    Do nothing if standard input can't be watched by the reactor.
+    """
     # A process in the background that reads its terminal would be stopped; now the read fails.
     signal.signal(signal.SIGTTIN, signal.SIG_IGN)
     with suppress(OSError, ValueError):

@@ -44,8 +44,8 @@ class FleetControl:
     def do(self, line: str) -> str:
         """Carry out a command; return a line that says what was done.
 
-        Raise `CommandRefused`, and change nothing, if the line is no command, or names nodes that
-        are not in the fleet.
+        Raise `CommandRefused`, and change nothing, if the line is not a command, or names nodes
+        that are not in the fleet.
         """
         what, _, nodes = line.strip().partition(" ")
         if what == "status":
@@ -58,8 +58,8 @@ class FleetControl:
     def change(self, what: str, nodes: str) -> Collection[str]:
         """Kill, freeze or revive nodes; return the names of the nodes whose state has changed.
 
-        `what` is one of `CHANGES`. `nodes` says which nodes, in the form of the argument `text` of
-        `select`. Raise `CommandRefused`, as `select` does, if it can't be used.
+        `what` is one of `CHANGES`. `nodes` says which nodes: it is the argument `text` of `select`.
+        Raise `CommandRefused` if `select` raises it for this text.
         """
         fleet = self._fleet
         names = select(fleet, what, nodes)
@@ -72,11 +72,16 @@ class FleetControl:
 def select(fleet: Fleet, what: str, text: str) -> list[str]:
     """Return the names of the nodes that a text stands for.
 
-    The text is `all`; or a nodeset of xnames, host names, and parts of the machine such as
-    `x1000c7`, which stand for the nodes in them; or a share such as `10%`, for nodes chosen at
-    random: among the silent nodes if `what` is `revive`, otherwise among the nodes that send
-    heartbeats. Raise `CommandRefused` if the text is anything else, or names something of which the
-    fleet has no node.
+    The text is one of these:
+
+    - `all`.
+    - A nodeset of xnames, host names, and parts of the machine, such as `x1000c7`. A part stands
+      for all nodes in it.
+    - A percentage, such as `10%`. The nodes are chosen at random: if `what` is `revive`, among the
+      killed and frozen nodes, otherwise among the nodes that send heartbeats.
+
+    Raise `CommandRefused` if the text is anything else, or if it names a node, or a part of the
+    machine, of which the fleet has no node.
     """
     text = text.strip()
     if not text:
@@ -118,7 +123,7 @@ def describe_fleet(fleet: Fleet) -> str:
 
 
 class CommandLines(LineOnlyReceiver):
-    """Reads commands to a fleet from standard input, one per line, and prints what each one did."""
+    """Reads commands to a fleet from standard input, one per line, and prints their results."""
 
     delimiter = b"\n"
     MAX_LENGTH = _LONGEST_LINE
@@ -160,7 +165,7 @@ class ControlServer:
         self._control = FleetControl(fleet)
 
     def resource(self) -> IResource:
-        """Return the commands as a resource for a `Site`."""
+        """Return the server's root resource, for a `Site`."""
         resource: IResource = self._app.resource()
         return resource
 

@@ -1,10 +1,10 @@
 """A fake Hardware State Manager: a table of component states with a REST API.
 
 The fake offers the part of HSM's API that hbtd uses, and the part by which other programs change
-the table. It has the drawbacks of the real HSM: updates are applied one after another, each
-component takes time, an update continues after its client has disconnected, and one invalid name
-leads to the rejection of the whole update. Its answers have the texts of a recorded real HSM, which
-answers 400 to an invalid update as well as when its database fails.
+the table. It has the drawbacks of the real HSM: updates are applied one after another, an update
+takes longer the more components it names, it continues after its client has disconnected, and one
+invalid name leads to the rejection of the whole update. Answers have the texts of a recorded real
+HSM, which answers 400 to an invalid update as well as when its database fails.
 """
 
 from collections import deque
@@ -85,7 +85,7 @@ class FakeHSM:
         """All bulk PATCHes received since the last `clear`, in order."""
 
         self.behaviour = Behaviour()
-        """The current behaviour; `PATCH /control/behaviour` replaces the object."""
+        """The current `Behaviour`; `PATCH /control/behaviour` replaces it with a changed copy."""
 
         self._clock = clock
         self._on_update = on_update

@@ -67,11 +67,12 @@ class Fleet(Service):
     spread over one period. While a heartbeat has no answer, the same node's next heartbeats are not
     sent and count as failed. No heartbeat is sent twice.
 
-    `clock` also dates the heartbeats, so its seconds must be Unix time, as those of Twisted's
-    reactors are. `endpoint` connects to the host of `url`, the base URL of hbtd's API;
-    `client_endpoint` makes one. All random numbers are drawn from `random`. `on_answer`, if given,
-    is called for each heartbeat that gets a 2xx answer, with the node's name and the seconds
-    between the due time of the heartbeat and the answer.
+    `clock` measures the periods, and also gives the timestamps in the heartbeats, so its seconds
+    must be Unix time, as those of Twisted's reactors are. `endpoint` connects to the host of `url`,
+    the base URL of hbtd's API; `client_endpoint` makes such an endpoint. All random numbers are
+    drawn from `random`. `on_answer`, if given, is called for each heartbeat that gets a 2xx answer,
+    with the node's name and the seconds between the due time of the heartbeat and the answer.
+
     The constructor raises `ValueError` if a number is out of range or `url` can't be used.
     """
 

@@ -59,7 +59,10 @@ class Selection:
 
     @classmethod
     def read(cls, query: Mapping[str, object]) -> "Selection":
-        """Return the selection that a query describes, with values from a URL or from JSON."""
+        """Return the selection that a query describes.
+
+        `query` has the arguments of a URL, or the fields of a JSON object.
+        """
         return cls(
             names=_texts(query.get("id")),
             types=_texts(query.get("type")),
@@ -105,7 +108,10 @@ class HSMTable:
                 row.state, row.flag, row.message = state, flag, message
 
     def force(self, rows: Mapping[str, ComponentState]) -> None:
-        """Set rows, by xname in any spelling, even where their current states do not permit it."""
+        """Add or replace rows, whatever the states of the present rows.
+
+        `rows` has the new rows by xname, in any spelling.
+        """
         self.rows.update((xnames.normalise(name), row) for name, row in rows.items())
 
     def select(self, selection: Selection) -> Iterator[tuple[str, ComponentState]]:

@@ -18,11 +18,11 @@ class Kind(NamedTuple):
     """A kind of mishap, such as the crash of a node."""
 
     text: str
-    """The line to print; `{}` stands for the place."""
+    """The line to print; `{}` stands for the name of the node or part of the machine that fails."""
     change: str
-    """What happens to the nodes: `kill` or `freeze`."""
+    """The command that makes the nodes fail: `kill` or `freeze`."""
     level: int
-    """What fails: the index of a part of the machine in `LEVELS`, or `len(LEVELS)` for a node."""
+    """The type of what fails, as an index in `LEVELS`; `len(LEVELS)` stands for a single node."""
     seconds: tuple[float, float]
     """The shortest and the longest duration of such a mishap, in seconds."""
     weight: int
@@ -39,10 +39,10 @@ KINDS: Final = (
 
 
 class Mishap(NamedTuple):
-    """A failure of one node or one part of the machine, which ends after a while."""
+    """A failure of one node or one part of the machine, which ends after `seconds` seconds."""
 
     after: float
-    """Seconds from the previous mishap, or from the start, to this mishap."""
+    """Seconds from the previous mishap to this one, or from the beginning of the series."""
     kind: Kind
     nodes: str
     """The nodes that fail, as a text for `hbtd.simulator.control.select`."""
@@ -54,7 +54,7 @@ class Mishaps:
     """A random series of mishaps, which is the same for the same seed."""
 
     def __init__(self, names: Sequence[str], random: Random) -> None:
-        """Begin a series for a fleet of the nodes `names`; `random` returns the random numbers."""
+        """Begin a series for a fleet of the nodes `names`; `random` generates random numbers."""
         self._random = random
         self._places = [
             sorted({part_of(name, level) for name in names} - {""}, key=natural_key)

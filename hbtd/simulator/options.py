@@ -163,7 +163,7 @@ class HSMOptions(_Options):
     optFlags: ClassVar = [["tls", None, "Serve HTTPS with a self-signed certificate."]]
 
     def postOptions(self) -> None:
-        """Raise `UsageError` if an option is given without another that it needs."""
+        """Raise `UsageError` if an option is given without another option that it requires."""
         if bool(self["tls_cert"]) != bool(self["tls_key"]):
             raise usage.UsageError("--tls_cert and --tls_key must be given together")
         if self["tls_client_ca"] and not self["tls_cert"]:
@@ -172,7 +172,7 @@ class HSMOptions(_Options):
     def costs_by_state(self) -> dict[str, float]:
         """Return the duration of a PATCH, in milliseconds per component, by the state that it sets.
 
-        States whose option has no value are left out. The result is for
+        States whose option has no value are left out. The result is a value of
         `Behaviour.cost_ms_by_state`.
         """
         costs = {"Ready": self["ready_cost_ms"], "Standby": self["standby_cost_ms"]}
@@ -234,18 +234,18 @@ class FleetOptions(_Options):
     def __init__(self) -> None:
         super().__init__()
         self.events: list[Event] = []
-        """The changes of nodes that options request, in the order of the command line."""
+        """The events that --kill, --freeze and --revive ask for, in the order of the arguments."""
 
     def opt_kill(self, value: str) -> None:
-        """Power off nodes: SHARE@SECOND, a tenth after 30 s is 0.1@30, or NODESET@SECOND."""
+        """Power off nodes: SHARE@SECOND (0.1@30: a tenth of them after 30 s) or NODESET@SECOND."""
         self.events.append(_event("kill", value))
 
     def opt_freeze(self, value: str) -> None:
-        """Hang nodes: SHARE@SECOND or NODESET@SECOND."""
+        """Make nodes hang: SHARE@SECOND or NODESET@SECOND, as for --kill."""
         self.events.append(_event("freeze", value))
 
     def opt_revive(self, value: str) -> None:
-        """Bring back a share of the silent nodes, or given ones: SHARE@SECOND or NODESET@SECOND."""
+        """Bring nodes back: SHARE@SECOND (a share of the silent nodes) or NODESET@SECOND."""
         self.events.append(_event("revive", value))
 
     def postOptions(self) -> None:

@@ -1,6 +1,7 @@
-"""Checks that are run one after another, even after one has failed, and are reported.
+"""The running of checks, one after another, and the interface of reports of their outcomes.
 
-A check is a function that returns a sentence about what it has found, or raises an exception.
+A check is a function that returns a sentence about what it has found, or raises an exception. A
+failed check does not keep the runner from running further checks.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ class Result(NamedTuple):
 
     name: str
     status: int
-    """The exit status of hbtd-smoke for this failure; 0 if the check has not failed."""
+    """The exit status of hbtd-smoke if this check is the first to fail; 0 if it has not failed."""
     text: str
     """What the check has found, why it failed, or why it was skipped."""
     seconds: float

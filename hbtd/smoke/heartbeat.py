@@ -1,10 +1,10 @@
-"""Checks with heartbeats under the name of a component that no node has.
+"""Checks in which hbtd-smoke sends heartbeats of a component that does not exist.
 
-At the end of the checks, hbtd is told to forget the component. The checks must not harm a live
-system. So they send no heartbeat before they know that no node uses the name, and that the caller
-may have the component forgotten: otherwise hbtd would declare the component dead later. While hbtd
-tracks the component, heartbeats are sent regularly. If somebody else is found to send heartbeats
-under the name, the component is not forgotten.
+The checks must not harm a live system. So they send no heartbeat before they know that no node has
+the component's name, and that the caller may have components forgotten. They send heartbeats
+regularly for as long as hbtd tracks the component, because hbtd would declare a silent component
+dead. At the end they have hbtd forget the component, unless another client has sent heartbeats
+under its name.
 """
 
 import math
@@ -35,7 +35,10 @@ class States(Protocol):
 
 
 class Heartbeat:
-    """The checks with heartbeats of one component; each returns a sentence on what it has found."""
+    """The checks that send heartbeats of one component.
+
+    Each check is a method that returns a sentence about what it has found, or raises `Wrong`.
+    """
 
     def __init__(
         self,
@@ -71,7 +74,10 @@ class Heartbeat:
         self._path = quote(xname, safe="")
 
     def run(self, checks: Checks) -> None:
-        """Run the checks one by one; send no heartbeat unless the first three have passed."""
+        """Run the checks one by one.
+
+        Stop, and send no heartbeat, if `period`, `free` or `forgettable` has failed.
+        """
         if not checks.run("heartbeat: period", self.period):
             return
         if not checks.run(f"heartbeat: {self._xname} is free", self.free):
@@ -98,10 +104,10 @@ class Heartbeat:
         return f"{self._period:.3g} s"
 
     def free(self) -> str:
-        """Check that hbtd does not track the component, unless an earlier run has left it behind.
+        """Check that hbtd does not track the component, or only because of an earlier run.
 
-        An earlier run has left it behind if it is silent, and the status in its last heartbeat is
-        `STATUS`.
+        A tracked component comes from an earlier run of hbtd-smoke if it is silent, and if the
+        status in its last heartbeat is `STATUS`. Raise `Wrong` for any other tracked component.
         """
         found = self._component()
         if found is None:
@@ -115,7 +121,10 @@ class Heartbeat:
         )
 
     def forgettable(self) -> str:
-        """Check that this caller may have components forgotten, by a request to forget none."""
+        """Check that hbtd would accept a request of this caller to forget components.
+
+        The check is a request with an empty list of components.
+        """
         self._api.call("POST", "/forget", body={"XNames": []})
         return "this caller is an operator"
 
@@ -128,8 +137,8 @@ class Heartbeat:
     def seen(self) -> str:
         """Wait until hbtd shows the component as healthy and heartbeating.
 
-        Raise `Wrong` if that takes longer than `patience` seconds, or if somebody else has sent the
-        last heartbeat.
+        Raise `Wrong` if that takes longer than `patience` seconds, or if another client than
+        hbtd-smoke has sent the component's last heartbeat.
         """
 
         def healthy() -> str | None:
@@ -168,11 +177,13 @@ class Heartbeat:
         return self._wait(ready, instead)
 
     def forgotten(self) -> str:
-        """Have hbtd forget the component: retry until it does, and send heartbeats meanwhile.
+        """Have hbtd forget the component, and check that hbtd no longer tracks it.
 
-        Retries are needed because hbtd forgets a component at most once in `Errtime` seconds, and
-        may be unreachable for a moment. Raise `Wrong` if hbtd has not forgotten the component a few
-        seconds after `Errtime`, or if somebody else has sent the last heartbeat.
+        If hbtd is unreachable, or has forgotten the component less than `Errtime` seconds ago,
+        retry, and send heartbeats in the meantime. Raise `Wrong` if hbtd has not forgotten the
+        component within `Errtime` plus 5 seconds, or within `patience` seconds if that is longer.
+        Also raise `Wrong` if another client than hbtd-smoke has sent the component's last
+        heartbeat.
         """
         begun = self._clock()
         deadline = begun + max(self._errtime + 5, self._patience)

@@ -15,7 +15,10 @@ class HSM:
     """A client of the Hardware State Manager (HSM) that only reads the states of components."""
 
     def __init__(self, settings: Settings) -> None:
-        """Make a client of HSM; raise `Misused` if its URL or a file can't be used."""
+        """Make a client of HSM.
+
+        Raise `Misused` if HSM's URL, or a file of certificates or of a token, can't be used.
+        """
         parts = urlsplit(settings.url)
         if parts.scheme not in _PORTS or not parts.hostname or not parts.path.strip("/"):
             raise Misused(

@@ -54,9 +54,10 @@ class JUnitReport:
         self._results.append(result)
 
     def end(self, gave_up: str) -> None:
-        """Write the document; unless `gave_up` is empty, report it as an error.
+        """Write the document.
 
-        The error is in a test case of its own, which stands for the checks that were not run.
+        Unless `gave_up` is empty, add a test case that stands for the checks that were not run; the
+        message of its error contains `gave_up`.
         """
         results = self._results
         suite = ElementTree.Element(

@@ -151,7 +151,7 @@ class Service:
         return "not overloaded"
 
     def metrics(self) -> str:
-        """Check that hbtd serves its metrics, and that these count no failed self-check."""
+        """Check that hbtd serves its metrics, and that no self-check of hbtd has failed."""
         text = self._api.call("GET", "/metrics").body.decode("utf-8", "replace")
         missing = [name for name in _NAMES if f"\n{name}" not in text]
         if missing:

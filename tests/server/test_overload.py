@@ -63,7 +63,7 @@ class OverloadTests(SynchronousTestCase):
         self.queue = AcceptQueue(3, 1024)
         self.assertEqual(self.said(4), [])
         self.assertTrue(self.overload.queue_full and self.overload.overloaded)
-        self.assertEqual(self.said(2), ["No longer overloaded, after 15 s."])
+        self.assertEqual(self.said(2), ["hbtd is no longer overloaded; the overload lasted 15 s."])
         self.assertFalse(self.overload.queue_full or self.overload.overloaded)
         self.assertEqual(self.overload.health(), None)
         self.assertEqual(self.overload.longest_queue, 3)
