@@ -1,1 +1,4 @@
-"""Stores of judgements and records: their interface, each kind of store, and their users."""
+"""The stores of judgements and records, and the parts of hbtd that read and write a store.
+
+The stores, in memory, in an SQLite file or in etcd, have one interface, `IStore`.
+"""

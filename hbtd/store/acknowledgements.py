@@ -13,7 +13,7 @@ class Acknowledgements:
     """Tells the tracker and the store which judgements HSM has acknowledged, and when."""
 
     def __init__(self, wall: Callable[[], float], tracker: Tracker, store: IStore) -> None:
-        """Make an object for this tracker and store; `wall` returns the present Unix time."""
+        """Make an object that tells `tracker` and `store`; `wall` returns the present Unix time."""
         self._wall = wall
         self._tracker = tracker
         self._store = store
@@ -21,7 +21,7 @@ class Acknowledgements:
     def note(self, judgements: Sequence[Judgement]) -> Deferred[None]:
         """Record in the tracker and in the store that HSM has acknowledged judgements just now.
 
-        The Deferred fails with `StoreUnusable` if the store can't record it.
+        The Deferred fails with `StoreUnusable` if the store can't record the acknowledgement.
         """
         at = self._wall()
         for judgement in judgements:

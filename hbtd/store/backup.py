@@ -1,4 +1,7 @@
-"""The console command `hbtd-backup`: copies the file of a store `sqlite:PATH`, even if in use."""
+"""The console command `hbtd-backup`, which copies the file of a store `sqlite:PATH`.
+
+hbtd may use the file in the meantime.
+"""
 
 import argparse
 import os

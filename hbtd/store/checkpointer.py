@@ -1,4 +1,4 @@
-"""The checkpointer, which stores the records of the components that were heard."""
+"""The checkpointer, which regularly stores the records of components that have sent heartbeats."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -44,12 +44,13 @@ _PAGE = 2000
 
 
 class Checkpointer:
-    """Stores the records of the components that were heard, and restores the tracker from them.
+    """Stores the records of components, and restores the tracker from the stored records.
 
-    If the store is durable, records are stored in checkpoints. These are `IStore.gather` seconds
-    apart, or further apart if there are more than 3000 records to store per second. While there is
-    an uncommitted judgement on a component, its record is stored only together with the judgement,
-    so that the store never has one of the two without the other.
+    If the store is durable, a checkpoint every `IStore.gather` seconds stores the records of the
+    components that have sent heartbeats since the checkpoint before. The time between checkpoints
+    is longer if there are more than 3000 records to store per second. While a judgement on a
+    component is uncommitted, the component's record is stored only together with the judgement, so
+    that the store never has one of the two without the other.
     """
 
     _log = Logger()
@@ -135,15 +136,15 @@ class Checkpointer:
             self._unfinished = True
 
     def end(self) -> None:
-        """Begin no more checkpoints; a checkpoint in progress ends at its next pause."""
+        """Begin no more checkpoints; one in progress ends after its present batch of records."""
         self._checkpoints.stopService()
         self._identities.end()
 
     async def finish(self, within: float) -> None:
         """Store the records, host names and NIDs that are not stored yet; call `end` before this.
 
-        If this takes more than `within` seconds, it is given up, and a warning is logged. Nothing
-        is done if `begin` was not called, or if the store is not durable.
+        If this takes more than `within` seconds, give up, and log a warning. Do nothing if `begin`
+        was not called, or if the store is not durable.
         """
         if not self._unfinished:
             return
@@ -164,9 +165,10 @@ class Checkpointer:
 
     @property
     def behind(self) -> float:
-        """Seconds since the last complete checkpoint began; all earlier heartbeats are stored.
+        """Seconds since the beginning of the last complete checkpoint.
 
-        The value is 0 if the store is not durable, and before `begin` is called.
+        The store has all heartbeats that were taken before that checkpoint. The value is 0 if the
+        store is not durable, and before `begin` is called.
         """
         if not (self._begun and self._store.durable):
             return 0.0
@@ -183,10 +185,10 @@ class Checkpointer:
 
     @property
     def slow(self) -> bool:
-        """Whether a checkpoint is late for another reason than a failed store or a stall of hbtd.
+        """Whether a checkpoint is late although the store works and hbtd has not stalled lately.
 
-        This is so if `late` is true, and if the last failure of the store and the last long stall
-        of hbtd are both too long ago to be the cause.
+        This is so if `late` is true, and if neither the last failure of the store nor the last long
+        stall of hbtd is so recent that it may be the reason why the checkpoint is late.
         """
         if not self.late or self._observed.stalled:
             return False
@@ -200,12 +202,15 @@ class Checkpointer:
         return usual + _LATE
 
     def has_news(self, xname: str) -> bool:
-        """Return whether only this replica knows of the latest heartbeat of a component.
+        """Return whether this replica alone has the latest heartbeat of a component.
 
-        That is so if this replica has taken the heartbeat, and has not begun to store it. The
-        heartbeat does not count if another replica may have judged the component since: if it was
-        taken before hbtd had caught up after the last long stall, or if it was taken too long ago
-        and no judgement on the component is uncommitted here.
+        The result is `True` if this replica has taken the heartbeat but not begun to store it. The
+        result is nevertheless `False` if another replica may have judged the component after that
+        heartbeat. This is possible in two cases:
+
+        - hbtd took the heartbeat before it had read all data sent to it during its last long stall.
+        - hbtd took the heartbeat so long ago that it will not be stored, and no judgement on the
+          component is uncommitted on this replica.
         """
         at = self._tracker.changed_at(xname)
         if at is None or at < self._old_until():
@@ -213,7 +218,7 @@ class Checkpointer:
         return at >= self._shared_since() or xname in self._uncommitted
 
     def has_uncommitted(self, xname: str) -> bool:
-        """Return whether a judgement on the component is not committed yet."""
+        """Return whether this replica has an uncommitted judgement on the component `xname`."""
         return xname in self._uncommitted
 
     def unstored(self) -> set[str]:
@@ -227,8 +232,8 @@ class Checkpointer:
         """Return the components about which this replica may know more than other replicas.
 
         For each of these components, this replica has a heartbeat or a judgement that is not stored
-        yet. A record that is being stored at this moment counts as not stored. A heartbeat that may
-        be older than judgements of other replicas does not count.
+        yet. A heartbeat whose record is being stored at this moment counts as not stored. A
+        heartbeat that may be older than judgements of other replicas is ignored.
         """
         since = max(self._shared_since(), self._old_until())
         return self._unstored_since(since).difference(self.old_judgements())
@@ -236,9 +241,9 @@ class Checkpointer:
     def old_judgements(self) -> set[str]:
         """Return the components with uncommitted judgements that may be outdated.
 
-        Such a judgement follows from a heartbeat that may have been sent before the end of the last
-        long stall. If another replica has judged the component meanwhile, the judgement of that
-        replica holds; then call `withdraw` to drop the one here.
+        Such a judgement follows from a heartbeat that may have been sent before the end of this
+        replica's last long stall. If another replica has judged the component since that heartbeat,
+        the judgement of the other replica holds: call `withdraw` to drop this replica's judgement.
         """
         old_until = self._old_until()
         times = {x: self._tracker.changed_at(x) for x in self._uncommitted.components()}
@@ -262,11 +267,11 @@ class Checkpointer:
         return self._being_stored.union(changed, self._uncommitted.components())
 
     def behind_others(self) -> bool:
-        """Return whether this replica may lack judgements that others made during its long stall.
+        """Return whether this replica may lack judgements that others made while it was stalled.
 
-        While it may lack any, a judgement that follows from an earlier heartbeat might contradict
-        the judgements of other replicas. The result is `False` if no other replica can use the
-        store.
+        As long as this is so, judgements that this replica makes from heartbeats sent before the
+        end of its last long stall might contradict those of other replicas. The result is `False`
+        if no other replica can use the store.
         """
         if not self._store.shared:
             return False
@@ -282,7 +287,7 @@ class Checkpointer:
         return False
 
     def forget(self, xname: str) -> None:
-        """Make the store forget a component; return without waiting for that.
+        """Begin to make the store forget a component; return before the store has done so.
 
         If the store fails, the next checkpoint tries again.
         """

@@ -32,7 +32,7 @@ class StoreCondition:
     def ready(self) -> bool:
         """Return whether the store can be used now, or could be used in the last five seconds.
 
-        The store is checked only when this method is called; each checkpoint calls it.
+        The store is checked only when this method is called; each checkpoint calls the method.
         """
         if self._store.usable():
             self._usable_at = self._now()
@@ -48,7 +48,7 @@ class StoreCondition:
         self._failed_at = self._now()
         if not isinstance(error, StoreUnusable) and self._outage.reason is None:
             self._log.failure(
-                "The store failed because of a bug in hbtd, which keeps trying to use it.",
+                "The store failed because of a bug in hbtd; hbtd keeps trying to use the store.",
                 Failure(error),
             )
         self._outage.fail(str(error))

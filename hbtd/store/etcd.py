@@ -180,7 +180,8 @@ class EtcdStore:
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
         """Return the records of the first `most` components after the name `after`.
 
-        The ages of their heartbeats are as of now, by the wall clock.
+        The age of a heartbeat, in seconds, is the present time of the wall clock less the stored
+        time of the heartbeat.
         """
 
         async def work() -> Sequence[Record]:
@@ -233,7 +234,10 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Store records; those whose heartbeats go into blocks are written later (see `Blocks`)."""
+        """Store the heartbeats in `records`, in blocks or as records, as `Blocks.plan` decides.
+
+        The Deferred fails with `StoreUnusable` if any heartbeat could not be stored.
+        """
 
         async def work() -> None:
             last = {record.component: record for record in records}
@@ -339,10 +343,10 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     async def touch(self) -> int:
-        """Write this replica's presence key, and nothing else; return the revision of this change.
+        """Write this replica's presence key, and nothing else; return the revision of the write.
 
-        Raise `EtcdUnavailable` or `EtcdRefused` as the methods of `EtcdClient` do, and
-        `StoreUnusable` if the store is closed.
+        The revision is a number by which etcd counts its writes. Raise `EtcdUnavailable` or
+        `EtcdRefused` as the methods of `EtcdClient` do, and `StoreUnusable` if the store is closed.
         """
         return await self._in_turn(lambda: self.writer.write([Step([])]))
 
@@ -359,14 +363,17 @@ class EtcdStore:
     # Notes
 
     def notes(self, kind: str) -> Deferred[dict[str, str]]:
-        """Return all notes of a kind: a dictionary from their names to their texts."""
+        """Return all notes of a kind: a dictionary from their names to their texts.
+
+        Notes are texts that parts of hbtd keep in the store; see `IStore.notes`.
+        """
         return self._noting(self._notes.read(kind))
 
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
         """Write notes of a kind; delete the notes whose text is `None`.
 
-        `notes` has the texts by name. The Deferred fails with `NotLeading` if this replica does not
-        lead.
+        Notes are texts that parts of hbtd keep in the store; see `IStore.notes`. `notes` has the
+        texts by name. The Deferred fails with `NotLeading` if this replica does not lead.
         """
         return self._noting(self._notes.write(kind, notes))
 
@@ -379,7 +386,10 @@ class EtcdStore:
     def history(
         self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
-        """Return at most `most` log entries about selected components, in the order of `span`."""
+        """Return at most `most` log entries about selected components, from the times in `span`.
+
+        `span` also says whether the oldest or the newest entry comes first.
+        """
         return self._noting(self._asking(self._past.history(span, selection, most)))
 
     def states_at(
@@ -419,27 +429,25 @@ class EtcdStore:
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
         """Set a reader's cursor to `number`, the number of the last entry that it has passed on.
 
-        When another replica leads, its reader of the same name goes on from there. The Deferred
-        fails with `NotLeading` if this replica does not lead.
+        After a change of the leader, the reader of the same name on the new leader begins with the
+        entry after this number. The Deferred fails with `NotLeading` if this replica does not lead.
         """
         return self._noting(self._log.move_cursor(reader, number))
 
     async def restore_cursors(self) -> None:
-        """Write back the cursors of log readers that etcd has lost together with its data.
+        """Write the cursors of log readers back to etcd, if etcd has lost its data.
 
-        The cursors are kept in `mirror`.
-
-        Raise `StoreUnusable` if etcd fails.
+        The cursors are taken from `mirror`. Raise `StoreUnusable` if etcd fails.
         """
         if self.mirror.lost_cursors:
             await self._noting(self._log.restore_cursors())
 
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
-        """Delete old entries of the log, as `IStore.trim` says; return how many were deleted.
+        """Delete old entries of the log; return how many were deleted.
 
-        In a log of more than 10,000 entries, up to a tenth of the entries may stay although
-        `IStore.trim` says that they are deleted. The Deferred fails with `NotLeading` if this
-        replica does not lead.
+        `IStore.trim` says which entries are old. In a log of more than 10,000 entries, up to a
+        tenth of the log's entries may be kept for now although they are old. The Deferred fails
+        with `NotLeading` if this replica does not lead.
         """
         return self._noting(self._trimming.trim(before, most, told))
 
@@ -453,8 +461,8 @@ class EtcdStore:
         """Run `work` once all earlier calls of this store are done, and return its result.
 
         Later calls wait until `work` has ended. So `work` must not wait for calls of this store,
-        but use etcd directly.
-        Raise `StoreUnusable` if the store is closed, and the exceptions of `work`.
+        but use etcd directly. Raise `StoreUnusable` if the store is closed, and the exceptions of
+        `work`.
         """
         return await self._in_turn(work)
 

@@ -1,8 +1,9 @@
 """Blocks: keys in etcd that each have the ages of the heartbeats of many components.
 
-A replica that reads blocks says so in its sign of life. While all living replicas say so, each
-replica writes most heartbeats in blocks, and the record of a component only now and then.
-Otherwise, for example while an original hbtd runs, every heartbeat is written as a record.
+A replica that reads blocks says so in its sign of life. While all living replicas read blocks, each
+replica writes most heartbeats in blocks only, and a component's record about once in half of
+`Errtime`. Otherwise, for example while an original hbtd runs, every heartbeat is written as a
+record.
 """
 
 from collections import OrderedDict
@@ -20,10 +21,13 @@ from hbtd.store.etcd_steps import Step, batches, put_of
 from hbtd.tracker.records import Record
 
 BLOCK = b"hbtd/block/"
-"""The prefix of the key of a block; the number of the replica, `/` and the slot follow."""
+"""The prefix of the key of a block; the replica's number, `/` and the block's slot follow.
+
+The slot is the number of the block among the blocks of one plan, from 0.
+"""
 
 MOST_RESTATED = 1500
-"""The largest number of records of newly silent components that one checkpoint writes."""
+"""The most records of earlier heartbeats (`Plan.restated`) that one checkpoint writes."""
 
 _MOST_HEARD = 500
 """The most components in a block."""
@@ -43,8 +47,8 @@ class Block(NamedTuple):
     recorded: Mapping[str, float]
     """The ages of heartbeats whose records are written in the same transaction.
 
-    Any other records in this transaction are about heartbeats of earlier blocks: unlike a block, a
-    record has the status and the timestamp of a heartbeat.
+    The transaction may also have records of heartbeats whose ages are in earlier blocks only. Such
+    records add the status and the timestamp of the heartbeat, which blocks lack.
     """
 
 
@@ -78,23 +82,22 @@ def _ages(stored: Any) -> dict[str, float]:
 def put_of_block(presence: Put, slot: int, block: Block) -> Put:
     """Return the operation that writes a block of this replica.
 
-    `presence` is the operation that writes the replica's presence key: the block gets the same
-    number of the replica, and the same lease. `slot` is a further number in the block's key; no two
-    blocks of a transaction may have the same `slot`.
+    `presence` is the operation that writes this replica's presence key; the number of the replica
+    and the lease are taken from it. `slot` is the number of the block among the blocks of one plan.
     """
     key = BLOCK + presence.key.removeprefix(PRESENCE) + b"/%d" % slot
     return Put(key, block_value(block), presence.lease)
 
 
 class Plan(NamedTuple):
-    """A plan for writing some heartbeats: which in blocks, and which as records."""
+    """A plan for writing heartbeats to etcd: it divides them between blocks and records."""
 
     heard: Mapping[str, float]
-    """The ages of the heartbeats that are written in blocks only, by component."""
+    """The ages, in seconds, of the heartbeats that are written in blocks only, by component."""
     own: Sequence[Record]
-    """The new heartbeats that are written as records."""
+    """The records of the other new heartbeats, which are written as records."""
     restated: Sequence[Record]
-    """The records to write of heartbeats that so far were written in blocks only."""
+    """The records of earlier heartbeats, which so far were written in blocks only."""
     in_blocks: bool
     """Whether the heartbeats in `own` are written in blocks as well as in their records."""
 
@@ -134,15 +137,15 @@ class Blocks:
     """Decides which heartbeats are written to etcd as records, and which in blocks only.
 
     Time is divided, for each component, into periods of half `errtime`. The first heartbeat in a
-    period is written as a record. So is the last heartbeat before a silence, once the silence has
-    lasted for half of `warntime` (or of `errtime`, if that is shorter). Therefore a program that
-    reads only records may overestimate a component's silence, but by no more than half of `errtime`
-    plus half of `warntime`. When a silent component is judged, its record has the last status and
-    timestamp.
+    period is written as a record. A later one is written in a block; if no other heartbeat follows
+    for half of `warntime` (or of `errtime`, if that is shorter), its record is written, too.
+    Therefore a program that reads only records may overestimate a component's silence, but by no
+    more than half of `errtime` plus half of `warntime`. By the time when a component is judged for
+    its silence, its record has the status and the timestamp of its last heartbeat.
     """
 
     def __init__(self, elapsed: Callable[[], float], params: Callable[[], Params]) -> None:
-        """Make an object that has all heartbeats written as records until `allow` is called.
+        """Make an object that plans only records, no blocks, until `allow` is called.
 
         `elapsed` returns the seconds of a clock that also advances while the process does not run;
         `params` returns the present parameters.
@@ -165,16 +168,17 @@ class Blocks:
     def owed(self) -> int:
         """The number of components whose last heartbeat this replica has written only in a block.
 
-        The record of each of these components has yet to be written.
+        This replica owes etcd the record of each of these components.
         """
         return len(self._owed)
 
     def plan(self, records: Iterable[Record]) -> Plan:
         """Return the plan for writing the heartbeats in `records`.
 
-        The plan also has the records of components whose last heartbeats are only in blocks, and
-        that have been silent for half of `warntime`, or of `errtime` if that is shorter. If the
-        plan can't be carried out, call `undo`; then `plan` may be called again with `records`.
+        The plan also has the records of other components, if their last heartbeats are only in
+        blocks, and are at least as old as half of `warntime` (or of `errtime`, if that is shorter).
+        If the plan can't be carried out, call `undo`; then `plan` may be called again with
+        `records`.
         """
         now, params = self._elapsed(), self._params()
         heard: dict[str, float] = {}
@@ -197,7 +201,10 @@ class Blocks:
         return Plan({}, (), self._restate(now, now, most), self.allowed)
 
     def undo(self, plan: Plan) -> None:
-        """Take back a plan that was not carried out, or only in part: its records are still due."""
+        """Take back a plan that was not carried out, or not completely.
+
+        Later plans can then contain its records again.
+        """
         now = self._elapsed()
         for record in plan.own:
             self._recorded.pop(record.component, None)
@@ -208,9 +215,9 @@ class Blocks:
                 self._owed.move_to_end(record.component, last=False)
 
     def note_records(self, xnames: Iterable[str]) -> None:
-        """Regard the records of these components as written just now, here or by another replica.
+        """Remember that this or another replica has just written the records of these components.
 
-        Their next heartbeats may be written in blocks.
+        The next heartbeats of the components may be written in blocks.
         """
         now = self._elapsed()
         for xname in xnames:
@@ -218,12 +225,16 @@ class Blocks:
             self._owed.pop(xname, None)
 
     def note_heard_elsewhere(self, xnames: Iterable[str]) -> None:
-        """Leave the records of these components to another replica, which has heard them since."""
+        """Forget the records that this replica owes etcd for these components.
+
+        Call this when another replica has written later heartbeats of the components in blocks:
+        then that replica owes the records.
+        """
         for xname in xnames:
             self._owed.pop(xname, None)
 
     def note_change(self, xname: str) -> None:
-        """Have the next heartbeat of a component written as a record.
+        """Make later plans contain the next heartbeat of a component as a record.
 
         Call this when the component was warned about, has died or was forgotten.
         """
@@ -231,11 +242,11 @@ class Blocks:
         self._owed.pop(xname, None)
 
     def reset(self, living: Collection[str] = ()) -> None:
-        """Have the next heartbeat of every component written as a record.
+        """Make later plans contain the next heartbeat of every component as a record.
 
         Call this when all of etcd has been read again, or all records were deleted. `living` are
-        the components that have a record without a warning in etcd; for other components, the
-        records that have yet to be written are dropped.
+        the components that have a record in etcd without a warning. The records that this replica
+        owes etcd for other components are forgotten.
         """
         self._recorded.clear()
         for xname in [xname for xname in self._owed if xname not in living]:

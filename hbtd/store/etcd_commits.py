@@ -49,7 +49,7 @@ class Numbering:
         return numbers
 
     def committed(self) -> None:
-        """Forget which numbers the last commit had: it has succeeded, and is not retried."""
+        """Forget the numbers of the last commit, because the commit has succeeded."""
         self._unsure = []
 
 
@@ -60,12 +60,14 @@ def steps_of_leader(
     judge: str,
     wall: float,
 ) -> list[Step]:
-    """Return the steps by which a leader commits judgements with these numbers, and records.
+    """Return the steps by which a leader commits judgements and records.
 
-    There is a step for each judgement, in the order of `judgements`; it also adds the judgement to
-    the log of transitions. The step for a component's last judgement writes the component's record
-    in `records`; the step for an earlier one writes a record that agrees with that judgement. The
-    other records have steps of their own. `judge` is the host and port of this replica, `wall` the
+    `numbers` are the numbers of the judgements. There is a step for each judgement, in the order of
+    `judgements`; the step also adds the judgement to the log of transitions. The step for the last
+    judgement on a component writes the component's record in `records` or, if the component has
+    died and has no record there, deletes its stored record. The step for an earlier judgement
+    writes a record that agrees with that judgement, if one is needed. Records of components without
+    a judgement have steps of their own. `judge` is the host and port of this replica, `wall` the
     present Unix time in seconds.
     """
     given = {record.component: record for record in records}

@@ -29,7 +29,7 @@ The first range is that of the components in a cabinet; the original hbtd judges
 """
 
 EVERYTHING = (b"all", b"xz")
-"""The range of keys that has the records and all keys named below, except the health key."""
+"""The range of keys that contains all keys of hbtd in etcd, except the health key."""
 
 PARAMS = b"params"
 HEALTH = (b"HBTD_HEALTH_KEY", b"HBTD_OK")
@@ -57,7 +57,7 @@ FORGET = b"forget"
 """The value of a request to forget a component."""
 
 END_OF_NUMBERS = 2**53
-"""The limit below which the numbers of judgements stay: JSON represents such numbers exactly."""
+"""The numbers of judgements are below this limit, because JSON represents such numbers exactly."""
 
 _WARNED, _WARNED_AFTER_GAP = "WN", "WG"
 """The values of `Had_warning` for components that were warned about."""
@@ -72,7 +72,7 @@ _FIELDS = (
 
 
 class InvalidValue(Exception):
-    """Raised when a value in etcd lacks the form that its key demands; the message says why."""
+    """Raised when a key or a value in etcd is not of the expected form; the message says why."""
 
 
 class StoredJudgement(NamedTuple):
@@ -80,7 +80,7 @@ class StoredJudgement(NamedTuple):
 
     judgement: Judgement
     number: int
-    """The judgement's place in the order of commits: later judgements have higher numbers."""
+    """The number of the judgement; judgements that are committed later have higher numbers."""
     delivered: bool
     """Whether HSM has acknowledged the judgement."""
     told: float = 0.0
@@ -94,7 +94,10 @@ class StoredRecord(NamedTuple):
     heard: int
     """The Unix time of the heartbeat, by the wall clock of the replica that wrote the record."""
     after_gap: bool
-    """Whether the warning followed a gap in the monitoring; only the original hbtd writes this."""
+    """Whether the component was warned about after a gap in the monitoring.
+
+    Only the original hbtd stores this.
+    """
 
 
 def record_value(record: Record, wall: float) -> bytes:

@@ -1,4 +1,4 @@
-"""The host names and NIDs of components in etcd: one key for up to 16 slots of a chassis.
+"""The host names and NIDs of components in etcd, where up to 16 slots of a chassis share a key.
 
 A node sends its host name and NID with every heartbeat, but they hardly ever change. So they are
 not in the records, which are written often and which the original hbtd reads, too. The identities
@@ -22,7 +22,7 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.records import Identity
 
 IDENTITY: Final = b"hbtd/identity/"
-"""The prefix of all keys of this module; `identity_key` says what follows."""
+"""The prefix of all keys that store identities; `identity_key` returns the whole key."""
 
 _END: Final = IDENTITY[:-1] + b"0"
 
@@ -74,10 +74,10 @@ def read_identities(_: bytes, value: bytes) -> list[Identity]:
 
 
 class InTurn(Protocol):
-    """A function that runs a coroutine function after all earlier calls of the store."""
+    """The type of a function that runs a coroutine function after the store's earlier calls."""
 
     def __call__(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> Coroutine[Any, Any, _T]:
-        """Run `work` after all earlier calls; return its result."""
+        """Run `work` once all earlier calls of the store have ended; return its result."""
         ...
 
 
@@ -94,7 +94,7 @@ class EtcdIdentities:
     ) -> None:
         """Make the object that reads and writes identities.
 
-        `in_turn` runs a coroutine function after all earlier calls of the store.
+        `in_turn` runs a coroutine function once all earlier calls of the store have ended.
         """
         self._client = client
         self._mirror = mirror

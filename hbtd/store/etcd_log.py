@@ -33,14 +33,17 @@ _FULL_KEY = 60
 
 
 class InTurn(Protocol):
-    """A function that runs a coroutine function after all earlier calls of the store."""
+    """The type of a function that runs a coroutine function after the store's earlier calls."""
 
     def __call__(self, work: Callable[[], Coroutine[Any, Any, _T]], /) -> Awaitable[_T]:
-        """Run `work` after all earlier calls; return its result, or raise its exception."""
+        """Run `work` once all earlier calls of the store have ended; return its result.
+
+        Raise the exceptions of `work`.
+        """
 
 
 class LogKey(NamedTuple):
-    """A key of the log, with the entries in it."""
+    """A key of the log in etcd, and the entries that its value has."""
 
     key: bytes
     entries: list[StoredEntry]
@@ -56,7 +59,7 @@ class EtcdLog:
         self._mirror = mirror
         self._writer = writer
         self.in_turn = in_turn
-        """The function that runs a coroutine function after all earlier calls of the store."""
+        """The function that runs a coroutine function once the store's earlier calls have ended."""
 
     async def keys(self, after: int, size: int = _FIRST_PAGE) -> AsyncIterator[list[LogKey]]:
         """Yield the keys of the log that may have entries with numbers above `after`, in order.
@@ -89,7 +92,7 @@ class EtcdLog:
         return await self.in_turn(work)
 
     async def breathe(self) -> None:
-        """Let the reactor do other work once; call this between the parts of a long computation."""
+        """Let the reactor do other work; call this between the parts of a long computation."""
         await self._client.breathe()
 
     async def read(self, after: int, most: int) -> Sequence[LogEntry]:
@@ -142,7 +145,10 @@ class EtcdLog:
         await self.in_turn(work)
 
     async def write(self, steps: Sequence[Step]) -> None:
-        """Write steps in fenced transactions; raise `NotLeading` if this replica does not lead."""
+        """Carry out `steps` in fenced transactions.
+
+        Raise `NotLeading` if this replica does not lead.
+        """
 
         async def work() -> None:
             await self._writer.write(steps, fenced=True)

@@ -15,9 +15,9 @@ from hbtd.store.past import LogEntry
 from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 LOG = b"hbtd/log/"
-"""The prefix of the keys of the log; 16 digits follow: the number of the key's last entry.
+"""The prefix of the keys of the log; the number of the key's last entry follows, in 16 digits.
 
-That entry may have been deleted since, by trimming of the log.
+The key keeps this number even if trimming of the log has deleted that entry.
 """
 LOG_END = b"hbtd/log0"
 """The end of the range of the keys of the log."""
@@ -32,7 +32,7 @@ _PHASES = {phase.value: phase for phase in Phase}
 
 
 def log_key(number: int) -> bytes:
-    """Return the key for entries of the log, the last of which has this number."""
+    """Return the key of the log whose last entry has the number `number`."""
     return LOG + b"%0*d" % (_DIGITS, number)
 
 
@@ -45,7 +45,7 @@ def number_of(key: bytes) -> int:
 
 
 def entry_value(entry: LogEntry) -> bytes:
-    """Return an entry as JSON, which becomes a part of the value of a key of the log."""
+    """Return an entry of the log, encoded as JSON for `log_value`."""
     number, judgement, judge = entry
     fields: tuple[object, ...] = (
         number,
@@ -63,12 +63,12 @@ def entry_value(entry: LogEntry) -> bytes:
 
 
 def log_value(entries: Sequence[bytes]) -> bytes:
-    """Return the value of a key of the log from the results of `entry_value`."""
+    """Return the value of a key of the log that has these entries, encoded by `entry_value`."""
     return b"[" + b",".join(entries) + b"]"
 
 
 class StoredEntry(NamedTuple):
-    """An entry of the log as it is stored; the fields that trimming needs are attributes, too."""
+    """An entry of the log as it is stored; the fields that trimming needs are also attributes."""
 
     number: int
     component: str
@@ -133,7 +133,7 @@ def read_cursor(_: bytes, value: bytes) -> int:
 def read_last_number(key: bytes, value: bytes) -> int:
     """Return the number in a key of the log, or in the value of a cursor.
 
-    The log has had entries up to that number at least. Raise `InvalidValue` if the key or the
+    The log has or had entries with numbers up to this one. Raise `InvalidValue` if the key or the
     cursor is invalid.
     """
     return number_of(key) if key.startswith(LOG) else read_cursor(key, value)
