@@ -14,7 +14,7 @@ _SITE_BITS = 64
 
 @lru_cache(maxsize=4096)
 def network_of(host: str | None) -> str | None:
-    """Return the network to which `FairQueue` counts an IP address, as a text.
+    """Return the network of an IP address: the group of addresses that one client may have.
 
     An IPv4 address is a network of its own. The network of an IPv6 address is its /64 prefix. An
     IPv4-mapped IPv6 address, which a dual-stack socket reports for an IPv4 client, counts as the

@@ -47,7 +47,7 @@ class Lane(Protocol):
     def answers(self, count: int, *, last: bool = False) -> bytes:
         """Return the answers to `count` requests, as bytes.
 
-        With `last`, the last of these answers has the header `Connection: close`.
+        If `last` is true, the last of these answers has the header `Connection: close`.
         """
 
 

@@ -130,7 +130,8 @@ class Overload(PeriodicService):
 
     def _say(self, reason: str) -> None:
         self._log.warn(
-            "Overloaded: {reason}. Components whose heartbeats may be unread are judged later.",
+            "hbtd is overloaded: {reason}. Judgements on components whose heartbeats may be unread"
+            " are delayed.",
             reason=reason,
         )
 

@@ -132,7 +132,7 @@ class Scheduler:
 
     @property
     def over(self) -> bool:
-        """Whether all turns of this iteration of the reactor have been used."""
+        """Whether this iteration of the reactor has no more turns to give."""
         return self._used(1)
 
     def enter(self) -> bool:

@@ -81,7 +81,7 @@ class Behaviour:
     discovers: bool = True
     """Whether an update adds components that are not in the table.
 
-    Otherwise such components are ignored, as the real HSM does.
+    Otherwise such components are ignored, as they are by the real HSM.
     """
 
     lists: bool = True

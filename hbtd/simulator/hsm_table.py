@@ -35,7 +35,7 @@ class ComponentState:
     """Whether the component is in service; operators can take it out of service."""
 
     def fits(self, state: str, flag: str) -> bool:
-        """Return whether an update to `state` and `flag` changes the row, unless it is forced.
+        """Return whether an update to `state` and `flag` that is not forced changes the row.
 
         A row whose state is `Off` is changed only by an update to `Ready` and `OK`.
         """
@@ -87,7 +87,10 @@ class Selection:
 
 @dataclass
 class HSMTable:
-    """A table of component states, as a Hardware State Manager keeps it; rows by xname."""
+    """A table of component states, as a Hardware State Manager keeps it.
+
+    `rows` is a dictionary from the components' xnames to their rows.
+    """
 
     rows: dict[str, ComponentState] = field(default_factory=dict)
 

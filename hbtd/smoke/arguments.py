@@ -47,7 +47,10 @@ MEANINGS = (
     (BROKEN, "hbtd can't do it now, or the answer is not one of hbtd's"),
     (INTERRUPTED, "interrupted by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP"),
 )
-"""Each exit status with its meaning; the status is that of the first check that failed."""
+"""The exit statuses of hbtd-smoke and their meanings.
+
+hbtd-smoke exits with the status of the first check that failed.
+"""
 
 
 def make_parser(environ: Mapping[str, str]) -> Parser:

@@ -1,7 +1,7 @@
-"""Checks in which hbtd-smoke sends heartbeats of a component that does not exist.
+"""Checks in which hbtd-smoke sends heartbeats under a component name that no node uses.
 
-The checks must not harm a live system. So they send no heartbeat before they know that no node has
-the component's name, and that the caller may have components forgotten. They send heartbeats
+The checks must not harm a live system. So they send no heartbeat before they know that no node uses
+the name, and that the caller may have components forgotten. They send heartbeats
 regularly for as long as hbtd tracks the component, because hbtd would declare a silent component
 dead. At the end they have hbtd forget the component, unless another client has sent heartbeats
 under its name.
@@ -37,7 +37,7 @@ class States(Protocol):
 class Heartbeat:
     """The checks that send heartbeats of one component.
 
-    Each check is a method that returns a sentence about what it has found, or raises `Wrong`.
+    Each check is a method that returns a sentence about what it has found, or raises an exception.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Heartbeat:
 
         `node_api` sends heartbeats, and `api` all other requests. If `hsm` is `None`, HSM is not
         checked. `params` are the parameters of hbtd. `clock` returns the seconds of a monotonic
-        clock, `wall` returns the Unix time, and `sleep` sleeps for some seconds. A check that waits
-        for a condition fails if the condition is not met within `patience` seconds.
+        clock, `wall` returns the Unix time, and `sleep` sleeps for the given seconds. A check that
+        waits for a condition fails if the condition is not met within `patience` seconds.
         """
         self._api = api
         self._node_api = node_api

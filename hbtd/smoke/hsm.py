@@ -17,7 +17,7 @@ class HSM:
     def __init__(self, settings: Settings) -> None:
         """Make a client of HSM.
 
-        Raise `Misused` if HSM's URL, or a file of certificates or of a token, can't be used.
+        Raise `Misused` if HSM's URL, or a file that `settings` names, can't be used.
         """
         parts = urlsplit(settings.url)
         if parts.scheme not in _PORTS or not parts.hostname or not parts.path.strip("/"):

@@ -48,7 +48,7 @@ def run(
 
     Raise `SystemExit` for `--help`, and for arguments that can't be used. The report is written to
     `out`, and messages about errors to `err`. `clock` returns the seconds of a monotonic clock,
-    `wall` returns the Unix time, and `sleep` sleeps for some seconds.
+    `wall` returns the Unix time, and `sleep` sleeps for the given seconds.
     """
     options = parse(words, environ)
     lines = _Lines(out)

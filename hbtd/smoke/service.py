@@ -14,7 +14,10 @@ _NAMES = ("hbtd_components", "hbtd_heartbeats_total", "hbtd_store_usable")
 
 
 class Service:
-    """The checks of what hbtd says about itself; each returns a sentence on what it has found."""
+    """The checks of what hbtd says about itself.
+
+    Each check is a method that returns a sentence about what it has found, or raises an exception.
+    """
 
     def __init__(
         self,

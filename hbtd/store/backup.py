@@ -73,12 +73,14 @@ def back_up(
 ) -> tuple[int, int]:
     """Copy the file of a store; return the numbers of records and judgements in the copy.
 
-    The copy is as of one moment, even if hbtd writes to the file meanwhile. Raise `TooLate` if the
-    copy is not complete at `deadline`, in seconds of `clock`, for example because another program
-    keeps the file locked. Raise `BackupFailed` if the copy can't be made for any other reason. In
-    both cases there is no new file. An existing file `target` is overwritten only if `replace` is
-    true. After every `pages` pages, `progress` is called with the number of pages copied so far and
-    the number of all pages, and the deadline is checked.
+    The copy is a consistent snapshot, even if hbtd writes to the file meanwhile. An existing file
+    `target` is overwritten only if `replace` is true. After every `pages` pages, `progress` is
+    called with the number of pages copied so far and the number of all pages, and the deadline is
+    checked.
+
+    Raise `TooLate` if the copy is not complete at `deadline`, in seconds of `clock`, for example
+    because another program keeps the file locked. Raise `BackupFailed` if the copy can't be made
+    for any other reason. In both cases there is no new file.
     """
     if not os.path.isfile(source):
         raise BackupFailed(f"there is no file {source}")

@@ -104,10 +104,9 @@ class Checkpointer:
     async def restore(self) -> None:
         """Restore the tracker from the store: living and dead components, host names and NIDs.
 
-        With the parameter `clear_on_gap`, all stored records are deleted first: then only the dead
-        components, with their host names and NIDs, are restored.
-
-        Raise `StoreUnusable` if the store can't be read or written.
+        If the parameter `clear_on_gap` is set, all stored records are deleted first; then only the
+        dead components, with their host names and NIDs, are restored. Raise `StoreUnusable` if the
+        store can't be read or written.
         """
         params, at = self._params.current, self._observed.now()
         if params.clear_on_gap:

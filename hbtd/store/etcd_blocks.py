@@ -1,9 +1,8 @@
 """Blocks: keys in etcd that each have the ages of the heartbeats of many components.
 
 A replica that reads blocks says so in its sign of life. While all living replicas read blocks, each
-replica writes most heartbeats in blocks only, and a component's record about once in half of
-`Errtime`. Otherwise, for example while an original hbtd runs, every heartbeat is written as a
-record.
+replica writes most heartbeats in blocks only, and a component's record about twice in `Errtime`
+seconds. Otherwise, for example while an original hbtd runs, every heartbeat is written as a record.
 """
 
 from collections import OrderedDict
@@ -102,7 +101,7 @@ class Plan(NamedTuple):
     """Whether the heartbeats in `own` are written in blocks as well as in their records."""
 
     def steps(self, presence: Put | None, wall: float) -> list[Step]:
-        """Return the steps that carry out the plan; each is a part of one transaction.
+        """Return the steps that carry out the plan; no step is divided between transactions.
 
         `presence` is the operation that writes this replica's presence key; if it is `None`, no
         blocks are written. `wall` is the present Unix time in seconds.
@@ -140,8 +139,8 @@ class Blocks:
     period is written as a record. A later one is written in a block; if no other heartbeat follows
     for half of `warntime` (or of `errtime`, if that is shorter), its record is written, too.
     Therefore a program that reads only records may overestimate a component's silence, but by no
-    more than half of `errtime` plus half of `warntime`. By the time when a component is judged for
-    its silence, its record has the status and the timestamp of its last heartbeat.
+    more than half of `errtime` plus half of `warntime`. By the time a component is judged for its
+    silence, its record has the status and the timestamp of its last heartbeat.
     """
 
     def __init__(self, elapsed: Callable[[], float], params: Callable[[], Params]) -> None:
