@@ -1,8 +1,9 @@
-"""The gate: identifies callers by their credentials, and decides what they may do.
+"""The gate: identifies callers by their credentials, and decides what each caller may do.
 
-There are two roles. A node may send heartbeats of its own component, and have it forgotten. An
-operator may change parameters, and have any component forgotten. The fast lane and the ordinary
-lane ask the same `Gate`, which refuses by raising an exception of `hbtd.access.refusals`.
+There are two roles. A node may send heartbeats of its own component, and may ask hbtd to forget
+that component. An operator may change parameters, and may ask hbtd to forget any component. The
+fast lane and the ordinary lane ask the same `Gate`, which refuses a request by raising an exception
+of `hbtd.access.refusals`.
 """
 
 from collections.abc import Callable
@@ -24,18 +25,22 @@ _MISDIRECTED = "Operators on hbtd's own host must name it in the Host header, as
 
 
 class Credentials(NamedTuple):
-    """The properties of a request and its connection that may prove who has sent it."""
+    """The properties of a request, and of its connection, that may prove who sent the request."""
 
     peer: Peer
     """The other end of the connection."""
     authorization: bytes | None = None
-    """The value of the `Authorization` header; `None` unless there is exactly one."""
+    """The value of the `Authorization` header; `None` unless the request has exactly one."""
     relayed: bool = False
-    """Whether a proxy or web page caused the request; then the peer's address proves nothing."""
-    misdirected: bool = False
-    """Whether the request's `Host` is another host; then the peer's address proves nothing.
+    """Whether a proxy forwarded the request or a web page caused it.
 
-    A web page whose name was made to resolve to this host sends such requests (DNS rebinding).
+    If `True`, the peer's address does not prove who sent the request.
+    """
+    misdirected: bool = False
+    """Whether the request's `Host` header names a host other than this one.
+
+    If `True`, the peer's address does not prove who sent the request: a web page may have caused
+    it, whose host name was made to resolve to this host (DNS rebinding).
     """
 
 
@@ -43,47 +48,55 @@ class Caller(NamedTuple):
     """An authenticated sender of requests, and its rights."""
 
     components: frozenset[str] = frozenset()
-    """The components that the caller has proved to be; their names are in normal form."""
+    """The components that the caller's credentials name, as xnames in normal form."""
     any_component: bool = False
     """Whether the caller may send heartbeats of every component."""
     operator: bool = False
-    """Whether the caller has proved to be an operator; `False` also if that was not checked."""
+    """Whether the gate has verified that the caller is an operator.
+
+    `False` also if the gate has not checked whether the caller is an operator.
+    """
 
     def check_beat(self, xname: str) -> None:
         """Raise `Forbidden` unless the caller may send heartbeats of the component `xname`.
 
-        The name is in normal form.
+        `xname` must be in normal form.
         """
         if not self.any_component and xname not in self.components:
             raise Forbidden("Only heartbeats of one's own component are taken")
 
     def check_forget(self, xname: str) -> None:
-        """Raise `Forbidden` unless the caller may have the component `xname` forgotten.
+        """Raise `Forbidden` unless the caller may ask hbtd to forget the component `xname`.
 
-        The name is in normal form.
+        `xname` must be in normal form.
         """
         if not self.operator and xname not in self.components:
             raise Forbidden("Only operators may have another component forgotten")
 
 
 ANY_NODE = Caller(any_component=True)
-"""The caller used for every client when nodes need no credentials."""
+"""The `Caller` that stands for every sender of heartbeats if nodes need no credentials."""
 
 OPERATOR = Caller(operator=True)
 
 
 class Authentication(NamedTuple):
-    """The authenticated sender of a heartbeat, and how long the authentication is valid.
+    """The result of authenticating the sender of a heartbeat, and how long the result is valid.
 
-    The authentication is valid for further requests with the same credentials on the same
-    connection.
+    The result is valid only for requests with the same credentials on the same connection.
     """
 
     caller: Caller
     expires: float
-    """The earliest expiry of the credentials, in seconds since the epoch; `inf` if none expires."""
+    """When the first of the credentials expires, in seconds since the epoch.
+
+    `inf` if the sender needs no credentials.
+    """
     keys: object
-    """The keys that verified JWTs; the authentication is valid until these keys change."""
+    """The keys for verifying JWTs at the time of the authentication; `None` if there were none.
+
+    Once these keys change, the result of the authentication is no longer valid.
+    """
 
 
 class Gate:
@@ -118,12 +131,15 @@ class Gate:
     def node(self, credentials: Credentials) -> Caller:
         """Return the authenticated sender of a heartbeat.
 
-        Raise the exceptions of `authenticate`.
+        Raise `Unauthenticated` or `KeysUnavailable`, as `authenticate` does.
         """
         return self.authenticate(credentials).caller
 
     def authenticate(self, credentials: Credentials) -> Authentication:
-        """Authenticate the sender of a heartbeat; the result can be used for further requests.
+        """Authenticate the sender of a heartbeat, and return the result.
+
+        The result may be used for later requests on the same connection with the same credentials,
+        for as long as `still_holds` returns `True`.
 
         Raise `Unauthenticated` if there are no valid credentials. Raise `KeysUnavailable` if the
         only credential is a JWT that can't be verified, because no keys have been fetched yet.
@@ -163,7 +179,7 @@ class Gate:
     def still_holds(self, authentication: Authentication) -> bool:
         """Return whether the result of an earlier call of `authenticate` may still be used.
 
-        The result may be used until one of the credentials expires, or the keys that verify JWTs
+        The result may be used until one of the credentials expires, or the keys for verifying JWTs
         change.
         """
         return self._now() < authentication.expires and (
@@ -175,10 +191,10 @@ class Gate:
 
         Raise `Forbidden` in one of these cases:
 
-        - The sender has a valid certificate or JWT, which is not an operator's.
-        - The rules recognize operators only by their address on this host.
-        - The rules recognize callers on this host as operators, and the request comes from this
-          host, but its `Host` header names another (`Credentials.misdirected`).
+        - The sender has a valid certificate or JWT, but not that of an operator.
+        - The only rule for operators is that they are on this host.
+        - Callers on this host are operators according to the rules, and the request comes from this
+          host, but its `Host` header names another host (`Credentials.misdirected`).
 
         Raise `Unauthenticated` if the sender is not an operator for any other reason.
         """
@@ -196,14 +212,14 @@ class Gate:
     def node_or_operator(self, credentials: Credentials) -> Caller:
         """Return the sender of a request to forget a component: an operator or a node.
 
-        If nodes need credentials, and the sender is neither an operator nor a node, raise the
-        exceptions of `node`. But raise `Forbidden` instead of `Unauthenticated` if the rules
-        recognize callers on this host as operators, and the request comes from this host, but its
-        `Host` header names another.
+        If nodes need credentials, and the sender is neither an operator nor a node, raise
+        `Unauthenticated` or `KeysUnavailable`, as `node` does. But raise `Forbidden` instead of
+        `Unauthenticated` if callers on this host are operators according to the rules, and the
+        request comes from this host, but its `Host` header names another host.
 
-        If nodes need no credentials, no node can prove which component it is. Then only operators
-        may have components forgotten: if the sender is not an operator, raise the exceptions of
-        `operator`.
+        If nodes need no credentials, no node can prove which component it is. Therefore only
+        operators may ask hbtd to forget components: if the sender is not an operator, raise
+        `Forbidden` or `Unauthenticated`, as `operator` does.
         """
         if self._is_operator(credentials):
             return OPERATOR
@@ -222,9 +238,9 @@ class Gate:
     def describe(self, credentials: Credentials) -> str:
         """Return a text for log lines that says what is proved about the sender of a request.
 
-        The text names the operator's token, the certificate or the subject of the JWT, even if
-        these don't permit the request. If the request has none of these, the text says whether it
-        comes from this host, or through a proxy or web page.
+        The text names the operator's token, the certificate or the subject of the JWT, even if the
+        sender has no right to make the request. If the request has none of these credentials, the
+        text says whether it comes from this host, or through a proxy or web page.
         """
         token = self._operator_token(credentials)
         if token is not None:
@@ -304,7 +320,7 @@ class Gate:
 
 
 class Session:
-    """Authenticates the heartbeats on one connection; remembers the result for later heartbeats."""
+    """Authenticates the sender of heartbeats on one connection, and remembers the result."""
 
     __slots__ = ("_authentication", "_authorization", "_gate", "_peers", "_transport")
 
@@ -316,11 +332,11 @@ class Session:
         self._authentication: Authentication | None = None
 
     def may_beat(self, authorization: bytes | None, xname: str) -> bool:
-        """Return whether a request on this connection may send a heartbeat of a component.
+        """Return whether the sender of a request may send a heartbeat of the component `xname`.
 
-        `authorization` is the value of the request's `Authorization` header, and `xname` the
-        component's name in normal form. The name is not validated: for a client that may send
-        heartbeats of every component, the result is `True` whatever the name is.
+        `authorization` is the value of the request's `Authorization` header. `xname` should be in
+        normal form, but is not validated: for a sender that may send heartbeats of every component,
+        the result is `True` whatever the name is.
         """
         current = self._authentication
         if (

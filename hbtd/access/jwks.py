@@ -24,13 +24,13 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.runtime.watched_files import WatchedFiles
 
 REFRESH = 300.0
-"""Seconds from a successful fetch of the keys to the next one."""
+"""Seconds from a successful fetch of the keys to the next fetch."""
 
 MIN_REFRESH = 5.0
-"""Seconds that must have passed since a fetch before `request_refresh` can cause another.
+"""The minimum number of seconds from any fetch to a later fetch that `request_refresh` causes.
 
-The value is small, because nodes whose tokens are signed with a new key are refused, and so seem
-silent, until that key is fetched.
+The value is small: if tokens are signed with a new key, heartbeats with these tokens are refused
+until hbtd has fetched the key.
 """
 
 FIRST_RETRY, LONGEST_RETRY = 5.0, 10.0
@@ -87,10 +87,16 @@ class KeySource(Protocol):
 
     @property
     def keys(self) -> Keys | None:
-        """The current keys, or `None` before any are loaded. Each change makes a new object."""
+        """The current keys, or `None` before any are loaded.
+
+        The sequence is never modified: when the keys change, a new sequence takes its place.
+        """
 
     def request_refresh(self) -> None:
-        """Load the keys again, now or soon, because a token is signed with an unknown key."""
+        """Load the keys again, because a token seems to be signed with a new key.
+
+        Depending on the source, the keys are loaded before this method returns, or later.
+        """
 
 
 def parse_jwks(content: bytes) -> Keys:
@@ -156,11 +162,11 @@ class FileKeys:
 
     @property
     def keys(self) -> Keys:
-        """The keys in the file, as it was last read without an error."""
+        """The keys that were in the file when it was last read successfully."""
         return self.watched.current
 
     def request_refresh(self) -> None:
-        """If the file has changed, read it again before this method returns."""
+        """Read the file again if it has changed; return when that is done."""
         self.watched.reload_if_changed()
 
 
@@ -206,11 +212,18 @@ class FetchedKeys(MultiService):
 
     @property
     def keys(self) -> Keys | None:
-        """The current keys, or `None` before any are fetched. Each change makes a new object."""
+        """The current keys, or `None` before any are fetched.
+
+        The sequence is never modified: when the keys change, a new sequence takes its place.
+        """
         return self._keys
 
     def request_refresh(self) -> None:
-        """Have the keys fetched soon, but not within `MIN_REFRESH` seconds of the last fetch."""
+        """Have the keys fetched soon.
+
+        The fetch begins within about a second, but not earlier than `MIN_REFRESH` seconds after the
+        last fetch began.
+        """
         self._due = min(self._due, self._last_fetch + MIN_REFRESH)
 
     def stopService(self) -> Deferred[Any]:
@@ -279,7 +292,7 @@ class FetchedKeys(MultiService):
 
 
 def describe_fetch_failure(error: Exception) -> str:
-    """Return why a fetch of keys failed with `error`, as a phrase for a log line."""
+    """Return a phrase for a log line that says why a fetch of keys has raised `error`."""
     if isinstance(error, DeadlineExceeded) and (unsent := why_not_sent(error)) is not None:
         return unsent
     found = root_cause(error)

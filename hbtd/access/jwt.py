@@ -21,7 +21,7 @@ from hbtd.access.jwks import Key, Keys, KeySource
 from hbtd.access.peers import parse_spiffe_id
 
 LEEWAY = 10
-"""Seconds by which hbtd's wall clock and that of the tokens' issuer may differ."""
+"""The tolerated difference, in seconds, between hbtd's wall clock and the clock of the issuer."""
 
 _LONGEST = 8192
 """The most bytes in a token."""
@@ -44,11 +44,11 @@ class InvalidToken(Exception):
 
 
 class UnknownKey(InvalidToken):
-    """Raised when no key that has been loaded so far has the key ID that a token names."""
+    """Raised when a token names a key ID that none of the loaded keys has."""
 
 
 class WrongKey(InvalidToken):
-    """Raised when a token was signed with none of the current keys that have the token's key ID."""
+    """Raised when a token can't be verified with any loaded key that fits the token's key ID."""
 
 
 class NoKeys(Exception):
@@ -65,13 +65,16 @@ class Subject(NamedTuple):
 
 
 class VerifiedToken(NamedTuple):
-    """The rights that a token with a valid signature gives to its sender, and when it is valid."""
+    """The rights that a correctly signed token gives to its sender, and its period of validity."""
 
     subject: Subject
     begins: float
-    """When the token begins to be valid, the leeway included, in seconds since the epoch."""
+    """The time from which the token is valid, minus `LEEWAY`, in seconds since the epoch.
+
+    `-inf` if the token does not name such a time.
+    """
     expires: float
-    """When the token expires, the leeway included, in seconds since the epoch."""
+    """The time at which the token expires, plus `LEEWAY`, in seconds since the epoch."""
 
 
 class _Refusal(NamedTuple):
@@ -111,12 +114,12 @@ class JWTVerifier:
     ) -> None:
         """Make a verifier of tokens for `audience` that are signed with a key of `source`.
 
-        `now` returns the seconds since the epoch, and `seconds` those of a monotonic clock.
-        With `require_xname`, a token whose subject names no component gives no rights. If `issuer`
-        is given, a token is valid only if its `iss` claim is exactly this text. If `trust_domain`
-        is given, a token is valid only if its subject is a SPIFFE ID of that domain. At most
-        `remember` valid tokens are remembered, the latest ones, and at most `remember_refused`
-        invalid tokens.
+        `now` returns the seconds since the epoch, and `seconds` returns the seconds of a monotonic
+        clock. With `require_xname`, a token whose subject names no component gives no rights. If
+        `issuer` is given, a token is valid only if its `iss` claim is exactly this text. If
+        `trust_domain` is given, a token is valid only if its subject is a SPIFFE ID of that domain.
+        The results for the `remember` valid tokens verified last are remembered, and the results
+        for at most `remember_refused` invalid tokens.
         """
         self._remember = remember
         self._remember_refused = remember_refused
@@ -135,15 +138,19 @@ class JWTVerifier:
 
     @property
     def keys(self) -> Keys | None:
-        """The current keys, or `None` before any are loaded. Each change makes a new object."""
+        """The current keys, or `None` before any are loaded.
+
+        The sequence is never modified: when the keys change, a new sequence takes its place.
+        """
         return self._source.keys
 
     def verify(self, token: bytes) -> VerifiedToken:
-        """Return the rights that the JWT `token` gives to its sender, and when it is valid.
+        """Return the rights that the JWT `token` gives to its sender, and its period of validity.
 
-        A token is verified once; then the result is remembered for a while, even if the token is
-        not valid. Raise `InvalidToken` if the token is not valid now, and `NoKeys` if no keys have
-        been loaded yet.
+        The result is remembered, so that the signature need not be checked again: for a valid token
+        until the keys change or many newer tokens have been verified, and for an invalid token for
+        a minute at most. Raise `InvalidToken` if the token is not valid now, and `NoKeys` if no
+        keys have been loaded yet.
         """
         self._forget_if_keys_changed()
         digest = sha256(token).digest()
@@ -284,7 +291,7 @@ class JWTVerifier:
 
 
 def subject_of(token: bytes) -> str:
-    """Return the `sub` claim of a verified token, for log lines; a long claim is cut off."""
+    """Return the `sub` claim of a verified token, for log lines, cut after 256 characters."""
     claims = orjson.loads(base64url_decode(token.split(b".")[1]))
     return str(claims["sub"])[:_LONGEST_SUBJECT]
 

@@ -30,7 +30,10 @@ class SpiffeID(NamedTuple):
     """The SPIFFE ID of a heartbeat agent."""
 
     component: str | None
-    """The component whose heartbeats the agent may send, in normal form; `None`: all components."""
+    """The xname, in normal form, of the component whose heartbeats the agent may send.
+
+    `None` if the agent may send heartbeats of every component.
+    """
     trust_domain: str
     """The trust domain, which is the host part of the ID (the standard SPIFFE-ID, section 2.1)."""
 
@@ -54,18 +57,21 @@ class ClientCertificate(NamedTuple):
     """The content of a client certificate that was verified during the TLS handshake."""
 
     common_name: str | None
-    """The common name; `None` unless there is exactly one."""
+    """The common name; `None` unless the certificate has exactly one."""
     components: frozenset[str]
-    """The components whose heartbeats the certificate's owner may send, in normal form."""
+    """The components whose heartbeats the certificate's owner may send: xnames in normal form."""
     expires: float
-    """When the certificate expires, in seconds since the epoch; its connection may stay open."""
+    """When the certificate expires, in seconds since the epoch.
+
+    The connection on which the certificate was presented may stay open after that.
+    """
 
 
 class Peer(NamedTuple):
     """The other end of a connection."""
 
     host: str
-    """The peer's IP address or `a Unix socket`, as log lines name it; see `host_of`."""
+    """The peer's name in log lines: its IP address, or `a Unix socket`; see `host_of`."""
     local: bool = False
     """Whether the peer is on this host: at a loopback address or a Unix socket."""
     certificate: ClientCertificate | None = None
@@ -99,7 +105,10 @@ def identify_peer(transport: Any) -> Peer:
 
 
 def host_of(where: Any) -> str:
-    """Return the host of an `IAddress` as log lines name it, such as `a Unix socket`."""
+    """Return the name of an `IAddress` in log lines: the IP address, or `a Unix socket`.
+
+    An IPv4-mapped IPv6 address is returned as an IPv4 address.
+    """
     if isinstance(where, address.UNIXAddress):
         return "a Unix socket"
     return _unmapped(str(getattr(where, "host", where)))

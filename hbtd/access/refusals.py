@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 class Unauthenticated(Refused):
-    """Raised when a request has no credentials, or credentials that prove nothing."""
+    """Raised when a request lacks valid credentials; the answer, status 401, asks for them."""
 
     reason = "unauthenticated"
 
@@ -46,7 +46,7 @@ class Unauthenticated(Refused):
 
 
 class Forbidden(Refused):
-    """Raised when the sender of a request may not make it, and is not asked for credentials."""
+    """Raised when the sender of a request has no right to make it; answered with status 403."""
 
     reason = "forbidden"
 
@@ -58,13 +58,16 @@ class KeysUnavailable(Refused):
 
 
 class NoRoom(Refused):
-    """Raised when a new component's heartbeat is refused, since too many are tracked already."""
+    """Raised when an untracked component sends a heartbeat, and no more components can be tracked.
+
+    The maximum number of components is the parameter `max_components`.
+    """
 
     reason = "full"
 
 
 class TooSoon(Refused):
-    """Raised when a request is refused because the last such request was too short a time ago."""
+    """Raised when a request comes too soon after an earlier request to do the same."""
 
     reason = "too_soon"
 
@@ -89,7 +92,11 @@ class _PeerRefusals:
 
 
 class Refusals(MultiService):
-    """Counts refusals and logs them: the first to a peer at once, then a summary each minute."""
+    """Counts and logs the requests and connections that are refused.
+
+    The first refusal to a peer is logged at once. Later refusals to the same peer are logged once a
+    minute, in a summary.
+    """
 
     _log = Logger()
 
@@ -102,17 +109,18 @@ class Refusals(MultiService):
         self._clock = clock
         self._peers: dict[tuple[str, str], _PeerRefusals] = {}
         self.counts = Counter(dict.fromkeys(reasons, 0))
-        """The number of refusals, by the words in `reasons`."""
+        """The number of refusals since hbtd started, by reason."""
         self.addService(
             PeriodicService(clock, _PERIOD, self._report, "the report of refusals", now=False)
         )
 
     def note(self, host: str, reason: str, detail: str, what: str = REQUEST) -> None:
-        """Count a refusal to a peer, and log it: the first at once, later ones in a summary.
+        """Count the refusal of a peer's request, and log it: at once, or later in a summary.
 
         `host` names the peer, and `reason` is the word under which the refusal is counted. `detail`
-        is a sentence about the reason, which is logged for the first refusal. `what` says what was
-        refused, `CHANGE` or `REQUEST`; for each of these, the first refusal is logged at once.
+        is a sentence about the reason. `what` says what was refused, `CHANGE` or `REQUEST`. The
+        peer's first refusal of each kind is logged at once, with `detail`; later refusals are
+        counted in a summary.
         """
         self.counts[reason] += 1
         peer = self._peers.get((host, what))

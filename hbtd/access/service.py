@@ -29,7 +29,7 @@ from hbtd.runtime.watched_files import FileWatcher, WatchedFiles
 
 
 class AccessUnusable(Exception):
-    """Raised when an option about access can't be used; the message names it and says why."""
+    """Raised when an option about access can't be used; the message says which option and why."""
 
 
 class Access(MultiService):
@@ -49,7 +49,7 @@ class Access(MultiService):
         """Make the parts, and read all files that the parameters name.
 
         `served` is the certificate that hbtd presents to clients, or `None` if it serves without
-        TLS. `reasons` are the words under which refusals by other parts than the gate are counted.
+        TLS. `reasons` are the words under which refusals by parts other than the gate are counted.
         `jitter` returns a random number from 0 to 1, for the pauses between retries. `clients` are
         the credentials that hbtd uses as a client of other services; their files are watched, too.
         Raise `AccessUnusable` if a file can't be used.
@@ -86,7 +86,7 @@ class Access(MultiService):
         self.addService(self._watcher)
 
     def startService(self) -> None:
-        """Log the rules of access, warn of risky settings, and start to watch files for changes."""
+        """Log the access rules, warn of risky settings, and start to watch files for changes."""
         params = self._params
         self._log.info(
             "Access rules in force: {who}", who=summary(params.operator_rules, params.node_rules)
@@ -114,10 +114,10 @@ class Access(MultiService):
         )
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:
-        """Yield the name and the certificate of each identity that hbtd presents.
+        """Yield each certificate that hbtd presents, after its name.
 
-        The certificate that is presented to clients has the name `served`. A certificate that is
-        presented to a server has the name of its option, such as `kv_cert`.
+        The certificate that hbtd presents to clients has the name `served`. A certificate that hbtd
+        presents to a server has the name of the option for the certificate, such as `kv_cert`.
         """
         for certificates in self._certificates:
             yield from certificates.presented()
