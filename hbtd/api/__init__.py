@@ -1,4 +1,4 @@
-"""The REST API: routes on Klein, whose handlers only translate between HTTP and the monitor.
+"""The REST API: Klein routes, whose handlers translate between HTTP and other parts of hbtd.
 
 `app` combines the routes into one resource, `routes` defines what a route is, `authorization`
 decides who may call a route, and the other modules have the handlers of groups of routes.

@@ -1,4 +1,4 @@
-"""The API as one resource: the routes of all modules under both prefixes, and error answers."""
+"""The API as one resource: all routes, below each prefix of the API, and the answers to errors."""
 
 from collections.abc import Callable, Iterable
 from functools import partial

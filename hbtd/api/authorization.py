@@ -1,4 +1,4 @@
-"""Authorization: checks whether a sender may make a request; turns refusals into problems."""
+"""Authorization: checks who may make a request, and turns refusals into problem documents."""
 
 from math import ceil
 from typing import Any
@@ -75,7 +75,7 @@ class Authorization:
         self._open_to_readers = open_to_readers
 
     def authorize(self, request: Request, role: Role) -> Caller:
-        """Return the `Caller` who has sent a request to a route that needs `role`.
+        """Return the `Caller` who has sent a request to a route that requires `role`.
 
         Raise `Refused` unless the request's credentials prove that its sender has the role. If the
         role concerns a component, the handler still has to call a `check_` method of the `Caller`.
@@ -112,7 +112,7 @@ class Authorization:
     def log_asked(self, asked: str, outcome: str) -> None:
         """Log a permitted request for a change, and its outcome.
 
-        `asked` is the text that the method `asked` has returned for the request.
+        The argument `asked` is the description of the request, as the method `asked` returned it.
         """
         self._log.info(
             "Change by {requester_and_request}: {outcome}",
@@ -121,7 +121,7 @@ class Authorization:
         )
 
     def asked(self, request: Request) -> str:
-        """Return a text for log lines, which says who requests which change, and from where."""
+        """Return a text for log lines that says who requests which change, and from which host."""
         credentials = self._credentials(request)
         return (
             f"{self._gate.describe(credentials)} from {credentials.peer.host}:"
@@ -143,9 +143,10 @@ class Authorization:
         return not peer.unix and not names_own_host(host.decode("latin-1"), self._own_names)
 
     def problem(self, request: Request, refused: Refused, *, change: bool) -> Problem:
-        """Count and log a refused request to a route; return the problem to answer with.
+        """Count and log a refused request to a route; return the `Problem` to answer it with.
 
-        `change` says whether the request is for a change; if so, the log line says who sent it.
+        `change` says whether the request was to change something; if so, the log line also says who
+        sent the request.
         """
         detail = str(refused)
         host = self._peers.of(_transport(request)).host

@@ -132,8 +132,8 @@ class Components:
 
         `name` is an xname, or a NID or host name that the component has sent. Raise `Problem` 400
         if there are query parameters, or if several components have sent the name, 404 if there is
-        no such component, and 503 if the log can't be read, or if there is no memory for the
-        search.
+        no such component, and 503 if the log of transitions can't be read, or if there is not
+        enough memory for the search.
         """
         read_parameters(request, ())
         limited = _limited(request)
@@ -190,8 +190,8 @@ class Components:
     def forget(self, request: Request) -> _Later:
         """Forget the components that the nodesets in the body name: stop tracking them.
 
-        A host name or NID that several components have sent is not accepted here, and is listed in
-        the reply: nodes choose what they send, and the operator means one component.
+        A host name or NID that several components have sent is ambiguous: the components that have
+        sent it stay tracked, and the reply lists the name.
 
         Raise `Problem` 400, and forget nothing, if the body is not a JSON object with a list of
         nodesets, or if one of the nodesets is invalid.

@@ -29,14 +29,14 @@ _HEADERS: Final = (
 
 
 def encode_event(entry: LogEntry) -> bytes:
-    """Return an entry of the log as a Server-Sent Event, encoded."""
+    """Return an entry of the log of transitions as the bytes of a Server-Sent Event."""
     return b"id: %d\nevent: transition\ndata: %b\n\n" % (entry.number, encode(show_entry(entry)))
 
 
 def encode_missed(after: int, to: int) -> bytes:
-    """Return an encoded event that says that log entries may be missing.
+    """Return the bytes of a Server-Sent Event that says which entries a client may have missed.
 
-    The entries are those with numbers from `after + 1` to `to`.
+    These are the entries with the numbers from `after + 1` to `to` of the log of transitions.
     """
     return b'id: %d\nevent: missed\ndata: {"After":%d,"UpTo":%d}\n\n' % (to, after, to)
 
@@ -47,12 +47,12 @@ class Events:
     def __init__(
         self, tracker: Tracker, hub: EventHub, most: int, may_read: Callable[[Request], bool]
     ) -> None:
-        """Make the handler; there may be `most` readers at once.
+        """Make the handler, which serves at most `most` readers of events at the same time.
 
         `may_read` returns whether the sender of a request may still read events.
 
-        The readers at one IP address may take up to half of the places that readers at other
-        addresses leave free. The first reader at an address may take any free place.
+        There are `most` places. Readers at one IP address may take half of the places that are not
+        taken by readers at other addresses, but at least one place, if any place is free.
         """
         self._of_host: Counter[str | None] = Counter()
         self._tracker = tracker

@@ -1,16 +1,16 @@
 """The fast lane: takes plain heartbeats off a connection without making request objects.
 
 Klein on twisted.web takes a hundred microseconds for a request. Nearly all requests are heartbeats
-that look alike, and for these the fast lane does the same in a few microseconds: it finds the end
-of the request, reads the body and calls the monitor. It refuses nothing: all bytes of any request
-that is not a plain and successful heartbeat are left to the ordinary lane (`hbtd.api.app`), the one
-place that knows what is wrong with a request and how to answer it.
+that look alike, and for these the fast lane does the same work in a few microseconds: it finds the
+end of the request, reads the body and calls the monitor. The fast lane refuses nothing: all bytes
+of any request that is not a plain and successful heartbeat are left to the ordinary lane
+(`hbtd.api.app`), the one place that knows what is wrong with a request and how to answer it.
 
-The fast lane takes less than HTTP and the ordinary lane allow: `POST`, a path of a heartbeat route
-without any percent encoding, HTTP/1.1, a `Content-Length`, and no header field that changes the
-meaning of the request or shows that a browser has sent it. Heads are parsed by llhttp, which is
-strict. The fast lane must not take a request that twisted.web would refuse (tests/api/test_lanes.py
-compares the two).
+The fast lane takes fewer requests than HTTP and the ordinary lane allow: only those with the method
+`POST`, a path of a heartbeat route without any percent encoding, HTTP/1.1, a `Content-Length`, and
+no header field that changes the meaning of the request or shows that a browser has sent it. Heads
+are parsed by llhttp, which is strict. The fast lane must not take a request that twisted.web would
+refuse (tests/api/test_lanes.py compares the two lanes).
 """
 
 import re
@@ -30,11 +30,11 @@ from hbtd.server.limits import MAX_FIELDS, MAX_HEARTBEAT_BODY
 from hbtd.tracker.tracker import TrackerFull
 
 MayBeat = Callable[[bytes | None, str], bool]
-"""A function that returns whether a request may send a heartbeat of a component.
+"""A function that returns whether the sender of a request may send a heartbeat of a component.
 
-Its arguments are the value of the `Authorization` header, or `None` without one, and the name of
-the component, which may be any string, not only an xname in normal form. Heartbeats that the
-function does not permit are left to the ordinary lane.
+Its arguments are the value of the request's `Authorization` header, which is `None` if there is no
+such header, and the name of the component, which may be any string, not only an xname in normal
+form. Heartbeats that the function does not permit are left to the ordinary lane.
 """
 
 MayBeatFor = Callable[[Any], MayBeat]
@@ -150,7 +150,7 @@ class Sender:
         self.host = host
         """The client's IP address; `None` on a Unix socket."""
         self.fresh = True
-        """Whether no heartbeat has been taken from the connection yet."""
+        """`True` until the first heartbeat has been taken from the connection."""
         self.may_beat = may_beat
         """The function that decides whether a heartbeat is permitted; `None` if all are."""
         # The last head with credentials: a node sends the same one with every heartbeat.
@@ -158,9 +158,10 @@ class Sender:
         self.head: _Head | None = None
 
     def remember(self, raw: bytes, head: _Head) -> None:
-        """Remember `head`, which was parsed from `raw`, unless `raw` is too long.
+        """Remember for this connection that the bytes `raw` were parsed into `head`.
 
-        The head has credentials, so it is remembered for this connection only.
+        The head contains credentials, so other connections can't use it. If `raw` is longer than
+        4096 bytes, do nothing.
         """
         if len(raw) <= _LONGEST_SECRET:
             self.raw, self.head = raw, head
@@ -203,7 +204,11 @@ class FastLane:
         return Sender(may_beat, host)
 
     def take(self, data: bytes, sender: Sender) -> Taken:
-        """Pass the heartbeats at the beginning of `data` to the monitor; see `Lane.take`."""
+        """Pass the heartbeats at the beginning of `data` to the monitor; return what was taken.
+
+        `data` is all that has arrived on the connection of `sender` and was not taken before.
+        `hbtd.server.lane.Taken` describes the result.
+        """
         count = end = 0
         size = len(data)
         heads = self._heads
@@ -238,9 +243,9 @@ class FastLane:
         return count, end, _DRY, 0
 
     def answers(self, count: int, *, last: bool = False) -> bytes:
-        """Return `count` empty 200 answers, with the same bytes as those of the ordinary lane.
+        """Return `count` empty answers with status 200, as the ordinary lane would write them.
 
-        If `last` is true, the last of them has `Connection: close`.
+        If `last` is true, the last of these answers has the header `Connection: close`.
         """
         now = int(self._wall_clock())
         if now != self._dated:

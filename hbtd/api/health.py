@@ -27,18 +27,25 @@ class HealthSources(NamedTuple):
     """The functions that `Health` calls for its answers."""
 
     store_ready: Callable[[], bool]
-    """Returns whether the store can be used, and so whether hbtd is ready."""
+    """A function that returns whether the store can be used, and so whether hbtd is ready."""
     store: Callable[[], str]
     bus: Callable[[], str]
     hsm: Callable[[], str]
     overload: Callable[[], str | None] = lambda: None
-    """Returns a text about an overload of hbtd itself, `None` if it is not overloaded."""
+    """A function that returns a text about an overload of hbtd; `None` if there is no overload."""
     reasons: Callable[[], Mapping[str, str]] = dict
-    """Returns, by field of the answer, texts that say why and since when a part does not work."""
+    """A function that returns why parts of hbtd do not work, and since when.
+
+    The result maps a field of the answer to `GET /health`, such as `MsgBusReason`, to a text.
+    """
     before_metrics: Callable[[Turn], Coroutine[Deferred[Any], Any, None]] | None = None
-    """Counts what the metrics show, before they are read; awaits its argument between portions."""
+    """A function that counts components for the metrics, before the metrics are read.
+
+    It calls its argument and awaits the result between portions of the work, so that other requests
+    have their turns.
+    """
     components: Callable[[], int] = lambda: 0
-    """Returns the number of components that `before_metrics` has to count."""
+    """A function that returns the number of components that `before_metrics` has to count."""
 
 
 class Health:
@@ -82,8 +89,8 @@ class Health:
     def health(self, request: Request) -> Reply:
         """Return texts about the state of the store, Kafka and HSM, for operators to read.
 
-        For each of these that does not work, a further text says why, and since when. During an
-        overload of hbtd itself, a text says so, too.
+        If the store, Kafka or HSM does not work, one more text says why, and since when. If hbtd
+        itself is overloaded, one more text describes the overload.
         """
         texts = {
             "KvStore": self._sources.store(),

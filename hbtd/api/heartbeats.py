@@ -19,7 +19,7 @@ from hbtd.tracker.forgotten import ForgottenLately
 from hbtd.tracker.tracker import TrackerFull
 
 FOUND = "Hbtd-Found"
-"""The response header that says whether the component to be forgotten was tracked."""
+"""The name of the response header of a `DELETE` that says whether the component was tracked."""
 
 
 class Heartbeats:

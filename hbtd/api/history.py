@@ -53,10 +53,11 @@ class History:
         return (Route("GET", "/history", Role.READER, self.history),)
 
     def history(self, request: Request) -> _Later:
-        """Return a page of log entries or, with a parameter `at`, of component states at that time.
+        """Return a page of entries of the log of transitions, or of the states at a past moment.
 
-        Raise `Problem` 400 if a parameter is invalid, and 503 if the log can't be read, or if there
-        is no memory for the answer.
+        If there is a query parameter `at`, return the states of components at that time. Raise
+        `Problem` 400 if a parameter is invalid, and 503 if the log can't be read, or if there is
+        not enough memory for the answer.
         """
         assert isinstance(request, LimitedRequest)
         known = (*_WHAT, "since", "until", "order", "at", "state")

@@ -11,9 +11,10 @@ from hbtd.server.replies import Reply
 from hbtd.server.site import LimitedRequest
 
 Describe = Callable[[Callable[[], Deferred[None]]], Coroutine[Deferred[Any], Any, dict[str, Any]]]
-"""A function that returns the state of hbtd's parts.
+"""A coroutine function that returns the state of hbtd's parts, for `GET /internals`.
 
-It calls its argument, and awaits the result, between portions of the work.
+Between portions of the work, the function calls its argument and awaits the result, so that other
+requests have their turns.
 """
 
 

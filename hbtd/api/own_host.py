@@ -14,7 +14,7 @@ def read_own_names(hostname: str, path: Path = _HOSTS) -> frozenset[str]:
     """Return, in lower case, `hostname` and the names that share a line with it in a hosts file.
 
     `path` is the hosts file, which usually has the fully qualified name of this host. DNS is not
-    used, because it would delay the start, and others may control its answers.
+    used, because queries would delay the start, and an attacker may control the answers.
     """
     own = hostname.lower()
     try:

@@ -25,7 +25,7 @@ class Parameters:
         )
 
     def get(self, request: Request) -> Reply:
-        """Return all parameters."""
+        """Return the names and current values of all parameters."""
         return json_reply(self._params.current.rendered())
 
     def patch(self, request: Request) -> Reply:

@@ -55,7 +55,7 @@ class Picture:
         return self.make(request)
 
     async def make(self, request: LimitedRequest) -> Reply:
-        """Return the reply of `picture`.
+        """Return the reply of `picture`: the names and states of all tracked components.
 
         The reply is made in portions, between which other requests have their turns.
         """

@@ -21,13 +21,13 @@ from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Phase
 
 MOST_NAMES = 100_000
-"""The most names in one query; with more, hbtd would be busy for too long."""
+"""The maximum number of names in one query; more names would keep hbtd busy for too long."""
 
 ROW_SIZE = 1024
-"""The bytes of memory that a row of an answer takes while the answer is made, approximately."""
+"""The approximate memory, in bytes, that a row of an answer takes while the answer is made."""
 
 MOST_ROWS = 1000
-"""The most rows of a page, and the number of rows if a query does not give one."""
+"""The maximum number of rows on a page, and the default of the query parameter `limit`."""
 
 _PORTION = 2000
 _NAME_SIZE = 350
@@ -56,7 +56,7 @@ class Named(NamedTuple):
         return list(dict.fromkeys(chain.from_iterable(self.found.values())))
 
     def certain(self) -> list[str]:
-        """Return, without duplicates, the xnames that unambiguous names stand for."""
+        """Return, without duplicates, the xnames for those names that stand for one component."""
         return list(dict.fromkeys(x[0] for x in self.found.values() if len(x) == 1))
 
     def ambiguous(self) -> list[str]:
@@ -102,15 +102,18 @@ def bad(parameter: str, why: str) -> Problem:
 
 
 def printable(text: str, most: int = 60) -> str:
-    """Return `text` for an error message: cut after `most` characters, unprintable ones escaped."""
+    """Return the first `most` characters of `text` in printable ASCII, for an error message.
+
+    All other characters are escaped. If `text` is longer, the result ends with `...`.
+    """
     cut = text[:most] + "..." * (len(text) > most)
     return cut.encode("unicode_escape").decode("ascii")
 
 
 def read_limit(parameters: Mapping[str, str]) -> int:
-    """Return the parameter `limit`: the most rows of a page, by default `MOST_ROWS`.
+    """Return the parameter `limit`: the maximum number of rows on a page, by default `MOST_ROWS`.
 
-    Raise `Problem` 400 if it is no number from 1 to `MOST_ROWS`.
+    Raise `Problem` 400 if the parameter is not an integer from 1 to `MOST_ROWS`.
     """
     text = parameters.get("limit", str(MOST_ROWS))
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= MOST_ROWS):
@@ -119,9 +122,9 @@ def read_limit(parameters: Mapping[str, str]) -> int:
 
 
 def read_states(parameters: Mapping[str, str]) -> frozenset[Phase] | None:
-    """Return the states in the parameter `state`; `None` without this parameter.
+    """Return the states that the parameter `state` lists; `None` if the parameter is not given.
 
-    The parameter is words separated by commas. Raise `Problem` 400 if a word is unknown.
+    The parameter consists of words separated by commas. Raise `Problem` 400 if a word is unknown.
     """
     if "state" not in parameters:
         return None
@@ -150,11 +153,11 @@ def read_under(parameters: Mapping[str, str]) -> str:
 async def read_names(
     nodesets: Collection[str], tracker: Tracker, request: LimitedRequest, what: str
 ) -> Named:
-    """Return the components in nodesets of xnames, NIDs and host names.
+    """Return the components that the xnames, NIDs and host names in `nodesets` stand for.
 
-    Raise `Problem` 400 if a text is not a nodeset, or if there are too many names; `what` is
-    the name of the nodesets in the message. Raise `Problem` 503 if there is no memory for so many
-    names.
+    Raise `Problem` 400 if a text is not a nodeset, or if there are more than `MOST_NAMES` names;
+    `what` names the nodesets in the message. Raise `Problem` 503 if there is not enough memory for
+    the names.
     """
     left, read = MOST_NAMES, 0
     expanded: dict[str, None] = {}
@@ -181,9 +184,10 @@ async def read_names(
 def hold(request: LimitedRequest, count: int) -> None:
     """Reserve `count` bytes for an answer that is being made; raise `Problem` 503 if that fails.
 
-    The bytes are reserved until the request has ended, from the memory that large request bodies
-    share: the requests from one address get at most half of what other addresses leave free. So no
-    client can have thousands of answers made at the same time.
+    The bytes are reserved until the request has ended. They are part of the memory for large
+    request bodies, of which the requests from one address get at most half of what the requests
+    from other addresses leave free. So no client can make hbtd prepare thousands of answers at the
+    same time.
     """
     if not request.hold(count):
         raise request.no_room()
@@ -220,7 +224,7 @@ def ascii_reply(value: object) -> Reply:
 def rows_reply(name: str, pages: Collection[bytes], after: Mapping[str, object]) -> Reply:
     """Return a reply with a JSON object: the rows under the key `name`, then the fields of `after`.
 
-    `pages` are encoded JSON lists of rows, which are joined to one list.
+    `pages` are encoded JSON lists of rows, which are joined into one list.
     """
     rows = b",".join(page[1:-1] for page in pages if page != b"[]")
     return Reply(200, b'{"%b":[%b],%b' % (name.encode(), rows, encode(after)[1:]), JSON)

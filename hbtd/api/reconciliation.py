@@ -1,4 +1,4 @@
-"""The handlers of `/reconcile`, which compare HSM's table of components with the tracker."""
+"""The handlers of `/reconcile`: begin a comparison of HSM's table, and show its result."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,12 +17,15 @@ from hbtd.server.site import LimitedRequest
 
 
 class Reconciliation:
-    """The handlers of `/reconcile`, which compare HSM's table of components with the tracker."""
+    """The handlers of `/reconcile`: begin a comparison of HSM's table, and show its result."""
 
     _log = Logger()
 
     def __init__(self, reconciler: Reconciler, leader: Callable[[], str | None]) -> None:
-        """Make the handlers; `leader` returns the name of the leader, `None` if not known."""
+        """Make the handlers.
+
+        `leader` returns the name of the replica that leads, or `None` if the name is not known.
+        """
         self._reconciler = reconciler
         self._leader = leader
 
@@ -67,7 +70,7 @@ class Reconciliation:
         # Why it failed is in the log already, and in what GET returns.
         if failure.check(ReconcileImpossible) is None:
             self._log.failure(
-                "Comparing HSM's table on request failed because of a bug in hbtd.",
+                "The requested comparison of HSM's table failed because of a bug in hbtd.",
                 failure,
             )
 
