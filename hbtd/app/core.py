@@ -47,7 +47,7 @@ _log = Logger()
 
 
 class Core:
-    """Everything behind the API: clients of etcd and HSM, tracker, store, monitor, and more.
+    """The parts of hbtd behind its API, such as the monitor, the store and the clients of HSM.
 
     The parts are attributes. `Core` only builds them; `HbtdService` starts and stops them.
     """
@@ -67,8 +67,8 @@ class Core:
 
         `user_agent` is sent to etcd and HSM; `connect_kafka` makes a client of Kafka.
         `accept_queues` returns the queue of waiting connections of each listening socket. `host`
-        has the clocks and the random numbers; `make_store` makes the store, and `background` the
-        publisher's thread.
+        has the clocks and the random numbers. `make_store` returns the store, and `background` has
+        the functions that make the thread in which messages are published on Kafka.
         """
         self._reactor = reactor
         self._host = host

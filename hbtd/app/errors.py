@@ -12,13 +12,13 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.store.sqlite_file import StoreDamaged
 
 WRONG_OPTION = 2
-"""The exit status if an option can't be used, so that a retry with it would fail, too."""
+"""The exit status, 2, if an option can't be used: a retry with the same options would fail, too."""
 
 CAN_PASS = os.EX_TEMPFAIL
 """The exit status, 75, if hbtd can't start now, but may later be able to with the same options."""
 
 UNEXPECTED = 1
-"""The exit status if hbtd can't start for an unexpected reason."""
+"""The exit status, 1, if hbtd can't start for an unexpected reason."""
 
 
 class StartupError(Exception):
@@ -65,8 +65,9 @@ def naming(option: str, value: str) -> Iterator[None]:
 def naming_files(files: Mapping[str, str]) -> Iterator[None]:
     """Return a context manager that raises `StartupError` if its block can't use a file.
 
-    It replaces a `TLSUnusable` or a `SecretUnusable` that the block raises. `files` maps options to
-    the files that they name; the message names the options that name the unusable file.
+    The `StartupError` replaces a `TLSUnusable` or a `SecretUnusable` that the block raises. `files`
+    maps options to the paths that they have as values; the message names the options that have the
+    path of the unusable file.
     """
     try:
         yield

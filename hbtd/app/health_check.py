@@ -34,10 +34,11 @@ class _Where(NamedTuple):
 
 
 def why_not_alive(params: Params) -> str:
-    """Return why the hbtd with these parameters is not alive, in one line; `""` if it is.
+    """Return in one line why the hbtd with these parameters is not alive; `""` if it is alive.
 
-    The function blocks for some seconds at most. The server's certificate is not verified: the
-    request only asks whether hbtd answers, and contains no secret.
+    The function blocks until hbtd has answered. Connecting to hbtd, and each wait for bytes from
+    hbtd, may take at most five seconds. The server's certificate is not verified: the request only
+    asks whether hbtd answers, and contains no secret.
     """
     try:
         where = _where(params)

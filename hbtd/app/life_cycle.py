@@ -17,7 +17,7 @@ class LifeCycle:
 
     A part may use the parts below it, which are started before it and stopped after it. All parts
     are stopped even if a start failed or was cancelled half-way, if a part raises an exception when
-    it is stopped, or if a part does not stop in time.
+    it is stopped, or if a part takes too long to stop (see `patience`).
     """
 
     _log = Logger()

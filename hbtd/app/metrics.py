@@ -256,7 +256,7 @@ class MachineMetrics(Collector):
         self._counts = counts
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics as they were counted last."""
+        """Return the metrics with the numbers from the last update of the `MachineCounts`."""
         components = GaugeMetricFamily(
             "hbtd_cabinet_components",
             "Components tracked, by cabinet; beyond 256 cabinets, the rest is cabinet other.",
@@ -299,7 +299,7 @@ class HistoryMetrics(Collector):
         """Make a collector of these metrics.
 
         `last_number` returns the number of the last entry of the log. `entries` returns how many
-        entries the log has; it is `None` if the store does not count them.
+        entries the log has; `entries` is `None` if the store does not count entries.
         """
         self._last_number = last_number
         self._entries = entries

@@ -1,4 +1,4 @@
-"""Builds the handlers of queries about components; they ask other parts of hbtd."""
+"""Builds the handlers of queries about components, which get their answers from parts of hbtd."""
 
 from collections.abc import Callable, Sequence
 

@@ -79,7 +79,8 @@ class HbtdService(Service):
         lines of that observer, and counts the lines that were dropped. `connect_kafka` makes a
         client of Kafka. `supervision` tells systemd what hbtd does; `passed_sockets` are the file
         descriptors of the sockets that systemd has passed. `host` has the clocks and the random
-        numbers; `make_store` makes the store, and `background` the publisher's thread.
+        numbers. `make_store` returns the store, and `background` has the functions that make the
+        thread in which messages are published on Kafka.
         """
         _log.info(
             "hbtd {version} starts. Its records are kept {where}.",
@@ -296,7 +297,8 @@ class HbtdService(Service):
 
         In this order: the ports are closed, and requests in progress are answered; judgements are
         committed; judgements are sent to HSM and published on Kafka; this replica stops leading.
-        Committing takes at most `sm_timeout` seconds, and sending takes at most as long.
+        Committing takes at most `sm_timeout` seconds, and sending takes at most `sm_timeout`
+        seconds, too.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())

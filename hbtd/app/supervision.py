@@ -41,8 +41,9 @@ class Supervision:
 
     While hbtd starts or stops, systemd is asked for more time at least once a second, as long as
     the reactor runs. While hbtd serves, the watchdog's message is sent only if the observed clock
-    has ticked since the previous one. So systemd restarts an hbtd that hangs, but not one that is
-    slow. A change of state that can't be sent is repeated in each later message until one is sent.
+    has ticked since the previous watchdog's message. So systemd restarts an hbtd that hangs, but
+    not an hbtd that is only slow. If a change of state can't be sent, each later message repeats
+    the change, until a message is sent successfully.
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class Supervision:
     def watch(self, ticked_at: Callable[[], float]) -> None:
         """Start the timer that sends messages, if there is a systemd to send them to.
 
-        `ticked_at` returns when the observed clock of hbtd last ticked; a value that stays the same
-        means that hbtd hangs.
+        `ticked_at` returns when the observed clock of hbtd last ticked, in seconds of a monotonic
+        clock. If the value is the same as at the watchdog's last message, hbtd hangs.
         """
         self._ticked_at = ticked_at
         if self._send is not None:
@@ -91,7 +92,8 @@ class Supervision:
     def serving(self, describe: Callable[[], str]) -> None:
         """Notify systemd that hbtd serves requests; `describe` returns the status text.
 
-        From now on `describe` is called every few seconds, and its text is sent if it has changed.
+        From now on, `describe` is called every five seconds, and its text is sent if it has
+        changed.
         """
         self._phase = _Phase.SERVING
         self._describe = describe
@@ -192,7 +194,7 @@ class Supervision:
 
 
 def make_supervision(clock: IReactorTime, environ: Mapping[str, str], pid: int) -> Supervision:
-    """Return the `Supervision` of the process `pid`, set up by systemd's environment variables."""
+    """Return the `Supervision` of the process `pid`, as systemd's environment variables say."""
     address = environ.get("NOTIFY_SOCKET")
     if not address:
         return Supervision(clock)

@@ -12,7 +12,7 @@ _PERIOD = 1.0
 
 
 class Troubles(PeriodicService):
-    """Asks each part every second whether it works and, if not, why; remembers since when."""
+    """Checks every second which parts of hbtd do not work; remembers since when each has failed."""
 
     def __init__(
         self,

@@ -41,10 +41,10 @@ class UnreadHeartbeats:
     ) -> None:
         """Make an object whose methods query the given parts whenever they are called.
 
-        `scheduler` and `overload` know from which addresses connections wait here; `tracker` knows
-        from which address each component was last heard, and `checkpointer` which heartbeats are
-        not stored yet. `usable` returns whether the store can be used; `elsewhere` returns whose
-        heartbeats wait at the other replicas, by the number of the replica.
+        `scheduler` and `overload` know which connections wait to be read at this replica; `tracker`
+        knows from which address each component was last heard, and `checkpointer` knows which
+        heartbeats are not stored yet. `usable` returns whether the store can be used. `elsewhere`
+        returns which heartbeats may wait at other replicas: a `Waiting` for each replica's number.
         """
         self._scheduler = scheduler
         self._overload = overload
@@ -57,10 +57,10 @@ class UnreadHeartbeats:
         self._slowness = Outage(self._slowness_began, self._slowness_ended, clock.seconds)
 
     def unheard(self) -> Unheard:
-        """Return the components that may have sent heartbeats which this replica can't know yet.
+        """Return the components that may have sent heartbeats not yet known to this replica.
 
-        Such a heartbeat waits to be read, at this replica or another, or another replica has read
-        it and has yet to store it.
+        Such a heartbeat either waits to be read, at this or another replica, or has been read by
+        another replica, which has yet to store it.
         """
         elsewhere = self._elsewhere()
         unheard = self._from_addresses(elsewhere.values())
@@ -73,20 +73,21 @@ class UnreadHeartbeats:
         )
 
     def waiting(self) -> Waiting:
-        """Return the components whose heartbeats wait here, for this replica's sign of life.
+        """Return the components whose heartbeats may wait at this replica, for its sign of life.
 
-        The result has the addresses from which connections wait here, and two kinds of components:
+        The result has the IP addresses from which connections wait to be read at this replica, and
+        the names of two kinds of components:
 
-        - Components whose last heartbeat this replica took, from an address that now has
-          connections waiting, at this replica or another. Only this replica knows which components
-          these are. Such a component is named from `SILENCE` seconds before its silence is to be
-          judged. So at the time of the judgement, the leader has either received the name, or
-          stopped its observed clock because it did not hear this replica.
-        - Components whose heartbeats were read here but are late to be stored: other replicas don't
-          know of these heartbeats.
+        - Components whose last heartbeat was taken by this replica, from an address from which
+          connections now wait to be read, at this or another replica. Only this replica knows these
+          components. The result names such a component from `SILENCE` seconds before the component
+          is due to be judged silent. So when the judgement is due, the leader either has received
+          the name, or has stopped its observed clock because it has not heard from this replica.
+        - Components whose heartbeats this replica has read, but is late to store: other replicas
+          don't know of these heartbeats.
 
-        Components whose heartbeats may wait only because another replica says so are left out:
-        otherwise replicas would repeat each other's names for ever.
+        Names are not copied from the signs of life of other replicas: otherwise the replicas would
+        repeat each other's names for ever.
         """
         params = self._params.current
         unstored = self._unstored()

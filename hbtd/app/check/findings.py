@@ -11,7 +11,7 @@ from hbtd.runtime.logs import escaped
 
 
 class Findings:
-    """Prints findings as they are made, and keeps the errors that would keep hbtd from starting."""
+    """Prints findings as they are made, and stores the errors that would prevent hbtd's start."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         """Begin without findings; `write` is called with each line, without a line end."""
@@ -39,7 +39,7 @@ class Findings:
         self._say("warning", text)
 
     def error(self, error: StartupError) -> None:
-        """Print an error that keeps hbtd from starting, and keep it for `status`."""
+        """Print an error that would prevent hbtd's start, and store the error for `status`."""
         self._errors.append(error)
         self._say("error", str(error))
 
@@ -55,7 +55,7 @@ class Findings:
     def hearing(self) -> Iterator[None]:
         """Return a context manager that prints, as findings, the warnings that its block logs.
 
-        Only lines that hbtd itself logs count. Errors in the log are printed as warnings, too.
+        Only lines that hbtd itself logs are printed. Logged errors are printed as warnings, too.
         """
 
         def observe(event: LogEvent) -> None:

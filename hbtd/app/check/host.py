@@ -15,7 +15,7 @@ _TIMEX_BYTES = 512  # struct timex has fewer; all zero, it asks and sets nothing
 
 
 def check_host(params: Params, findings: Findings) -> None:
-    """Warn of a low open-file limit, a clock that is not synchronised, and a check run by root."""
+    """Report these as warnings: a low open-file limit, an unsynchronised clock, a check by root."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = connections_for(files)
     if files != resource.RLIM_INFINITY and most < params.max_connections:

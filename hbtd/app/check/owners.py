@@ -1,4 +1,4 @@
-"""Finds the processes that hold a file's lock or a port, and the units of hbtd among them."""
+"""Finds the processes that hold a file's lock or a port, and the units of hbtd they belong to."""
 
 import os
 import re
