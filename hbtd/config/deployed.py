@@ -7,7 +7,7 @@ from pathlib import Path
 import hbtd
 
 PACKAGED = "/opt/hbtd/"
-"""The directory of hbtd's Python environment according to the files of `deploy/`."""
+"""The directory where the files of `deploy/` expect hbtd to be installed."""
 
 _INSTALLED = "share/hbtd/"
 

@@ -11,7 +11,7 @@ from hbtd.config.value_types import SWITCH
 _PREFIX = "HBTD_"
 
 ORIGINAL_ENV = "HBTD_ORIGINAL_ENV"
-"""The variable that says whether the variables of the original hbtd's image are used, too."""
+"""The environment variable that says whether the variables in `ORIGINAL_NAMES` are used, too."""
 
 ORIGINAL_NAMES = {
     name: name.upper()
@@ -20,7 +20,7 @@ ORIGINAL_NAMES = {
         *("use_telemetry", "telemetry_host"),
     )
 }
-"""The variables that set options in the original hbtd's image, by the options' names."""
+"""The environment variables of the original hbtd's container image, by the options they set."""
 
 _SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://[^/]+:[0-9]+")
 """Values that Kubernetes gives to variables such as `HBTD_PORT` if a Service is named `hbtd`."""
@@ -35,10 +35,10 @@ _KUBERNETES = re.compile(
 def find(environ: Mapping[str, str], parameter: Parameter) -> tuple[str, str] | None:
     """Return the name and value of the environment variable that sets a parameter.
 
-    Return `None` if no variable sets the parameter. An empty variable counts as unset, unless it is
-    for `kv_url`, whose empty value has a meaning. The variables of the original hbtd's image are
-    used as well if `original_env` says so, but variables `HBTD_...` take precedence. Raise
-    `ValueError` as `original_env` does.
+    Return `None` if no variable sets the parameter. An empty variable counts as unset, except that
+    of `kv_url`, for which an empty value has a meaning. The environment variables of the original
+    hbtd's container image are used, too, if `original_env` returns `True`, but variables `HBTD_...`
+    take precedence. Raise `ValueError` as `original_env` does.
     """
     names = [parameter.environment]
     if original_env(environ) and parameter.name in ORIGINAL_NAMES:
@@ -51,7 +51,7 @@ def find(environ: Mapping[str, str], parameter: Parameter) -> tuple[str, str] | 
 
 
 def original_env(environ: Mapping[str, str]) -> bool:
-    """Return whether the environment variables of the original hbtd's image are used, too.
+    """Return whether the environment variables of the original hbtd's container image are used.
 
     The variable `HBTD_ORIGINAL_ENV` says so; the default is no. Raise `ValueError`, with a message
     for operators, if the value of this variable is invalid.

@@ -125,7 +125,7 @@ def described(old: Params, new: Params) -> str:
 
 
 class LiveParams:
-    """The current parameters, and the listeners that are called when they change."""
+    """The current parameters, and the listeners that are called when parameters change."""
 
     _log = Logger()
 
@@ -139,7 +139,10 @@ class LiveParams:
         return self._current
 
     def on_change(self, listener: Callable[[Params, Params], None]) -> None:
-        """Call `listener(old, new)` after every change from now on."""
+        """Call `listener(old, new)` after every change of parameters from now on.
+
+        `old` and `new` are the values of all parameters before and after the change.
+        """
         self._listeners.append(listener)
 
     def patch(self, changes: Mapping[str, object]) -> Params:

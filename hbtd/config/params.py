@@ -465,12 +465,12 @@ class Params(OutwardParams):
 
     @property
     def history_seconds(self) -> int:
-        """The time for which the log of transitions keeps entries, in seconds: parsed `history`."""
+        """The value of `history` in seconds: how long the log of transitions keeps entries."""
         return parse_history(self.history)
 
     @property
     def history_most(self) -> int:
-        """The most entries that the log of transitions keeps: 0 if `history` is 0.
+        """The maximum number of entries that the log of transitions keeps: 0 if `history` is 0.
 
         Otherwise, this is `history_count` or, if that is `auto`, a default that depends on the
         store.

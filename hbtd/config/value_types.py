@@ -1,4 +1,4 @@
-"""Types of parameters: how values are parsed and shown, and what is said of invalid values.
+"""Types of parameters: how values are parsed and shown, and what messages say of invalid values.
 
 `hbtd.config.params` says which parameter has which type.
 """
@@ -28,7 +28,7 @@ SWITCH_WORDS = _TRUE | _FALSE
 
 
 class ValueType(NamedTuple):
-    """A type of parameter: how values are parsed and shown, and invalid values are refused."""
+    """A type of parameter: how its values are parsed, checked and shown."""
 
     parse: Callable[[str], Any]
     """A function from a text to a value; it raises `ValueError` if the text can't be used."""
@@ -37,7 +37,7 @@ class ValueType(NamedTuple):
     render: Callable[[Any], str] = str
     """A function from a value to the text that `GET /params` shows."""
     refusal: str = "with illegal value"
-    """Words between a name and an invalid value in the error message of `PATCH /params`."""
+    """The words between the parameter's name and the invalid value in `PATCH /params` errors."""
 
 
 class TelemetryAddress(NamedTuple):

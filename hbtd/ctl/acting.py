@@ -140,9 +140,10 @@ _NOT_FORGOTTEN = {
 def forget(run: Invocation) -> int:
     """Make hbtd forget the named components.
 
-    The exit status is 1 if some components are not forgotten. The reasons may be that they are not
-    tracked, that they were forgotten a short time ago, that several components have sent the given
-    host name or NID, or that the user answers no when asked.
+    The exit status is 1 if some components are not forgotten: because they are not tracked, because
+    they were forgotten less than `Errtime` seconds ago and are tracked again, because several
+    components have sent the given host name or NID, or because the user does not confirm the
+    command.
     """
     options = run.options
     names = run.names()
@@ -174,7 +175,10 @@ def forget(run: Invocation) -> int:
 
 
 def params(run: Invocation) -> int:
-    """Change the named parameters that are given a value; then print the named ones, or all."""
+    """Change the parameters that are given as `NAME=VALUE`; then print all parameters named.
+
+    If no parameter is named, print every parameter.
+    """
     words = run.options.parameters
     before = run.api.get("/params")
     known = {name.lower(): name for name in before}

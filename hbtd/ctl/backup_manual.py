@@ -1,4 +1,7 @@
-"""Writes hbtd-backup's manual page from its parser: `python -m hbtd.ctl.backup_manual FILE`."""
+"""Writes hbtd-backup's manual page to a file: `python -m hbtd.ctl.backup_manual FILE`.
+
+The page is generated from the parser of hbtd-backup's command line.
+"""
 
 import sys
 from pathlib import Path

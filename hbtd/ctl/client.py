@@ -148,9 +148,9 @@ class Client:
 
     @property
     def certificate(self) -> bytes | None:
-        """The server's certificate, in DER, on the open connection.
+        """The server's certificate in DER, as presented on the open connection.
 
-        `None` if the connection has no TLS, or if no connection is open.
+        `None` if no connection is open, or if the connection does not use TLS.
         """
         sock = None if self._connection is None else self._connection.sock
         return sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None

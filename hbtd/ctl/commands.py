@@ -40,7 +40,10 @@ def _seconds(text: str) -> float:
 
 
 def period(text: str) -> float:
-    """Return an argument as seconds; raise `ArgumentTypeError` if it is no number from 0.01 on."""
+    """Return `text` as a number of seconds that is not below 0.01.
+
+    Raise `ArgumentTypeError` if `text` is anything else.
+    """
     seconds = _seconds(text)
     if seconds < 0.01:
         raise ArgumentTypeError(f"{text!r} seconds are too short")

@@ -1,4 +1,4 @@
-"""Completion scripts for bash and zsh, made from hbtctl's parsers; they never run hbtctl."""
+"""Completion scripts for bash and zsh, made from hbtctl's parsers; the scripts never run hbtctl."""
 
 from argparse import Action, ArgumentParser
 

@@ -28,7 +28,10 @@ def shown(text: object, longest: int = _LONGEST) -> str:
 
 
 def shown_json(value: Any, indent: int | None = 2) -> str:
-    """Return a value as JSON in printable ASCII."""
+    """Return a value as JSON in printable ASCII, with `indent` spaces for each level of nesting.
+
+    If `indent` is `None`, return a single line.
+    """
     return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
