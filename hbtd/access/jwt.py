@@ -59,7 +59,7 @@ class Subject(NamedTuple):
     """The rights that the `sub` claim of a valid token gives to the sender of the token."""
 
     component: str | None = None
-    """The component that the claim names, in normal form; `None` if it names none."""
+    """The xname, in normal form, of the component that the claim names; `None` if it names none."""
     any_component: bool = False
     """Whether the sender may send heartbeats of every component."""
 

@@ -68,14 +68,14 @@ class ClientCertificate(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """The other end of a connection."""
+    """The other end of a connection, and what the connection proves about this end."""
 
     host: str
     """The peer's name in log lines: its IP address, or `a Unix socket`; see `host_of`."""
     local: bool = False
     """Whether the peer is on this host: at a loopback address or a Unix socket."""
     certificate: ClientCertificate | None = None
-    """The certificate that the peer has presented; `None` if it has presented none."""
+    """The client certificate that the peer has presented; `None` without such a certificate."""
     unix: bool = False
     """Whether the peer is at a Unix socket, which no web page can reach."""
 
@@ -139,8 +139,8 @@ def _unmapped(host: str) -> str:
 def read_certificate(presented: crypto.X509) -> ClientCertificate:
     """Return the content of a client certificate that was verified in the TLS handshake.
 
-    If the names in the certificate can't be read, the result has no names. If its expiry date can't
-    be read, the certificate counts as expired.
+    If the names in the certificate can't be read, the result has no names. If the expiry date can't
+    be read, the result is an expired certificate.
     """
     expires = 0.0
     try:

@@ -98,7 +98,7 @@ class Authorization:
         return self._gate.operator(credentials)
 
     def permits(self, request: Request, role: Role) -> bool:
-        """Return whether `authorize` still permits a request, which may have begun long ago."""
+        """Return whether `authorize` would still permit a request that is already in progress."""
         try:
             self.authorize(request, role)
         except Refused:

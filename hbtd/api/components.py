@@ -156,8 +156,8 @@ class Components:
     async def summary(self, request: Request) -> Reply:
         """Return the numbers of components by state, and the largest silent parts of the machine.
 
-        Raise `Problem` 400 if there are query parameters, and 503 if there is no memory for the
-        answer.
+        Raise `Problem` 400 if there are query parameters, and 503 if there is not enough memory for
+        the answer.
         """
         read_parameters(request, ())
         tracker = self._tracker

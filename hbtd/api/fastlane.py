@@ -142,7 +142,7 @@ class _Head:
 
 
 class Sender:
-    """The state of a connection in the fast lane."""
+    """What the fast lane remembers about a connection and its client."""
 
     __slots__ = ("fresh", "head", "host", "may_beat", "raw")
 
@@ -152,7 +152,7 @@ class Sender:
         self.fresh = True
         """`True` until the first heartbeat has been taken from the connection."""
         self.may_beat = may_beat
-        """The function that decides whether a heartbeat is permitted; `None` if all are."""
+        """The function that decides whether a heartbeat is permitted; `None` to permit them all."""
         # The last head with credentials: a node sends the same one with every heartbeat.
         self.raw = b""
         self.head: _Head | None = None

@@ -48,7 +48,8 @@ def read_all(heartbeat: object) -> tuple[str, str, str, str, str] | None:
 def read_named(heartbeat: object) -> tuple[str, str] | None:
     """Return the status and the timestamp in a decoded body.
 
-    Return `None` if the body is no object, or if one of the two is not a string or is empty.
+    Return `None` if the body is not a JSON object, or if the status or the timestamp is not a
+    string or is empty.
     """
     try:
         values = _get_named(heartbeat)

@@ -74,11 +74,11 @@ class Health:
         return (Route("GET", "/metrics", Role.READER, self.metrics),)
 
     def liveness(self, request: Request) -> Reply:
-        """Answer 204: the process is alive."""
+        """Return a reply with status 204, which shows that the process is alive."""
         return Reply(204)
 
     def readiness(self, request: Request) -> Reply:
-        """Answer 204 if the store can be used; raise `Problem` 503 otherwise.
+        """Return a reply with status 204 if the store can be used; raise `Problem` 503 otherwise.
 
         Without its store, hbtd can't do its work.
         """

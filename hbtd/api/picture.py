@@ -32,8 +32,8 @@ class Picture:
     ) -> None:
         """Make the handler.
 
-        `count` returns how many components are tracked, `last_number` the number of the latest
-        entry in the log, and `wall` the current Unix time in seconds.
+        `count` returns how many components are tracked, `last_number` returns the number of the
+        latest entry in the log of transitions, and `wall` returns the current Unix time in seconds.
         """
         self._machine = machine
         self._count = count
@@ -48,7 +48,7 @@ class Picture:
         """Return the names of all tracked components in natural order, and the state of each.
 
         The states are letters in the order of the names; see `states`. Raise `Problem` 400 if there
-        are query parameters, and 503 if there is no memory for the answer.
+        are query parameters, and 503 if there is not enough memory for the answer.
         """
         assert isinstance(request, LimitedRequest)
         read_parameters(request, ())

@@ -37,7 +37,7 @@ class Reconciliation:
         )
 
     async def show(self, request: LimitedRequest) -> Reply:
-        """Return the result of the last comparison, and the state of the current one.
+        """Return the result of the last comparison, and the state of the current comparison.
 
         Raise `Problem` 400 if there are query parameters.
         """

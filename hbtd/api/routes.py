@@ -33,9 +33,10 @@ class Route(NamedTuple):
 
     The handler is called with the request and, as keyword arguments, the variables in the path and,
     if the role concerns a component, the `caller`. It returns the reply or, if the work takes more
-    than a moment, a coroutine that returns the reply (see `LimitedRequest.turn`). Its exceptions
-    are answered with problem documents: a `Problem` or a `Refused` with its own status, any other
-    exception with 500. A coroutine may not raise `Refused`.
+    than a moment, a coroutine that returns the reply (see `LimitedRequest.turn`). If the handler
+    raises an exception, the answer is a problem document: for a `Problem` or a `Refused` with the
+    status of the exception, for any other exception with status 500. A coroutine may not raise
+    `Refused`.
     """
 
     method: str

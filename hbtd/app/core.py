@@ -47,7 +47,7 @@ _log = Logger()
 
 
 class Core:
-    """The parts of hbtd behind its API, such as the monitor, the store and the clients of HSM.
+    """The parts of hbtd behind its API, such as the monitor, the store and the client of HSM.
 
     The parts are attributes. `Core` only builds them; `HbtdService` starts and stops them.
     """

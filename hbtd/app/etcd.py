@@ -20,9 +20,9 @@ _CONNECTIONS = 8
 def connect_etcd(params: Params, reactor: Any, user_agent: str) -> tuple[EtcdClient, RenewedAgent]:
     """Return a client of the etcd that `kv_url` names, and the agent that makes its connections.
 
-    The caller has to close the agent's connections, and to have the files of its credentials
-    watched. Raise `TLSUnusable` if a file of `kv_ca`, `kv_cert` or `kv_key` can't be used, and
-    `SecretUnusable` if the file of `kv_login` can't be used.
+    The caller has to close the agent's connections, and to watch the files of the agent's
+    credentials for changes. Raise `TLSUnusable` if a file of `kv_ca`, `kv_cert` or `kv_key` can't
+    be used, and `SecretUnusable` if the file of `kv_login` can't be used.
     """
     credentials = ClientCredentials(
         "etcd",

@@ -25,10 +25,11 @@ def connect_hsm(
 ) -> tuple[HSMClient, RenewedAgent]:
     """Return a client of HSM, and the agent that makes its connections.
 
-    The caller has to close the agent's connections, and to have the files of its credentials
-    watched. `may_tell` is called immediately before each update, which is sent only if the result
-    is true. `wall` returns Unix seconds. Raise `TLSUnusable` if a file of `sm_ca`, `sm_cert` or
-    `sm_key` can't be used, and `SecretUnusable` if the file of `sm_token` can't be used.
+    The caller has to close the agent's connections, and to watch the files of the agent's
+    credentials for changes. `may_tell` is called immediately before each update, which is sent only
+    if the result is true. `wall` returns Unix seconds. Raise `TLSUnusable` if a file of `sm_ca`,
+    `sm_cert` or `sm_key` can't be used, and `SecretUnusable` if the file of `sm_token` can't be
+    used.
     """
     now = params.current
     credentials = ClientCredentials(

@@ -136,7 +136,7 @@ class Metrics(Collector):
 
 
 class TableMetrics(Collector):
-    """The metrics of the comparison of HSM's table of components with what hbtd knows of them."""
+    """The metrics of the comparisons of HSM's table of components with hbtd's own records."""
 
     def __init__(self, reconciler: Reconciler) -> None:
         self._reconciler = reconciler
@@ -214,10 +214,11 @@ class CertificateMetrics(Collector):
     ) -> None:
         """Make the collector.
 
-        `presented` returns pairs of the value of the label `certificate`, such as `served`, and the
-        certificate itself. `next_update` returns when the first of the certificate revocation lists
-        expires, or `None` if there is no list. `unusable` returns how many certificates, revocation
-        lists, keys and secrets have files that can't be used.
+        `presented` returns the certificates that hbtd presents: for each of them a pair of a name,
+        which is the value of the label `certificate`, and the certificate. `next_update` returns
+        when the first of the certificate revocation lists expires, or `None` if there is no list.
+        `unusable` returns how many certificates, revocation lists, keys and secrets have files that
+        can't be used.
         """
         self._presented = presented
         self._next_update = next_update

@@ -209,9 +209,9 @@ class HbtdService(Service):
         self._supervision.reload(lambda: self.access.reload(asked_by))
 
     def fit_connections(self, files: int) -> None:
-        """Lower the limit of connections, if the open-file limit `files` does not allow that many.
+        """Lower the limit of connections, if the open-file limit `files` does not allow so many.
 
-        Log a warning if the limit of connections was lowered.
+        The new limit is as high as `files` allows; log a warning about it.
         """
         most = connections_for(files)
         if not self._connections.fit(most):

@@ -43,7 +43,10 @@ def make_store(
 
 
 def describe_store(kv_url: str) -> str:
-    """Return where the store named by a valid `kv_url` keeps records, as the end of a sentence."""
+    """Return where the store that `kv_url` names keeps records, in words such as `in the file ...`.
+
+    `kv_url` must be valid.
+    """
     if kv_url == "mem:":
         return "only in memory, which a restart forgets"
     if kv_url.startswith("sqlite:"):

@@ -161,7 +161,7 @@ class Views:
     def in_words(self, url: str) -> str:
         """Return a line about hbtd's state, for `systemctl status`.
 
-        It says that hbtd serves at `url`, how many components are in which state, and which
+        The line says that hbtd serves at `url`, how many components are in which state, and which
         neighbours or parts of hbtd do not work.
         """
         tracker = self._core.tracker

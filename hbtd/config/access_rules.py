@@ -31,7 +31,7 @@ class NodeRules(NamedTuple):
     anyone: bool = False
     """Whether nodes need no credentials."""
     certificates: bool = False
-    """Whether a node may present a client certificate that names its component."""
+    """Whether a node may identify itself by a client certificate that names its component."""
     jwks: str = ""
     """The path or URL of the JSON Web Key Set (JWKS) that verifies nodes' JSON Web Tokens.
 
@@ -40,7 +40,7 @@ class NodeRules(NamedTuple):
 
     @property
     def jwks_url(self) -> str:
-        """The URL of the JSON Web Key Set (JWKS); empty if the set is in a file, or not needed."""
+        """The URL of the JSON Web Key Set (JWKS); empty if there is none, or if it is in a file."""
         return self.jwks if is_url(self.jwks) else ""
 
 

@@ -78,8 +78,8 @@ class HbtdOptions(Options):
     def getUsage(self, width: int | None = None) -> str:
         """Return the text of `--help`, `width` columns wide.
 
-        By default, the width is the value of the environment variable `COLUMNS`, or 80 if that is
-        not a number.
+        By default, the width is the value of the environment variable `COLUMNS`, or 80 if the
+        variable is not set or is not a number.
         """
         columns = self._environ.get("COLUMNS", "")
         width = width or (int(columns) if columns.isdecimal() else 80)
@@ -300,7 +300,7 @@ def _described(option: str, text: str, width: int) -> list[str]:
 
 
 class CommandLine(HbtdOptions):
-    """The options of hbtd; if one can't be used, the process prints why, and ends."""
+    """The options of the command `hbtd`; an unusable option is reported and ends the process."""
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse arguments; if one can't be used, print why in one line, and exit with status 2.

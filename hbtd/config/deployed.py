@@ -34,8 +34,8 @@ def deployed_text(name: str) -> str:
     """Return the text of the file `name` of `deploy/`, with paths that fit this installation.
 
     In the file, paths begin with `/opt/hbtd/`, where packages install hbtd. If hbtd is installed in
-    the current Python environment, its directory replaces `/opt/hbtd/`. If there is no file of this
-    name, raise `LookupError` with the names of the existing files.
+    the current Python environment, the directory of the environment replaces `/opt/hbtd/`. If there
+    is no file of this name, raise `LookupError` with the names of the existing files.
     """
     files = deployed_files()
     if name not in files:

@@ -1,4 +1,4 @@
-"""The environment variables that set parameters, and warnings about unknown ones."""
+"""The environment variables that set parameters, and warnings about unknown variables."""
 
 import re
 from collections.abc import Mapping

@@ -32,8 +32,8 @@ class Owners:
         """Return the PID of the process that has locked a file by `flock`; `None` if none has.
 
         Return 0 if the kernel hides the PID, for example of a process outside of this container.
-        This method does not try to lock the file: an hbtd that starts at this moment would then
-        find the file locked.
+        This method does not try to lock the file itself: otherwise an hbtd that starts at the same
+        moment could fail to lock the file.
         """
         status = os.stat(path)
         device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"

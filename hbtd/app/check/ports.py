@@ -125,8 +125,9 @@ def check_ports(
 ) -> None:
     """Report for each endpoint whether hbtd could listen on it.
 
-    A port on which a running unit of hbtd listens is no error: after a restart it is free for the
-    next hbtd. `passed` are the file descriptors of the sockets that systemd has passed.
+    A port on which a running unit of hbtd listens is not reported as an error, because a restart of
+    the unit frees the port. `passed` are the file descriptors of the sockets that systemd has
+    passed.
     """
     reactor = ProbingReactor(owners)
     with findings.catching():
