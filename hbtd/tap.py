@@ -11,7 +11,10 @@ from hbtd.runtime.signals import hold_signals
 
 
 class Options(CommandLine):
-    """The options of hbtd, as a class that twistd can instantiate without arguments."""
+    """The command-line options of hbtd, as the class that twistd requires of a plugin.
+
+    Unlike `CommandLine`, it can be instantiated without arguments.
+    """
 
     def __init__(self) -> None:
         super().__init__(environ)

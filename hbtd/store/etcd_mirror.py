@@ -31,17 +31,18 @@ class LeaderRequest(NamedTuple):
     """A request that a follower has stored in etcd for the leader."""
 
     kind: bytes
-    """`STARTED` or `FORGET`; any other value in etcd counts as `STARTED`."""
+    """The kind of request: `STARTED` or `FORGET`; any other value counts as `STARTED`."""
 
     revision: int
-    """etcd's revision in which the request was written."""
+    """The number of the etcd revision in which the request was written."""
 
 
 class EtcdMirror:
-    """A copy of the judgements and of the requests to the leader that are in etcd.
+    """A copy, in memory, of the judgements and of the requests to the leader that are in etcd.
 
-    `wrote` applies the changes that this replica writes; `apply` applies the changes that etcd
-    reports to this replica. `read` interprets the values of keys; it counts and logs invalid ones.
+    `wrote` updates the copy with what this replica has written to etcd, and `apply` with the
+    changes that etcd reports. `read` interprets the values of keys; it counts and logs invalid
+    values.
     """
 
     _log = Logger()
@@ -55,14 +56,14 @@ class EtcdMirror:
         self._judgements: dict[str, StoredJudgement] = {}
         self._reserved = 0
         self.last_number = 0
-        """The highest number that was seen in etcd, of a judgement or of an entry of the log."""
+        """The highest number of a judgement or of a log entry that was seen in etcd; 0 if none."""
         self._reported: set[bytes] = set()
         self.cursors: dict[bytes, int] = {}
-        """The cursors of the readers of the log, by their keys in etcd."""
+        """The cursors of the readers of the log of transitions, by the cursors' keys in etcd."""
         self.lost_cursors: dict[bytes, int] = {}
-        """The cursors that etcd has lost and no replica has written back yet, by their keys."""
+        """The cursors, by key, that etcd has lost and that no replica has written back yet."""
         self.requests: dict[str, LeaderRequest] = {}
-        """The requests to the leader, by the xname of the component."""
+        """The requests to the leader, by the xname of the component that a request is about."""
         self.skipped_count = 0
         """The number of invalid values that were read and skipped."""
 
@@ -73,27 +74,30 @@ class EtcdMirror:
         self.requests.clear()
 
     def lose(self, keys: Container[bytes]) -> None:
-        """Add the cursors that etcd has lost to `lost_cursors`; call this when etcd has lost data.
+        """Record in `lost_cursors` which cursors are missing, after etcd has lost data.
 
-        `keys` are the keys that etcd has now: cursors with other keys are lost.
+        `keys` are the keys that etcd still has: a cursor whose key is not among them is lost.
         """
         lost = {key: number for key, number in self.cursors.items() if key not in keys}
         self.lost_cursors.update(lost)
 
     def moved(self, key: bytes, number: int) -> None:
-        """Set the cursor with this key to `number`, which was written to etcd.
+        """Record that the cursor with the key `key` has the value `number` in etcd.
 
-        The cursor no longer counts as lost.
+        The cursor is removed from `lost_cursors`.
         """
         self.cursors[key] = number
         self.lost_cursors.pop(key, None)
 
     def apply(self, key: bytes, value: bytes | None, revision: int) -> StoredJudgement | None:
-        """Apply a change of a key in etcd; `value` is `None` if the key was deleted.
+        """Update the mirror after the change of a key in etcd.
 
-        `revision` is etcd's revision of the change. Return the judgement if the key now holds one,
-        `None` otherwise. Of the log, only the cursors and the highest number are kept. Keys that
-        are not those of judgements, requests, the log or cursors are ignored.
+        `value` is the new value of the key, or `None` if the key was deleted; `revision` is the
+        number of the etcd revision of the change. Return the judgement in the value, or `None` if
+        the key is not that of a judgement, was deleted, or has an invalid value.
+
+        Of the log of transitions, the mirror keeps only the cursors and the highest number. Keys
+        other than those of judgements, requests to the leader, the log and cursors are ignored.
         """
         if key.startswith(JUDGEMENT):
             stored = self.read(read_judgement, key, value) if value is not None else None
@@ -120,9 +124,9 @@ class EtcdMirror:
         return None
 
     def wrote(self, step: Step, revision: int) -> None:
-        """Apply the changes of a step that this replica has written to etcd in a transaction.
+        """Update the mirror with a step that this replica has written to etcd in a transaction.
 
-        `revision` is etcd's revision after the transaction.
+        `revision` is the number of the etcd revision that the transaction has made.
         """
         if step.judgement is not None:
             self._keep(step.judgement)
@@ -136,15 +140,19 @@ class EtcdMirror:
                 self.requests[xname] = LeaderRequest(kind, revision)
 
     def removed(self, requests: dict[str, LeaderRequest]) -> None:
-        """Drop requests that are no longer in etcd; newer ones about the same components stay."""
+        """Remove from the mirror requests to the leader that are no longer in etcd.
+
+        A newer request about the same component stays in the mirror.
+        """
         for xname, request in requests.items():
             if self.requests.get(xname) == request:
                 del self.requests[xname]
 
     def read(self, reader: Callable[[bytes, bytes], _T], key: bytes, value: bytes) -> _T | None:
-        """Return the result of `reader(key, value)`, or `None` if it raises `InvalidValue`.
+        """Interpret the value of a key in etcd: return the result of `reader(key, value)`.
 
-        Invalid values are counted, and logged once for each key.
+        If `reader` raises `InvalidValue`, return `None`, count the invalid value, and log it unless
+        one with the same key was logged before.
         """
         try:
             return reader(key, value)
@@ -160,7 +168,10 @@ class EtcdMirror:
             return None
 
     def read_record(self, key: bytes, value: bytes) -> StoredRecord | None:
-        """Return the record in a key's value, or `None` if the value is invalid; see `read`."""
+        """Return the record that `value`, the value of a record's key in etcd, contains.
+
+        Return `None` if the value is invalid; then count and log it, as `read` does.
+        """
         return self.read(lambda key, value: read_record(key, value, self._wall()), key, value)
 
     def judgement(self, xname: str) -> StoredJudgement | None:
@@ -172,17 +183,17 @@ class EtcdMirror:
         return sorted(self._judgements.values(), key=lambda stored: stored.number)
 
     def dead(self) -> list[str]:
-        """Return the components whose stored judgement is that they died."""
+        """Return the xnames of the components whose stored judgement is `DIED`."""
         judgements: list[Judgement] = [stored.judgement for stored in self._judgements.values()]
         return [each.component for each in judgements if each.transition is Transition.DIED]
 
     @property
     def next_number(self) -> int:
-        """The number for the next judgement: higher than any that was seen in etcd or reserved."""
+        """The number for the next judgement: one more than the highest seen in etcd or reserved."""
         return max(self.last_number, self._reserved) + 1
 
     def reserve(self, number: int) -> None:
-        """Reserve a number: from now on, `next_number` is higher."""
+        """Reserve a number for a judgement: from now on, `next_number` is higher than `number`."""
         self._reserved = max(self._reserved, number)
 
     def _saw(self, number: int) -> None:

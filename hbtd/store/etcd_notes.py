@@ -1,4 +1,7 @@
-"""Notes in etcd, each in a key of its own: see `IStore.notes`."""
+"""Reads and writes notes in etcd: texts that parts of hbtd keep across restarts.
+
+Each note has a key of its own. `IStore.notes` says more about notes.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,7 +17,10 @@ NOTE: Final = b"hbtd/note/"
 
 
 class EtcdNotes:
-    """Reads and writes notes in etcd. Only the leader writes notes, in fenced transactions."""
+    """Reads and writes notes in etcd (see `IStore.notes`).
+
+    Only the leader writes notes, in fenced transactions.
+    """
 
     def __init__(self, client: EtcdClient, writer: EtcdWriter, in_turn: InTurn) -> None:
         """Make the object that reads and writes notes.
@@ -26,7 +32,10 @@ class EtcdNotes:
         self._in_turn = in_turn
 
     async def read(self, kind: str) -> dict[str, str]:
-        """Return all notes of a kind: a dictionary from their names to their texts."""
+        """Return the texts of all notes of a kind, by the notes' names.
+
+        Raise the exceptions of `EtcdClient` if etcd fails.
+        """
 
         async def work() -> dict[str, str]:
             prefix = _key(kind, "")
@@ -42,7 +51,9 @@ class EtcdNotes:
     async def write(self, kind: str, notes: Mapping[str, str | None]) -> None:
         """Write notes of a kind; delete the notes whose text is `None`.
 
-        `notes` has the texts by name. Raise `NotLeading` if this replica does not lead.
+        `notes` has the texts of the notes by the notes' names; notes with other names stay as they
+        are. Raise `NotLeading` if this replica does not lead, and the exceptions of `EtcdClient` if
+        etcd fails.
         """
         steps = [
             Step([Delete(key) if text is None else Put(key, text.encode())])

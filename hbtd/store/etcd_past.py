@@ -36,7 +36,7 @@ class EtcdPast:
         self._mirror = mirror
 
     async def history(self, span: Span, selection: Selection, most: int) -> Sequence[LogEntry]:
-        """Return log entries about selected components, as `IStore.history` says."""
+        """Return up to `most` log entries about selected components, as `IStore.history` says."""
         low, high = 0, self._mirror.last_number
         if span.since > -inf:
             low = max(await self._number_before(span.since) - _KEPT_BEFORE, 0)
@@ -101,7 +101,7 @@ class EtcdPast:
         return None
 
     async def states_at(self, at: float, selection: Selection, after: str, most: int) -> StatesThen:
-        """Return the states of the selected components at the time `at`; see `IStore.states_at`.
+        """Return the states of components at the Unix time `at`, as `IStore.states_at` says.
 
         To find the states, all of the log is read.
         """

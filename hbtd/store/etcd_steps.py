@@ -25,7 +25,10 @@ A replica of an earlier release reads all keys, 2000 in an answer of 64 MiB at m
 
 @dataclass
 class Step:
-    """Operations that must be in one transaction, and what they change in the mirror."""
+    """Operations on etcd that must be in one transaction, and the changes that they make.
+
+    The fields other than `operations` describe the changes for the `EtcdMirror` and for the log.
+    """
 
     operations: list[Operation]
     judgement: StoredJudgement | None = None
@@ -39,12 +42,15 @@ class Step:
 
 
 def key_of(prefix: bytes, xname: str) -> bytes:
-    """Return the key with this prefix for a component, such as the key of its judgement."""
+    """Return the key in etcd that consists of a prefix and the xname of a component."""
     return prefix + xname.encode()
 
 
 def put_of(record: Record, wall: float) -> Put:
-    """Return the operation that writes a record; `wall` is the present Unix time in seconds."""
+    """Return the operation that writes a record to etcd.
+
+    `wall` is the present Unix time in seconds, from which the record's age is subtracted.
+    """
     return Put(record.component.encode(), record_value(record, wall))
 
 
@@ -54,9 +60,9 @@ def size_of(operation: Operation) -> int:
 
 
 def latest(judgements: Iterable[Judgement]) -> Iterable[tuple[str, Judgement]]:
-    """Return the last judgement of each component, as pairs of the xname and the judgement.
+    """Return the last of the given judgements about each component.
 
-    The pairs are in the order in which their judgements are given.
+    The result has pairs of the xname and the judgement, in the order of `judgements`.
     """
     last: dict[str, Judgement] = {}
     for judgement in judgements:
@@ -72,9 +78,10 @@ def batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
 
 
 def transactions(steps: Iterable[Step]) -> Iterator[list[Step]]:
-    """Yield the steps in batches, each small enough for one transaction.
+    """Yield the steps in batches, each of which etcd accepts as one transaction.
 
-    Each batch leaves room for two more operations, the writes of the presence key and of the log.
+    In each transaction there is room left for two more operations: one that writes the presence
+    key, and one that writes entries of the log.
     """
     batch: list[Step] = []
     operations, size, logged = 2, 0, 0
@@ -96,10 +103,11 @@ def transactions(steps: Iterable[Step]) -> Iterator[list[Step]]:
 
 
 def operations_of(batch: Iterable[Step]) -> list[Operation]:
-    """Return the operations that carry out these steps, without the write of the presence key.
+    """Return the operations of a transaction that carries out the steps in `batch`.
 
-    Of several operations on one key, only the last is returned, because etcd refuses more than one.
-    If the steps have entries for the log, a further operation writes these entries.
+    Of several operations on one key, only the last is returned, because etcd refuses transactions
+    with more than one. If the steps have entries for the log, a further operation writes these
+    entries. The operation that writes the presence key is not included.
     """
     operations: dict[bytes, Operation] = {}
     logged: list[bytes] = []

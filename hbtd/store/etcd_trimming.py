@@ -1,4 +1,4 @@
-"""Trimming of the log of transitions in etcd: old entries are deleted."""
+"""Trims the log of transitions in etcd: deletes its old entries."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from hbtd.store.interface import NotLeading
 from hbtd.store.past import TRIMMED
 
 SMALL = 10_000
-"""The largest number of entries of a log that is examined as a whole at each trimming."""
+"""The number of entries up to which a log is examined as a whole each time it is trimmed."""
 
 PORTION = 10_000
 """The approximate number of entries that are examined at once in a log larger than `SMALL`."""
@@ -36,12 +36,13 @@ They have about a thousand entries: a few milliseconds' worth.
 
 
 class EtcdTrimming:
-    """Deletes old entries of the log, but never the last entry of a component.
+    """Deletes old entries of the log of transitions, but never the last entry of a component.
 
-    Entries are examined in portions, beginning with the oldest. For each portion, the whole rest of
-    the log is read, to find out which entries are the last ones of their components. Because of
-    that cost, a large log is trimmed only when at least a fiftieth of it is to be examined; and
-    entries that were kept are examined again only after the log has grown by a tenth.
+    Entries are examined in portions, beginning with the oldest. For each portion, all later entries
+    are read, to find out which entries of the portion are the last ones of their components. Since
+    this takes long, a portion of a large log is examined only when it has at least a fiftieth of
+    all entries, and entries that were kept are examined again only after the log has grown by a
+    tenth.
     """
 
     def __init__(

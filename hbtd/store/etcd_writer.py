@@ -43,7 +43,7 @@ class EtcdWriter:
     def leading(self) -> bool:
         """Whether this replica leads, as far as it knows.
 
-        Only a fenced transaction can make sure of it.
+        It may have lost the lock without having noticed yet; a fenced transaction then fails.
         """
         return self._lock_key is not None
 
@@ -62,7 +62,7 @@ class EtcdWriter:
     def presence(self) -> Put | None:
         """The operation with which each transaction begins: it writes the presence key.
 
-        The value is `None` if `set_presence` was not called yet.
+        The value is `None` if `set_presence` has not been called yet.
         """
         return None if self._presence is None else self._presence()
 
@@ -76,9 +76,11 @@ class EtcdWriter:
     async def write(self, steps: Sequence[Step], *, fenced: bool = False) -> int:
         """Write steps; return the revision of the last transaction, or 0 if there are no steps.
 
-        No step is divided between transactions. Raise `NotLeading` if the transactions are to be
-        `fenced` and this replica does not lead, and the exceptions of `EtcdClient.txn` if etcd
-        fails. Even when an exception is raised, some of the steps may have been written.
+        The revision is a number that etcd gives to each transaction. No step is divided between
+        transactions. If `fenced` is true, the transactions take effect only while this replica
+        holds the leader's lock; raise `NotLeading` if it does not. Raise the exceptions of
+        `EtcdClient.txn` if etcd fails. Even when an exception is raised, some of the steps may have
+        been written.
         """
         revision = 0
         compares: list[Compare] = []
@@ -99,19 +101,21 @@ class EtcdWriter:
         return revision
 
     async def write_if(self, compares: Sequence[Compare], operations: Sequence[Operation]) -> bool:
-        """Carry out operations in a transaction if all of `compares` hold; return whether they do.
+        """Carry out operations in one transaction if all conditions in `compares` are true.
 
-        Raise the exceptions of `EtcdClient.txn` if etcd fails.
+        Return whether the operations were carried out. Raise the exceptions of `EtcdClient.txn` if
+        etcd fails.
         """
         result = await self._client.txn(compares, self._with_presence(operations))
         return result.succeeded
 
     async def remove(self, requests: dict[str, LeaderRequest]) -> bool:
-        """Delete requests to the leader from etcd; return whether they were deleted.
+        """Delete requests to the leader from etcd, and from the mirror.
 
-        If any of the requests was replaced or deleted in etcd meanwhile, none is deleted. The
-        mirror drops deleted requests. If `requests` has only one request, the mirror drops it in
-        these cases, too. Raise the exceptions of `EtcdClient.txn` if etcd fails.
+        Return whether the requests were deleted. If any of them was replaced or deleted in etcd
+        meanwhile, etcd deletes none of them. The mirror then keeps them, too, unless `requests` has
+        only one request: this one is not in etcd any more. Raise the exceptions of `EtcdClient.txn`
+        if etcd fails.
         """
         keys = [key_of(REQUEST, xname) for xname in requests]
         revisions = [request.revision for request in requests.values()]

@@ -1,4 +1,4 @@
-"""A batch of components that the store's thread forgets in one transaction."""
+"""A batch of components that the store's thread is to forget in one transaction."""
 
 from threading import Lock
 from typing import Any, Final
@@ -11,7 +11,7 @@ _MOST: Final = 500
 
 
 class Forgetting:
-    """The names of components to be forgotten, until the store's thread takes them.
+    """A batch of components that the store's thread is to forget in one transaction.
 
     If each of thousands of components were forgotten in a transaction of its own, commits, and
     therefore updates to HSM, would have to wait for all these transactions.
@@ -26,8 +26,8 @@ class Forgetting:
     def add(self, xname: str) -> Deferred[None] | None:
         """Add a component; return a Deferred, or `None` if the batch accepts no more components.
 
-        The batch accepts up to 500 components until `take` is called. The Deferred fires when the
-        component is forgotten, or fails if the store can't forget it.
+        The batch accepts up to 500 components until `take` is called. The Deferred fires with
+        `None` when the component has been forgotten, or fails if the store can't forget it.
         """
         with self._lock:
             if self._taken or len(self._names) >= _MOST:
@@ -38,13 +38,19 @@ class Forgetting:
         return waiting
 
     def take(self) -> list[str]:
-        """Return the names, and accept no more from now on. The store's thread calls this."""
+        """Return the xnames in the batch, and accept no more components from now on.
+
+        The store's thread calls this method.
+        """
         with self._lock:
             self._taken = True
             return self._names
 
     def end(self, result: Any) -> None:
-        """Fire the Deferreds that `add` has returned; if `result` is a `Failure`, they fail."""
+        """Fire the Deferreds that `add` has returned, when the transaction has ended.
+
+        If `result` is a `Failure`, each Deferred fails with it.
+        """
         self._taken = True
         waiting, self._waiting = self._waiting, []
         for each in waiting:

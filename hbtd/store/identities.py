@@ -19,17 +19,18 @@ _PAGE = 2000
 
 
 class IdentityKeeper:
-    """Stores the host names and NIDs of components when they change, and restores them.
+    """Stores host names and NIDs of components that have changed; restores them after a start.
 
-    If the store is not durable, `begin` is not called, and nothing is stored.
+    After `begin`, changes are stored every ten seconds. If the store is not durable, the caller
+    does not call `begin`, and nothing is stored.
     """
 
     def __init__(
         self, clock: IReactorTime, tracker: Tracker, store: IStore, condition: StoreCondition
     ) -> None:
-        """Make the keeper of a tracker's host names and NIDs; it stores none until `begin`.
+        """Make the keeper of the host names and NIDs in `tracker`; it stores none until `begin`.
 
-        `condition` is told whether calls of the store succeed.
+        `condition` is told when a call of the store fails.
         """
         self._tracker = tracker
         self._store = store
@@ -58,10 +59,11 @@ class IdentityKeeper:
         self._storing.stopService()
 
     async def store_changed(self) -> None:
-        """Store the host names and NIDs that have changed; after a failure, the next call retries.
+        """Store the host names and NIDs that have changed since they were last stored.
 
-        Changes during a call are left to the next call. Otherwise, components that change their
-        names with every heartbeat would keep the store busy without end.
+        If the store fails, the next call stores them. Changes during a call are left to the next
+        call, too: otherwise, components that change their names with every heartbeat would make the
+        call endless.
         """
         left = self._tracker.renamed
         while left > 0 and (taken := self._tracker.take_renamed(min(_BATCH, left))):

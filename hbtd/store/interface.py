@@ -18,11 +18,11 @@ class StoreUnusable(Exception):
 
 
 class NotLeading(StoreUnusable):
-    """Raised by calls that only the leader may make, when this replica is not the leader."""
+    """Raised when this replica makes a call that only the leader may make, and does not lead."""
 
 
 class IStore(Interface):
-    """A store of what must survive a crash: judgements, their log, and records of components.
+    """The interface of stores: they keep judgements, the log of transitions, and records.
 
     A judgement is committed before it is sent to HSM, and marked as delivered once HSM has
     acknowledged it. After a crash, the next process sends the judgements that are not marked. Apart
@@ -53,16 +53,19 @@ class IStore(Interface):
         They replace the stored judgements and records of the same components. The judgement and the
         record of a component are committed together or not at all. Each judgement is also added to
         the log, in the same transaction. The log has the judgements in the order in which they are
-        given, even if several are about one component. The record of a component that died is
-        deleted, unless `records` has a new one.
+        given, even if several are about one component. The stored record of a component that died
+        is deleted, unless `records` has a record of that component.
 
         The Deferred fires once everything is stored safely. Its result is `True` if the caller is
-        to send the judgements, and `False` if another replica leads: then only that replica judges.
-        The Deferred fails with `StoreUnusable` if anything could not be committed.
+        to send the judgements to HSM and Kafka, and `False` if another replica leads: then only
+        that replica judges. The Deferred fails with `StoreUnusable` if anything could not be
+        committed.
         """
 
     def log(after: int, most: int) -> Deferred[Sequence[LogEntry]]:
-        """Return up to `most` entries of the log with numbers above `after`, in order of number.
+        """Return the first `most` entries of the log of transitions with numbers above `after`.
+
+        The entries are in the order of their numbers.
 
         The Deferred fails with `StoreUnusable` if the log can't be read.
         """
@@ -70,9 +73,11 @@ class IStore(Interface):
     def history(
         span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
-        """Return at most `most` log entries about selected components, in the order of `span`.
+        """Return at most `most` log entries that `span` and `selection` select.
 
-        `span` gives the times of the entries, and whether the oldest or the newest comes first.
+        `span` says from which stretch of time the entries are, and whether the oldest or the newest
+        comes first; `selection` says which components the entries are about.
+
         If the wall clock was set back, the log is not in the order of the entries' times; then
         entries with times in the span may be left out. The Deferred fails with `StoreUnusable` if
         the log can't be read.
@@ -91,7 +96,7 @@ class IStore(Interface):
         """
 
     def last_number() -> int:
-        """Return the number of the last log entry that this replica knows of; 0 if it has none."""
+        """Return the number of the last log entry known to this replica; 0 if there is none."""
 
     def cursor(reader: str) -> Deferred[int | None]:
         """Return the cursor of a reader of the log, or `None` if the reader has none yet.
@@ -111,10 +116,12 @@ class IStore(Interface):
         """Delete old entries of the log; return the number of deleted entries.
 
         Entries of judgements made before the Unix time `before` are deleted. If more than `most`
-        entries are left, the oldest of these are deleted, too, until `most` are left. But entries
-        with numbers above `told` always stay, and so does the last entry of each component. The
-        Deferred fails with `StoreUnusable` if entries can't be deleted, and with `NotLeading` if
-        another replica leads.
+        entries are left then, the oldest of them are deleted, too, until `most` entries are left.
+        But entries with numbers above `told` always stay, and so does the last entry of each
+        component.
+
+        The Deferred fails with `StoreUnusable` if entries can't be deleted, and with `NotLeading`
+        if another replica leads.
         """
 
     def checkpoint(records: Sequence[Record]) -> Deferred[None]:
@@ -134,9 +141,9 @@ class IStore(Interface):
         """
 
     def clear_records() -> Deferred[None]:
-        """Delete all records, but no judgements.
+        """Delete the records of all components, but no judgements.
 
-        The Deferred fails with `StoreUnusable` if that is not possible.
+        The Deferred fails with `StoreUnusable` if the records can't be deleted.
         """
 
     def delivered(judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
@@ -163,16 +170,17 @@ class IStore(Interface):
         """
 
     def forget(xname: str) -> Deferred[None]:
-        """Delete the judgement, the record and the identity of a component.
+        """Delete the judgement, the record and the identity of a component, but no log entries.
 
-        The Deferred fails with `StoreUnusable` if that is not possible.
+        The Deferred fails with `StoreUnusable` if they can't be deleted.
         """
 
     def notes(kind: str) -> Deferred[dict[str, str]]:
-        """Return all notes of a kind: a dictionary from their names to their texts.
+        """Return the texts of all notes of a kind, by the notes' names.
 
         Notes are texts that parts of hbtd keep across restarts and changes of the leader. For
-        example, a note keeps the times at which HSM was told the state of a component again. The
+        example, a note has the times at which HSM was told of one component again because HSM's
+        table was wrong about it. The
         Deferred fails with `StoreUnusable` if the notes can't be read.
         """
 
@@ -189,18 +197,19 @@ class IStore(Interface):
     ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits.
 
-        `share` is called with a component's name and a timestamp, and returns equal strings: those
-        that are in memory already, if there are any, otherwise its arguments. A store that does not
-        keep judgements in memory puts these strings into the judgements that it returns, so that a
-        million strings are not in memory twice.
+        A store that does not keep judgements in memory calls `share` with the component's name and
+        the timestamp of each judgement, and puts the two strings that `share` returns into the
+        result. They are equal to the arguments, but may be objects that are in memory already, so
+        that a million strings are not in memory twice. The Deferred fails with `StoreUnusable` if
+        the judgements can't be read.
         """
 
     def told() -> Deferred[dict[str, tuple[Transition, float]]]:
         """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
 
-        The result is a dictionary from each component's name to the transition and the Unix time of
-        the acknowledgement. An alarm is left out if that time is not known. The Deferred fails with
-        `StoreUnusable` if the alarms can't be read.
+        Alarms are the judgements `WARNED` and `DIED`. The result maps each component's name to the
+        transition and to the Unix time of the acknowledgement. Alarms for which this time is not
+        known are left out. The Deferred fails with `StoreUnusable` if the alarms can't be read.
         """
 
     def judgements(
@@ -208,11 +217,12 @@ class IStore(Interface):
     ) -> Deferred[list[Judgement]]:
         """Return the stored judgements with transitions in `of`, in the order of their commits.
 
-        There is at most one judgement on each component.
+        At most one judgement is stored about each component: the latest one. The Deferred fails
+        with `StoreUnusable` if the judgements can't be read.
         """
 
     def usable() -> bool:
         """Return whether the store can be used now."""
 
     def health() -> str:
-        """Return a text for operators and health checks about the condition of the store."""
+        """Return a text, for operators and for `/health`, about the condition of the store."""

@@ -1,4 +1,4 @@
-"""The journal: commits judgements before HSM and Kafka are told of them."""
+"""The journal: commits judgements to the store before HSM and Kafka are told of them."""
 
 from collections.abc import Callable, Sequence
 
@@ -32,11 +32,11 @@ takes about four transactions.
 
 
 class Journal:
-    """Commits judgements in the order in which they are added, then calls the `tellers`.
+    """Commits judgements to the store, then passes them on to the functions `tellers`.
 
-    The tellers pass the judgements on to HSM and Kafka. Each judgement is committed together with
-    the record of its component. The store adds the judgement to the log of transitions in the same
-    step.
+    The tellers send the judgements to HSM and Kafka. Judgements are committed in the order in which
+    they are added, each together with the record of its component. The store adds the judgement to
+    the log of transitions in the same step.
     """
 
     _log = Logger()
@@ -89,23 +89,23 @@ class Journal:
         return self._condition.ready()
 
     def lead(self) -> None:
-        """From now on, pass judgements on after each commit: this replica has become the leader."""
+        """Begin to pass committed judgements on, because this replica has become the leader."""
         self._leading = True
 
     def follow(self) -> None:
-        """Stop passing judgements on, because this replica has become a follower.
+        """Stop passing judgements on to the tellers, because this replica has become a follower.
 
-        Also drop the uncommitted alarms (`WARNED`, `DIED`), because another replica judges instead.
+        Also drop the uncommitted alarms (`WARNED`, `DIED`): now the leader judges who is silent.
         """
         self._leading = False
         self._uncommitted.drop_alarms()
 
     def add(self, judgements: Sequence[Judgement]) -> None:
-        """Queue judgements to be committed and then passed on.
+        """Queue judgements to be committed to the store and then passed on to the tellers.
 
         The commit begins 0.1 s later, so that it includes judgements that are added meanwhile. If
-        another commit is in progress, it begins as soon as that one has ended. Judgements without a
-        time get the current Unix time.
+        commits are in progress already, the judgements are committed right after the earlier ones.
+        Judgements without a time get the current Unix time.
         """
         at = self._wall()
         self._uncommitted.add([each.made_at(at) for each in judgements])
@@ -115,18 +115,19 @@ class Journal:
             self._committing = committing.addErrback(self._commit_failed)
 
     def forget(self, xname: str) -> None:
-        """Make the store forget a component, and drop uncommitted alarms about that component.
+        """Make the store forget a component, and drop the uncommitted alarms about it.
 
-        Alarms are judgements that the component was warned about (`WARNED`) or has died (`DIED`).
+        The store deletes the component's judgement, record and identity, in the background. Alarms
+        are the judgements `WARNED` and `DIED`.
         """
         if self._uncommitted.forget(xname):
             self._forgotten_in_hand.add(xname)
         self._checkpointer.forget(xname)
 
     async def close(self, within: float) -> bool:
-        """Commit the remaining judgements, but give up after `within` seconds.
+        """Commit the queued judgements, but give up after `within` seconds.
 
-        Return whether all were committed. If not, log an error, and leave the rest uncommitted.
+        Return whether all judgements were committed. If not, log how many were not.
         """
         # A call that is cancelled may fail like any other; it must not be tried again.
         giving_up = self._clock.callLater(within, self._give_up)
@@ -190,8 +191,8 @@ class Journal:
         if failure.check(CancelledError):
             failure.raiseException()
         self._log.failure(
-            "Passing on judgements failed because of a bug in hbtd; HSM and Kafka may not be told"
-            " of some of them.",
+            "Passing judgements on to HSM and Kafka failed because of a bug in hbtd; HSM and Kafka"
+            " may not be told of some judgements.",
             failure,
         )
         self._committing = None

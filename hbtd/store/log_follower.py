@@ -31,17 +31,17 @@ _RETRY = (0.75, 10.0)
 
 
 class Listener(Protocol):
-    """The interface of an object that gets the new entries of the log."""
+    """The interface of objects to which a `LogFollower` passes the new entries of the log."""
 
     def begin(self, number: int) -> None:
-        """Prepare for the log's entries with numbers above `number`; no others are passed on."""
+        """Prepare for calls of `tell`, which pass on only entries with numbers above `number`."""
 
     def tell(self, entries: Sequence[LogEntry]) -> None:
-        """Receive the next entries of the log, in order."""
+        """Receive the next entries of the log of transitions, in the order of their numbers."""
 
 
 class LogFollower(Service):
-    """Follows the log of transitions on each replica, whether the replica leads or not.
+    """A service that reads the log of transitions as it grows; it runs on every replica.
 
     After its start, the follower finds out in the background when each tracked component entered
     its state, and when HSM acknowledged each alarm (warned, died). From then on, it reads each new
@@ -61,10 +61,10 @@ class LogFollower(Service):
         jitter: Callable[[], float],
         listeners: Sequence[Listener] = (),
     ) -> None:
-        """Make a follower that has yet to be started.
+        """Make a follower of the log, which has yet to be started.
 
         `wall` returns the current Unix time in seconds. `jitter` returns a random number from 0 to
-        1, which varies the pauses after the log could not be read.
+        1, which varies the pauses between attempts to read the log after a failure.
         """
         self._clock = clock
         self._wall = wall
@@ -79,9 +79,9 @@ class LogFollower(Service):
         self._exhausted_at: int | None = None
         self._stopped = True
         self.read_to: int | None = None
-        """The number of the entry up to which the log was read.
+        """The number of the log entry after which the follower reads on.
 
-        `None` until the states that the components had at the start are known.
+        It is `None` until the follower has found out when components entered their states.
         """
 
     def startService(self) -> None:
@@ -91,17 +91,17 @@ class LogFollower(Service):
         Deferred.fromCoroutine(self._run()).addErrback(self._ended)
 
     def stopService(self) -> None:
-        """Stop reading the log; the result of a read in progress is dropped."""
+        """Stop reading the log, and ignore the result of a read in progress."""
         super().stopService()
         self._stopped = True
         self._wakeup.interrupt()
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
-        """Begin to read new entries, because this replica has added `judgements` to the log."""
+        """Read the new entries of the log soon, because this replica has committed `judgements`."""
         self.notify()
 
     def notify(self) -> None:
-        """Begin to read new entries, if any, because another replica may have added some."""
+        """Read new entries of the log, if any, soon: another replica may have added entries."""
         self._wakeup.notify()
 
     async def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""The store `mem:`, whose contents are lost when the process ends."""
+"""The store `mem:`, which keeps everything in memory; all is lost when the process ends."""
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -50,9 +50,9 @@ class MemoryStore:
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Store judgements, marked as not delivered, and add them to the log; also store records.
+        """Store judgements and records, and add the judgements to the log of transitions.
 
-        The Deferred's result is always `True`.
+        The judgements are marked as not delivered. The Deferred's result is always `True`.
         """
         for judgement in judgements:
             # Deleting the key first moves it to the end: the dicts are in the order of commits.
@@ -67,7 +67,7 @@ class MemoryStore:
         return self.checkpoint(records).addCallback(lambda _: True)
 
     def log(self, after: int, most: int) -> Deferred[Sequence[LogEntry]]:
-        """Return the first `most` entries of the log with numbers above `after`, in order."""
+        """Return the first `most` log entries with numbers above `after`, in order of number."""
         return succeed(self._log.read(after, most))
 
     def history(
@@ -75,7 +75,7 @@ class MemoryStore:
     ) -> Deferred[Sequence[LogEntry]]:
         """Return up to `most` log entries about the components in `selection`.
 
-        `span` says from which time these entries are, and in which order they are returned.
+        `span` says from which stretch of time the entries are, and in which order to return them.
         """
         return succeed(self._log.history(span, selection, most))
 
@@ -88,8 +88,8 @@ class MemoryStore:
     ) -> Deferred[StatesThen]:
         """Return the states that the selected components had at the Unix time `at`.
 
-        The states are those of the first `most` components with names after `after`, in the order
-        of the names.
+        The result has the states of the first `most` of these components after the name `after`, in
+        the order of the names.
         """
         return succeed(self._log.states_at(at, selection, after, most))
 
@@ -102,14 +102,14 @@ class MemoryStore:
         return len(self._log)
 
     def cursor(self, reader: str) -> Deferred[int | None]:
-        """Return the number of the last log entry that a reader has passed on.
+        """Return the cursor of a reader of the log, or `None` if the reader has none yet.
 
-        This is the reader's cursor; return `None` if the reader has none yet.
+        The cursor is the number of the last log entry that the reader has passed on.
         """
         return succeed(self._log.cursors.get(reader))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
-        """Record that a reader has passed on the log's entries up to `number`."""
+        """Set the cursor of a reader, which has passed on the log's entries up to `number`."""
         self._log.cursors[reader] = number
         return succeed(None)
 
@@ -123,15 +123,15 @@ class MemoryStore:
         return succeed(None)
 
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
-        """Return the records of the first `most` components with names after `after`.
+        """Return the records of the first `most` components after the name `after`.
 
-        The ages of the heartbeats are the ages with which the records were stored.
+        The ages of the heartbeats are those that the records had when they were stored.
         """
         names = sorted(xname for xname in self._records if xname > after)
         return succeed([self._records[xname] for xname in names[:most]])
 
     def clear_records(self) -> Deferred[None]:
-        """Delete all records, but no judgements."""
+        """Delete the records of all components, but no judgements."""
         self._records.clear()
         return succeed(None)
 
@@ -160,7 +160,7 @@ class MemoryStore:
         return succeed(None)
 
     def identities(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
-        """Return the identities of the first `most` components with names after `after`."""
+        """Return the identities of the first `most` components after the name `after`."""
         names = sorted(xname for xname in self._identities if xname > after)
         return succeed([self._identities[xname] for xname in names[:most]])
 
@@ -174,7 +174,7 @@ class MemoryStore:
         return succeed(dict(self._notes.get(kind, {})))
 
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
-        """Write notes of a kind, by name; delete each note whose text is `None`."""
+        """Write notes of a kind; `notes` has their texts by name, or `None` for each to delete."""
         stored = self._notes.setdefault(kind, {})
         for name, text in notes.items():
             if text is None:
@@ -196,15 +196,15 @@ class MemoryStore:
         """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
 
         Alarms are the judgements `WARNED` and `DIED`. The result maps each component's name to the
-        transition and to the Unix time of the acknowledgement. Alarms are left out if that time is
-        not known.
+        transition and to the Unix time of the acknowledgement. Alarms for which this time is not
+        known are left out.
         """
         return succeed(dict(self._told))
 
     def judgements(
         self, of: Collection[Transition] = tuple(Transition)
     ) -> Deferred[list[Judgement]]:
-        """Return the stored judgements with transitions in `of`, in the order of their commits."""
+        """Return the stored judgements whose transitions are in `of`, in the order of commits."""
         return succeed([each for each in self._judgements.values() if each.transition in of])
 
     def usable(self) -> bool:
@@ -212,5 +212,8 @@ class MemoryStore:
         return self._open
 
     def health(self) -> str:
-        """Return a text, in the original hbtd's words, that says whether the store is open."""
+        """Return a text for `/health` that says whether the store is open.
+
+        It is the text that the original hbtd has for its own store.
+        """
         return "Initialization key present: HBTD_OK" if self._open else "Not initialized"

@@ -1,4 +1,4 @@
-"""The log of transitions of the store `mem:`, which is kept in memory."""
+"""The log of transitions in memory, for the store `mem:`."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -24,11 +24,11 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.last_number = 0
-        """The number of the last entry; 0 if there is none."""
+        """The number of the last entry of the log; 0 if there is none."""
         self.cursors: dict[str, int] = {}
-        """The cursors by reader: the number of the last entry that the reader has passed on.
+        """The cursor of each reader: the number of the last log entry that it has passed on.
 
-        The cursor `TRIMMED` belongs to no reader: it is the highest number of a trimmed entry.
+        The key `TRIMMED` is not a reader: its value is the highest number of a trimmed entry.
         """
         self._entries: list[LogEntry] = []
         # The same entries by component; each list has one at least.
@@ -46,7 +46,7 @@ class MemoryLog:
             self._of.setdefault(judgement.component, []).append(entry)
 
     def read(self, after: int, most: int) -> list[LogEntry]:
-        """Return the first `most` entries with numbers above `after`, in order."""
+        """Return the first `most` log entries with numbers above `after`, in order of number."""
         first = bisect_right(self._entries, after, key=lambda entry: entry.number)
         return self._entries[first : first + max(most, 0)]
 
@@ -94,8 +94,8 @@ class MemoryLog:
     def trim(self, before: float, most: int, told: int) -> int:
         """Delete old entries, as `IStore.trim` says; return how many were deleted.
 
-        This blocks the reactor, for up to 20 ms if the log has 100,000 entries; a log in memory
-        should not be larger.
+        The call blocks the reactor: for up to 20 ms if the log has 100,000 entries, and longer if
+        it has more.
         """
         old = [each for each in self._entries if _at(each) < before and self._may_go(each, told)]
         self._delete(old)

@@ -1,4 +1,4 @@
-"""The types of questions about past transitions and states, and of their answers."""
+"""Classes for questions about past transitions and states, and for the answers."""
 
 from collections.abc import Collection, Sequence
 from math import inf
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hbtd.tracker.transitions import Judgement, Phase
 
 TRIMMED = "trimmed"
-"""The name of the cursor that has the highest number among the entries trimmed so far."""
+"""The name of a cursor of the log: its value is the highest number of a trimmed entry."""
 
 
 class LogEntry(NamedTuple):
@@ -21,22 +21,25 @@ class LogEntry(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """The components that a question is about, selected by name, part of the machine, or both."""
+    """The components that a question is about, selected by name, by location, or by both."""
 
     names: Collection[str] | None = None
     """The xnames of the selected components; `None` for all components."""
     under: str = ""
-    """An xname, such as `x1c0`: only this component and its parts are selected; empty for all."""
+    """The xname of a part of the machine, such as `x1c0`; only components in it are selected.
+
+    The part itself is selected, too. The value is empty if the location does not matter.
+    """
 
     def includes(self, xname: str) -> bool:
-        """Return whether a component is selected."""
+        """Return whether the component `xname` is selected."""
         if self.under and not is_under(xname, self.under):
             return False
         return self.names is None or xname in self.names
 
     @property
     def everything(self) -> bool:
-        """Whether all components are selected."""
+        """Whether all components are selected, since neither `names` nor `under` is given."""
         return self.names is None and not self.under
 
 
@@ -52,7 +55,7 @@ EVERYTHING = Selection()
 
 
 class Span(NamedTuple):
-    """A span of time whose log entries a question is about, and the order of the answer."""
+    """The span of time that a question about log entries covers, and the order of the answer."""
 
     since: float = -inf
     """Only entries judged at this Unix time or later are selected."""
@@ -61,36 +64,46 @@ class Span(NamedTuple):
     newest_first: bool = False
     """Whether entries are returned newest first, instead of oldest first."""
     after: int | None = None
-    """Only entries after the one with this number, in the answer's order; `None` for all."""
+    """The number of an entry: only entries that come after it in the answer are selected.
+
+    If `newest_first` is true, these have lower numbers, otherwise higher ones. `None` if no entry
+    is excluded.
+    """
 
 
 class StateThen(NamedTuple):
-    """The state of a component at a moment in the past."""
+    """The state that a component had at a given moment in the past."""
 
     component: str
     """The component's xname."""
     phase: Phase
-    """The component's phase at that moment."""
+    """The component's phase at the given moment."""
     since: float
-    """The Unix time of the judgement by which the component entered the phase; 0 if not known."""
+    """The Unix time of the judgement by which the component entered `phase`; 0 if not known."""
     silent: float | None
-    """The component's silence at that judgement, in observed seconds; `None` if not known."""
+    """The component's silence, in observed seconds, when it was warned about or died.
+
+    It is `None` if the phase is another one, or if the silence is not known.
+    """
 
 
 class StatesThen(NamedTuple):
-    """The states of components at a moment in the past."""
+    """The states that components had at a given moment in the past."""
 
     states: Sequence[StateThen]
-    """The state of each component, in the order of the components' names."""
+    """The states of the components, in the order of the components' names."""
     complete: bool
-    """Whether the log still has all entries that were added after that moment."""
+    """Whether the log still has all entries that were added after the given moment.
+
+    If it is false, components may be missing from the result, or have states of a later moment.
+    """
 
 
 def state_then(entry: LogEntry, until: int) -> StateThen | None:
-    """Return the state of a component when `until` was the number of the last entry in the log.
+    """Return the state that a component had when the log's last entry had the number `until`.
 
     `entry` must be the component's last entry with a number up to `until` or, if there is none, the
-    component's first later entry. Return `None` if the component was not tracked then.
+    component's first later entry. Return `None` if the component was not tracked at that moment.
     """
     judgement = entry.judgement
     if entry.number <= until:

@@ -1,4 +1,4 @@
-"""Limits how many questions about the past may delay a commit in the store's thread."""
+"""Limits the number of questions about the past for which a commit may have to wait."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -6,7 +6,11 @@ from typing import Any, Final, TypeVar
 from twisted.internet.defer import Deferred, DeferredSemaphore, maybeDeferred
 
 AT_ONCE: Final = 2
-"""The most questions, or portions of questions, that a commit may have to wait for."""
+"""The most questions about the past that wait in the store's thread at a time.
+
+A commit may have to wait for them. If a question is answered in portions, each portion counts as a
+question of its own.
+"""
 
 _T = TypeVar("_T")
 
@@ -15,18 +19,18 @@ class Questions:
     """Passes questions about the past to the store's thread, in order, `AT_ONCE` at a time.
 
     The thread carries out one call after the other, and clients may ask any number of questions.
-    Without a limit, a commit would wait for all questions that were asked before the commit.
+    Without this limit, a commit would have to wait for all questions that were asked before it.
     """
 
     def __init__(self) -> None:
         self._places = DeferredSemaphore(AT_ONCE)
 
     def ask(self, call: Callable[[], Deferred[_T]]) -> Deferred[_T]:
-        """Call `call`, which queries the store's thread, when its turn comes; return its result.
+        """Call `call`, which asks the store's thread a question, once fewer than `AT_ONCE` run.
 
-        Cancel the Deferred if the answer is no longer needed: a call that has not begun is then
-        dropped. A call that has begun counts towards `AT_ONCE` until it ends, because it still
-        occupies the thread.
+        The Deferred fires with the answer, or fails as the call does. The caller may cancel it when
+        the answer is no longer needed: if the call has not begun, it is never made. A call that has
+        begun counts towards `AT_ONCE` until it ends, because it still occupies the thread.
         """
         place = self._places.acquire()
         answer: Deferred[_T] = Deferred(lambda _: place.cancel())

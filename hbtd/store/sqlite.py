@@ -1,4 +1,4 @@
-"""The store `sqlite:PATH`, a file that one hbtd process uses."""
+"""The store `sqlite:PATH`, which keeps everything in an SQLite file for one hbtd process."""
 
 import sqlite3
 import sys
@@ -65,9 +65,9 @@ class SqliteStore:
     call are safely on the disk. The file is locked while it is open, so that no two hbtd processes
     use it.
 
-    Each call checks that the file is still there. If it was removed, it is written again. The store
-    can't be used while another file is in its place, or once another program has overwritten the
-    file.
+    Each call checks that the file is still there. If the file was removed, it is written anew, with
+    all its contents. The store can't be used while there is another file at the path, or once
+    another program has overwritten the file.
 
     The file has a clock of its own: the sum of the observed seconds of all processes that have used
     the file. Each write stores the time of this clock.
@@ -168,9 +168,9 @@ class SqliteStore:
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Store judgements, marked as not delivered, and add them to the log; also store records.
+        """Store judgements and records, and add the judgements to the log, in one transaction.
 
-        All this is one transaction. The Deferred's result is always `True`.
+        The judgements are marked as not delivered. The Deferred's result is always `True`.
         """
 
         def work(cursor: Any, now: float) -> int:
@@ -195,7 +195,7 @@ class SqliteStore:
         return self._write(work, commits=True).addCallback(committed)
 
     def log(self, after: int, most: int) -> Deferred[Sequence[LogEntry]]:
-        """Return the first `most` entries of the log with numbers above `after`, in order."""
+        """Return the first `most` log entries with numbers above `after`, in order of number."""
         read: Deferred[Sequence[LogEntry]] = self._run(
             lambda cursor: sqlite_log.read(cursor, after, most)
         )
@@ -206,7 +206,7 @@ class SqliteStore:
     ) -> Deferred[Sequence[LogEntry]]:
         """Return up to `most` log entries about the components in `selection`.
 
-        `span` says from which time these entries are, and in which order they are returned.
+        `span` says from which stretch of time the entries are, and in which order to return them.
 
         The log is read in portions, between which other calls of the store are carried out.
         """
@@ -231,9 +231,9 @@ class SqliteStore:
     ) -> Deferred[StatesThen]:
         """Return the states that the selected components had at the Unix time `at`.
 
-        The states are those of the first `most` components with names after `after`, in the order
-        of the names. The log is read in portions, between which other calls of the store are
-        carried out.
+        The result has the states of the first `most` of these components after the name `after`, in
+        the order of the names. The log is read in portions, between which other calls of the store
+        are carried out.
         """
         return Deferred.fromCoroutine(self._states_at(at, selection, after, most))
 
@@ -265,14 +265,14 @@ class SqliteStore:
         return self._entries
 
     def cursor(self, reader: str) -> Deferred[int | None]:
-        """Return the number of the last log entry that a reader has passed on.
+        """Return the cursor of a reader of the log, or `None` if the reader has none yet.
 
-        This is the reader's cursor; return `None` if the reader has none yet.
+        The cursor is the number of the last log entry that the reader has passed on.
         """
         return self._noting(self._run(lambda cursor: sqlite_log.read_cursor(cursor, reader)))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
-        """Record that a reader has passed on the log's entries up to `number`."""
+        """Set the cursor of a reader, which has passed on the log's entries up to `number`."""
         return self._write(lambda cursor, now: sqlite_log.move_cursor(cursor, reader, number))
 
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
@@ -305,9 +305,10 @@ class SqliteStore:
         return deleted
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Store records, if there are any, and the time of the file's clock.
+        """Store records, which replace those of the same components, and the file's clock.
 
         This clock shows the sum of the observed seconds of all processes that have used the file.
+        Its time is stored even if there are no records.
         """
         return self._write(lambda cursor, now: _write(cursor, now, records))
 
@@ -360,7 +361,7 @@ class SqliteStore:
         return added
 
     def clear_records(self) -> Deferred[None]:
-        """Delete all records, but no judgements."""
+        """Delete the records of all components, but no judgements."""
 
         def work(cursor: Any, now: float) -> None:
             cursor.execute("DELETE FROM record")
@@ -368,7 +369,7 @@ class SqliteStore:
         return self._write(work)
 
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
-        """Return the records of the first `most` components with names after `after`.
+        """Return the records of the first `most` components after the name `after`.
 
         The ages of the heartbeats are as of the last write to the file.
         """
@@ -384,7 +385,7 @@ class SqliteStore:
         return self._noting(self._run(work))
 
     def identities(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
-        """Return the identities of the first `most` components with names after `after`."""
+        """Return the identities of the first `most` components after the name `after`."""
         read: Deferred[Sequence[Identity]] = self._run(
             lambda cursor: sqlite_identities.read(cursor, after, most)
         )
@@ -399,7 +400,7 @@ class SqliteStore:
         return self._noting(self._run(lambda cursor: sqlite_notes.read(cursor, kind)))
 
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
-        """Write notes of a kind, by name; delete each note whose text is `None`."""
+        """Write notes of a kind; `notes` has their texts by name, or `None` for each to delete."""
         return self._write(lambda cursor, now: sqlite_notes.write(cursor, kind, notes))
 
     def undelivered(
@@ -408,8 +409,8 @@ class SqliteStore:
         """Return the judgements that are not marked as delivered, in the order of their commits.
 
         The judgements are read in portions. `share` is called with the component's name and the
-        timestamp of each judgement. It returns equal texts, if possible ones that are in memory
-        already, which are used instead.
+        timestamp of each judgement. The two strings that it returns are put into the judgement in
+        their place; they are equal, but may be objects that are in memory already.
         """
         return Deferred.fromCoroutine(self._undelivered(share))
 
@@ -430,15 +431,15 @@ class SqliteStore:
     def judgements(
         self, of: Collection[Transition] = tuple(Transition)
     ) -> Deferred[list[Judgement]]:
-        """Return the stored judgements with transitions in `of`, in the order of their commits."""
+        """Return the stored judgements whose transitions are in `of`, in the order of commits."""
         return self._noting(self._run(lambda cursor: read_judgements(cursor, of)))
 
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
         """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
 
-        Alarms are the judgements that a component was warned about or has died. The result maps
-        each component's name to the transition and to the Unix time of the acknowledgement. Alarms
-        are left out if that time is not known.
+        Alarms are the judgements `WARNED` and `DIED`. The result maps each component's name to the
+        transition and to the Unix time of the acknowledgement. Alarms for which this time is not
+        known are left out.
         """
 
         def work(cursor: Any) -> dict[str, tuple[Transition, float]]:
@@ -451,11 +452,18 @@ class SqliteStore:
         return self._noting(self._run(work))
 
     def usable(self) -> bool:
-        """Return whether the file is open, the last call succeeded, and no call hangs."""
+        """Return whether the store can be used now.
+
+        That is so if the file is open, the last call and the last commit succeeded, and the call
+        that is in progress, if any, does not hang.
+        """
         return self._trouble is None and not self._hangs
 
     def health(self) -> str:
-        """Return why the store can't be used; for a usable store, the original hbtd's text."""
+        """Return a text for `/health`: why the store can't be used, or that it can be used.
+
+        For a usable store, this is the text that the original hbtd has for its own store.
+        """
         if self._trouble is None and self._hangs:
             return f"{self._path}: the disk does not answer, for more than {_HANGS:g} s now"
         return self._trouble or "Initialization key present: HBTD_OK"

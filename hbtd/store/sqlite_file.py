@@ -1,4 +1,4 @@
-"""The file of the store `sqlite:`: format, lock, and checks for changes by other programs."""
+"""The file of the store `sqlite:`: its format, its lock, and checks that it is undamaged."""
 
 import fcntl
 import os
@@ -47,11 +47,14 @@ _RESTORE = "Restore a copy made by hbtd-backup if you have one"
 
 
 class StoreDamaged(Exception):
-    """Raised when a store's file can't be used; the message says why. The file is unchanged."""
+    """Raised when a store's file can't be used, for example because it is damaged or locked.
+
+    The message says why. The file has not been changed.
+    """
 
 
 class FileLost(Exception):
-    """Raised when the store's open file was removed, replaced or overwritten.
+    """Raised when the store's open file was removed, replaced or overwritten, and can't be used.
 
     The message says what happened to the file.
     """
@@ -65,7 +68,7 @@ class Found(NamedTuple):
     empty: bool
     """Whether there was no file, or an empty one."""
     log: bool
-    """Whether there was a write-ahead log beside the file."""
+    """Whether there was a file with SQLite's write-ahead log (`-wal`) beside the file."""
 
 
 class Contents(NamedTuple):
@@ -74,7 +77,7 @@ class Contents(NamedTuple):
     now: float
     """The time of the file's clock, in seconds."""
     doubts: Sequence[str]
-    """Phrases about possible losses of data, for an operator; empty if there are none."""
+    """Reasons to suspect that the file has lost data, in words for operators; normally empty."""
     last_number: int
     """The number of the last entry in the log of transitions; 0 if there is none."""
     entries: int
@@ -98,7 +101,7 @@ class DatabaseFile:
         self._overwritten = False
 
     def lock(self) -> Found:
-        """Lock the file, creating it if there is none, and check it without changing it.
+        """Lock the file, or create and lock an empty one; check the file without changing it.
 
         Raise `StoreDamaged` if the file can't be opened, is locked by another hbtd, is damaged, or
         belongs to another program or to a newer hbtd.
@@ -118,14 +121,19 @@ class DatabaseFile:
     def unlock(self) -> None:
         """Release the lock. Call this only after all connections to the file are closed.
 
-        This closes a descriptor of the file, which would end SQLite's own locks on the file, too.
+        Releasing the lock closes a descriptor of the file. That would also end the locks by which
+        SQLite protects connections that are still open.
         """
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
     def note(self) -> None:
-        """Record the state of the file for `check`. Call this after hbtd has changed the file."""
+        """Record the size and modification time of the file and the identity of its `-wal` file.
+
+        `check` compares them with the present ones. Call this method after each change that hbtd
+        makes to the file.
+        """
         status = os.fstat(self._lock)
         self._size, self._changed_at = status.st_size, status.st_mtime_ns
         if self._log is None:
@@ -135,11 +143,11 @@ class DatabaseFile:
         """Check whether other programs have changed the file; if it was removed, write it again.
 
         If the file or its write-ahead log was removed, a new file with all that `connection` sees
-        is written. Return a text for the log that says what happened to the file, or `None` if
-        nothing did.
+        is written. Return a text for the log that says what other programs have done to the file,
+        or `None` if they have not changed it.
 
-        Raise `FileLost` if the new file can't be written. Raise it also if another program has
-        replaced or overwritten the file; the file is then left as it is.
+        Raise `FileLost` if the new file can't be written, or if another program has replaced or
+        overwritten the file; a file that was replaced or overwritten is left as it is.
         """
         if self._overwritten:
             raise self._not_ours()
@@ -241,12 +249,15 @@ class DatabaseFile:
 
 
 def set_up(connection: Any) -> None:
-    """Set up a new connection to flush each commit to the disk; leave the file unchanged."""
+    """Set up a new SQLite connection so that each commit is flushed to the disk.
+
+    The file is not changed.
+    """
     connection.execute("PRAGMA synchronous = FULL")
 
 
 def prepare(connection: Any, found: Found) -> Contents:
-    """Check the file, and create the tables that it lacks; return what the file contains.
+    """Check the file of an SQLite connection, create missing tables, and return its `Contents`.
 
     `found` is the result of `DatabaseFile.lock`. Raise `StoreDamaged` if the check fails.
     """
@@ -272,7 +283,7 @@ def prepare(connection: Any, found: Found) -> Contents:
 
 
 def end_session(cursor: Any) -> None:
-    """Record in the file that it was closed properly."""
+    """Record in the file that hbtd has closed it properly, which ends this process's session."""
     cursor.execute("DELETE FROM session")
 
 
@@ -315,9 +326,10 @@ def check_unopened(path: str, *, log: bool) -> bool:
     """Check a database file without changing it; return whether the check was possible.
 
     `log` says whether there is a write-ahead log beside the file. Raise `StoreDamaged` if the file
-    is damaged, or belongs to another program or a newer hbtd. An ordinary connection would change
-    the file: SQLite applies the write-ahead log that a killed process has left behind when the
-    connection is closed.
+    is damaged, or belongs to another program or a newer hbtd.
+
+    The file is opened read-only for this check. An ordinary connection would change it: when such a
+    connection is closed, SQLite moves what is in the write-ahead log into the file.
     """
     # To read a write-ahead log SQLite needs a lock and further files; without one it needs neither.
     how = "mode=ro" if log else "immutable=1"
@@ -388,13 +400,13 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def missing_directory(path: str) -> str:
-    """Return a hint for an error message if the directory of `path` is missing, otherwise ""."""
+    """Return an empty text if the directory of `path` exists, else a hint for an error message."""
     folder = os.path.dirname(os.path.abspath(path))
     return "" if os.path.isdir(folder) else f"; there is no directory {folder}: create it"
 
 
 def synchronize(path: str) -> None:
-    """Flush a file, or a directory with the names of its files, to the disk."""
+    """Flush the contents of a file, or the file names in a directory, to the disk."""
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(number)

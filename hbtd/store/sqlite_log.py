@@ -1,7 +1,8 @@
 """The log of transitions in the file of the store `sqlite:`.
 
-All functions run in the store's thread, in a transaction of the caller. Names are stored once, in
-the table `log_name`, and entries in as few bytes as possible: a million entries need some 110 MB.
+All functions run in the store's thread, in a transaction of the caller. The names of components and
+of replicas are stored only once, in the table `log_name`; entries refer to these names by number. A
+million entries take about 110 MB.
 """
 
 from collections.abc import Sequence
@@ -39,8 +40,8 @@ _WHAT: Final = {
 ROWS_PER_STATEMENT: Final = 100
 """The most rows that one SQL statement writes.
 
-Between two statements the store's thread and the reactor compete for the interpreter's lock, which
-slows the reactor down: one statement per row would cost too much.
+Between two statements, the store's thread and the reactor compete for the interpreter's lock, which
+slows the reactor down. Therefore rows are not written one by one.
 """
 
 # Texts are read as bytes: one that is not UTF-8 must not keep readers from what follows it.
@@ -64,10 +65,10 @@ def add_columns(cursor: Any) -> None:
 
 
 def write_rows(cursor: Any, statement: str, row: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Execute a statement for many rows at once.
+    """Execute an SQL statement once for every `ROWS_PER_STATEMENT` of `rows`.
 
-    `{rows}` in the statement stands for as many copies of `row` as there are rows, separated by
-    commas; each copy has one placeholder per value of a row.
+    `{rows}` in the statement is replaced by as many copies of `row` as there are rows in the
+    portion, separated by commas. `row` has one placeholder for each value of a row.
     """
     for start in range(0, len(rows), ROWS_PER_STATEMENT):
         some = rows[start : start + ROWS_PER_STATEMENT]
@@ -76,7 +77,7 @@ def write_rows(cursor: Any, statement: str, row: str, rows: Sequence[Sequence[An
 
 
 def append(cursor: Any, judgements: Sequence[Judgement], judge: str) -> int:
-    """Add judgements to the log; return the number of the last entry.
+    """Add an entry for each judgement to the log; return the number of the log's last entry.
 
     `judge` is the host and port of the replica that made the judgements.
     """
@@ -149,14 +150,18 @@ def as_entry(
 
 
 def text(value: bytes | None) -> str:
-    """Decode UTF-8 from the file, with U+FFFD for invalid bytes; return "" for `None`."""
+    """Return a text that was read from the file as UTF-8 bytes; "" for `None`.
+
+    Invalid bytes become U+FFFD.
+    """
     return (value or b"").decode("utf-8", "replace")
 
 
 def read_cursor(cursor: Any, reader: str) -> int | None:
-    """Return the number of the last log entry that a reader has passed on.
+    """Return the cursor of a reader of the log, or `None` if the reader has none yet.
 
-    This is the reader's cursor; return `None` if the reader has none yet.
+    The reader's cursor is the number of the last log entry that the reader has passed on. The
+    argument `cursor` is that of a database connection.
     """
     cursor.execute("SELECT number FROM log_cursor WHERE reader = ?", (reader,))
     row = cursor.fetchone()
@@ -164,9 +169,9 @@ def read_cursor(cursor: Any, reader: str) -> int | None:
 
 
 def move_cursor(cursor: Any, reader: str, number: int) -> None:
-    """Record that a reader has passed on the log's entries up to `number`.
+    """Set the cursor of a reader, which has passed on the log's entries up to `number`.
 
-    `cursor` is the cursor of a database connection, not that of the reader.
+    The argument `cursor` is that of a database connection, not that of the reader.
     """
     cursor.execute("REPLACE INTO log_cursor (reader, number) VALUES (?, ?)", (reader, number))
 
@@ -176,11 +181,12 @@ def trim_portion(
 ) -> tuple[float | None, int]:
     """Delete log entries whose `column` (`at` or `number`) is above `low` and below `high`.
 
-    Examine about 1000 of these entries, the lowest first. Delete at most `most` of them, but none
-    with a number above `told` and not the last one of any component.
+    Each call examines about 1000 of these entries, in ascending order of `column`, and deletes at
+    most `most` of them. Entries with numbers above `told`, and the last entry of each component,
+    are not deleted.
 
     Return two values: the `low` for the next call, or `None` if there are no more entries to
-    examine, and the number of entries that were deleted.
+    examine; and the number of entries that were deleted.
     """
     most = min(most, _PORTION)  # any number of entries may be of the same time
     where = f"{column} > ? AND {column} < ?"

@@ -1,7 +1,7 @@
 """Answers questions about the past from the log in the file of the store `sqlite:`.
 
-All functions run in the store's thread. Each call examines only a portion of the log, so that
-commits can be carried out in between.
+All functions run in the store's thread. Each call examines only a portion of the log, so that the
+store can carry out commits between two calls.
 """
 
 from collections.abc import Sequence
@@ -25,18 +25,21 @@ _PORTION: Final = 2000
 
 
 class Place(NamedTuple):
-    """The log entries that a search has yet to examine: their range of numbers, and components."""
+    """How far a search of the log has come: the range of entries that it has yet to examine."""
 
     low: int
-    """All entries that are left to examine have numbers above this one."""
+    """The lower bound of the range: the entries left to examine have higher numbers."""
     high: int
-    """All entries that are left to examine have numbers below this one."""
+    """The upper bound of the range: the entries left to examine have lower numbers."""
     ids: frozenset[int] | None
-    """The IDs that the selected components have in the table `log_name`; `None` for all."""
+    """The IDs, in the table `log_name`, of the components searched for; `None` for all."""
 
 
 def begin(cursor: Any, span: Span, selection: Selection) -> Place:
-    """Begin a search for the entries in `span`; return what the search has to examine."""
+    """Begin a search for the entries that `span` and `selection` select.
+
+    Return the `Place` for the first call of `search`.
+    """
     low, high = 0, 2**62
     if span.since > -inf:
         row = cursor.execute(
@@ -84,10 +87,10 @@ def _named(cursor: Any, names: Sequence[str]) -> list[tuple[int, bytes]]:
 
 
 def search(cursor: Any, span: Span, place: Place, most: int) -> tuple[list[LogEntry], Place | None]:
-    """Search a portion of the entries in `place`; return those in `span`, up to `most`.
+    """Examine a portion of the entries in `place`; return those that match, up to `most`.
 
-    The second value is the place for the next call: the entries that are left to examine. It is
-    `None` if the search is complete.
+    An entry matches if it is in `span` and about a component in `place.ids`. The second value is
+    the `place` for the next call, or `None` if the search is complete.
     """
     low, high, ids = place
     if low + 1 >= high or most <= 0 or (ids is not None and not ids):
@@ -129,9 +132,10 @@ def _entries(cursor: Any, numbers: list[int]) -> list[LogEntry]:
 
 
 def number_at(cursor: Any, at: float) -> tuple[int, bool]:
-    """Return the number of the last entry judged at the Unix time `at` or before; 0 if none.
+    """Return the number of the last entry judged at the Unix time `at` or before.
 
-    The second value says whether the log still has all entries that were added after that entry.
+    The number is 0 if there is no such entry. The second value says whether the log still has all
+    entries that were added after it.
     """
     later = cursor.execute("SELECT 1 FROM log WHERE at > ? LIMIT 1", (at,)).fetchone()
     if later is None:
@@ -147,12 +151,12 @@ def number_at(cursor: Any, at: float) -> tuple[int, bool]:
 def states(
     cursor: Any, number: int, selection: Selection, after: str, most: int
 ) -> tuple[list[StateThen], str | None]:
-    """Return the states of components when `number` was the number of the last entry in the log.
+    """Return the states that components had when the log's last entry had the number `number`.
 
-    Each call examines a portion of the components, in the order of their names, from the first name
-    after `after` on, and returns the states of those that are selected: `most` at most. The second
-    value is the last name that was examined, which is `after` for the next call if fewer than
-    `most` states were returned; it is `None` if there are no more components.
+    Each call examines a portion of the components: the first ones after the name `after`, in the
+    order of their names. It returns the states of at most `most` components that are selected. The
+    second value is the last name that was examined, or `None` if there are no more components. If
+    fewer than `most` states were returned, pass this name as `after` to the next call.
     """
     portion = min(_PORTION, max(most, 1)) if selection.everything else _PORTION
     full, last = False, ""

@@ -1,4 +1,4 @@
-"""Trims the log of transitions, so that it doesn't grow without bound."""
+"""The service that trims the log of transitions, so that the log doesn't grow without bound."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,15 +12,16 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore, NotLeading, StoreUnusable
 
 MAX_WAITING = 100_000
-"""The most entries that are kept because a reader of the log has yet to pass them on."""
+"""The most old log entries that are not trimmed because a reader has yet to pass them on."""
 
 _INTERVAL = 60.0
 
 
 class Trimming(PeriodicService):
-    """Trims the log of transitions once a minute, while this replica leads.
+    """A service that trims the log of transitions once a minute, while this replica leads.
 
-    The parameters `history` and `history_count` say how long, and how many, entries are kept.
+    The parameter `history` says for how long entries are kept, and `history_count` how many are
+    kept at most.
     """
 
     _log = Logger()
@@ -34,11 +35,11 @@ class Trimming(PeriodicService):
         leading: Callable[[], bool],
         readers: Sequence[str],
     ) -> None:
-        """Make a service that has yet to be started.
+        """Make the service that trims the log of `store`; it has yet to be started.
 
         `wall` returns the current Unix time in seconds, and `leading` returns whether this replica
-        leads. `readers` are the names of the log's readers. Entries that a reader has yet to pass
-        on are kept, but at most `MAX_WAITING` entries.
+        leads. `readers` are the names of the log's readers. Entries that one of these readers has
+        yet to pass on are kept, unless they are not among the last `MAX_WAITING` entries.
         """
         super().__init__(clock, _INTERVAL, self._trim, "trimming the log of transitions", now=False)
         self._wall = wall
@@ -50,9 +51,9 @@ class Trimming(PeriodicService):
         self._outage = Outage(self._began, self._ended, clock.seconds)
 
     def stopService(self) -> Deferred[None]:
-        """Stop trimming, and cancel a run in progress.
+        """Stop the service, and cancel the trimming of the log if it is in progress.
 
-        The Deferred fires when that run has ended.
+        The Deferred fires when no trimming is in progress any more.
         """
         stopped = super().stopService()
         self._trimming.cancel()

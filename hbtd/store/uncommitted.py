@@ -1,4 +1,4 @@
-"""The queue of judgements that are not committed yet."""
+"""The queue of judgements that are not committed to the store yet."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -7,11 +7,11 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Uncommitted:
-    """A queue of judgements to be committed.
+    """A queue of judgements to be committed to the store.
 
-    The first judgements in the queue are *in hand* while they are being committed. The time that
-    `add`, `take` and `finish` need depends on the number of judgements that they add or return, not
-    on the length of the queue.
+    Judgements at the front of the queue that are being committed are called *in hand*. The running
+    time of `add`, `take` and `finish` depends on the number of judgements that they add or return,
+    not on the length of the queue.
     """
 
     def __init__(self) -> None:
@@ -48,18 +48,21 @@ class Uncommitted:
 
     @property
     def in_hand(self) -> Sequence[Judgement]:
-        """The judgements that are being committed: from the call of `take` to that of `finish`."""
+        """The judgements that are being committed: those that `take` has returned last.
+
+        It is empty once `finish` is called.
+        """
         return self._in_hand
 
     @property
     def first(self) -> Judgement | None:
-        """The first judgement in the queue, even if being committed; `None` if there is none."""
+        """The first judgement in the queue, which may be in hand; `None` if the queue is empty."""
         if self._in_hand:
             return self._in_hand[0]
         return self._waiting[0] if self._waiting else None
 
     def components(self) -> set[str]:
-        """Return the names of the components about which the queue has judgements."""
+        """Return the xnames of the components about which the queue has judgements."""
         return set(self._counts)
 
     def add(self, judgements: Iterable[Judgement]) -> None:
@@ -75,11 +78,12 @@ class Uncommitted:
         """Return the first judgements of the queue, up to `most`, to be committed by the caller.
 
         They stay in the queue until `finish` is called; until then, further calls return the same
-        judgements, and more of them if `most` allows.
+        judgements, followed by later ones if there are fewer than `most`.
 
-        A judgement is dropped instead if it repeats the transition of the previous judgement about
-        its component, which was committed since the queue was last empty. Such repetitions occur
-        when a replica becomes the leader while its own request to the last leader is pending.
+        A repeated judgement is dropped instead: one with the same transition as the previous
+        judgement about its component, if that was committed since the queue was last empty. Such
+        repetitions occur when a replica becomes the leader while its own request to the last leader
+        is pending.
         """
         while self._waiting and len(self._in_hand) < most:
             judgement = self._waiting.popleft()
@@ -95,9 +99,9 @@ class Uncommitted:
         return self._in_hand
 
     def finish(self, *, passed_on: bool) -> Sequence[Judgement]:
-        """Remove the judgements that `take` has returned, now that they are committed; return them.
+        """Remove the judgements in hand from the queue, because they are committed; return them.
 
-        `passed_on` says whether the caller passes them on to HSM and Kafka.
+        `passed_on` says whether the caller passes these judgements on to HSM and Kafka.
         """
         done, self._in_hand = self._in_hand, []
         for judgement in done:
@@ -119,10 +123,10 @@ class Uncommitted:
         self._latest = {}
 
     def drop_alarms(self) -> None:
-        """Drop all alarms (`WARNED`, `DIED`), even those being committed.
+        """Drop all alarms (`WARNED`, `DIED`) from the queue, even those in hand.
 
-        Call this when another replica judges instead. From now on, `take` no longer drops
-        judgements that repeat a judgement committed before this call.
+        Call this when another replica has become the leader and judges. From now on, `take` no
+        longer drops judgements that repeat a judgement committed before this call.
         """
         self._end_run()
         self._waiting = deque(each for each in self._waiting if not each.transition.alarming)
@@ -132,9 +136,9 @@ class Uncommitted:
             self._counts[judgement.component] = self._counts.get(judgement.component, 0) + 1
 
     def drop_returns(self, xname: str) -> None:
-        """Drop the judgements `STARTED` and `RESTARTED` about a component.
+        """Drop the judgements `STARTED` and `RESTARTED` about a component from the queue.
 
-        Judgements that are being committed are dropped, too.
+        Judgements in hand are dropped, too, but a commit in progress is not cancelled.
         """
         if xname not in self._heard:
             return
@@ -149,9 +153,9 @@ class Uncommitted:
         self._in_hand = [each for each in self._in_hand if not drops(each)]
 
     def forget(self, xname: str) -> bool:
-        """Drop the alarms (`WARNED`, `DIED`) about a component, even those being committed.
+        """Drop the alarms (`WARNED`, `DIED`) about a component from the queue, even those in hand.
 
-        Return whether a judgement about the component was being committed; the commit goes on.
+        Return whether a judgement about the component was in hand; its commit is not cancelled.
         """
         self._latest.pop(xname, None)
         if xname not in self._counts:

@@ -1,4 +1,4 @@
-"""The threading primitives and the clock of the Kafka publisher, which a simulation replaces."""
+"""The thread, condition and clock that the Kafka publisher uses; a simulation replaces them."""
 
 from collections.abc import Callable
 from threading import Condition, Thread
@@ -6,7 +6,7 @@ from time import monotonic
 from typing import NamedTuple
 
 ThreadFactory = Callable[[Callable[[], None]], Thread]
-"""A function that returns a new, unstarted thread that will call the given function."""
+"""The type of a function that takes a function and returns an unstarted thread that calls it."""
 
 
 def make_thread(run: Callable[[], None]) -> Thread:
@@ -15,14 +15,14 @@ def make_thread(run: Callable[[], None]) -> Thread:
 
 
 class Background(NamedTuple):
-    """Functions that make the publisher's thread and its condition, and the clock of both.
+    """The functions by which the Kafka publisher makes its thread and condition, and its clock.
 
-    By default they are the real ones. A simulation passes a `Background` whose threads wait in
-    simulated time to hbtd's service.
+    The default functions make real threads and conditions, and read the real clock. A simulation
+    gives hbtd's service a `Background` whose threads wait in simulated time.
     """
 
     make_thread: ThreadFactory = make_thread
     make_condition: Callable[[], Condition] = Condition
-    """Returns a new `threading.Condition`, for the data that the reactor and the thread share."""
+    """Returns a new `threading.Condition`, which guards what the reactor and the thread share."""
     monotonic: Callable[[], float] = monotonic
-    """Returns the seconds of a monotonic clock; called in the reactor's thread and the new one."""
+    """Returns the seconds of a monotonic clock; both the reactor and the thread call it."""

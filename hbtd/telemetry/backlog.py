@@ -11,39 +11,45 @@ from hbtd.store.interface import LogEntry
 from hbtd.telemetry.refusals import Outcome, Refusals
 
 BATCH = 500
-"""The most messages in a batch. The next batch is sent when all of them are acknowledged."""
+"""The most messages in a batch, which are handed to Kafka together.
+
+The next batch is sent when Kafka has acknowledged all messages of this one.
+"""
 
 CAPACITY = 4000
-"""The most entries in the backlog: those read from the log that Kafka has yet to acknowledge."""
+"""The most log entries in the backlog; no more are read from the log until it has room again."""
 
 
 class Order(NamedTuple):
     """An order to the publisher's thread: to send messages to an address, to wait, or to stop.
 
-    An order is in force for as long as `Backlog.holds` returns true for it.
+    The thread follows an order for as long as `Backlog.holds` returns true for the order.
     """
 
     number: int
     address: TelemetryAddress | None
-    """Where to send messages; `None` if nothing is to be sent."""
+    """The address of Kafka to which to send messages; `None` if nothing is to be sent."""
     stop_at: float | None
     """The monotonic time, in seconds, by which the thread must stop; `None` if it need not stop."""
 
 
 class Backlog:
-    """The entries of the log that are on their way to Kafka, oldest first.
+    """The log entries that were read from the log and that Kafka has yet to acknowledge.
 
-    The reactor's thread adds entries. The publisher's thread removes them in batches, and
-    records which messages Kafka has accepted or refused. Both threads hold the lock `changed`, a
-    `threading.Condition`, while they do so; it also wakes the publisher's thread. `done` is the
-    number of the entry to which Kafka's cursor may be moved.
+    The entries are in order, oldest first. The reactor's thread adds entries. The publisher's
+    thread takes them in batches, and records which messages Kafka has accepted or refused. Both
+    threads hold the lock `changed`, a `threading.Condition`, while they use the entries; the
+    condition also wakes the publisher's thread. Kafka's cursor may be moved up to `done`.
     """
 
     def __init__(self, make_condition: Callable[[], Condition] = Condition) -> None:
-        """Make an empty backlog; the publisher's thread sends nothing until `send_to` is called."""
+        """Make an empty backlog. The publisher's thread sends nothing until `send_to` is called.
+
+        `make_condition` returns a new `threading.Condition`, which becomes `changed`.
+        """
         self.changed = make_condition()
         self.more = False
-        """Whether the log has entries that were not added to the backlog yet."""
+        """Whether the log has further entries, which were not added to the backlog yet."""
         self.published_count = 0
         """The number of messages that Kafka has acknowledged."""
         self.refused_count = 0
@@ -58,17 +64,14 @@ class Backlog:
 
     @property
     def done(self) -> int:
-        """The number of the entry before the first one that waits for Kafka.
-
-        Each entry up to this number was acknowledged by Kafka, or was dropped.
-        """
+        """The number up to which every log entry was acknowledged by Kafka, or was dropped."""
         with self.changed:
             pending = (self._refusals.aside, self._batch, self._waiting)
             return min((each[0].number - 1 for each in pending if each), default=self._put)
 
     @property
     def room(self) -> int:
-        """The number of entries for which there is room."""
+        """How many further entries the backlog has room for, before it has `CAPACITY` entries."""
         return max(CAPACITY - self.pending, 0)
 
     @property
@@ -84,7 +87,7 @@ class Backlog:
             return sum(each.number <= number for entries in pending for each in entries)
 
     def begin(self, number: int) -> None:
-        """Drop all entries; the entries to be added next have numbers above `number`."""
+        """Empty the backlog; the log entries to be added next have numbers above `number`."""
         with self.changed:
             self._clear()
             self._put = number
@@ -99,7 +102,10 @@ class Backlog:
             self.changed.notify()
 
     def skip(self, number: int) -> int:
-        """Drop the entries up to `number` except those in the current batch; return how many."""
+        """Drop the entries with numbers up to `number`, except those in the current batch.
+
+        Return the number of dropped entries.
+        """
         with self.changed:
             before = self.pending
             while self._waiting and self._waiting[0].number <= number:
@@ -124,7 +130,10 @@ class Backlog:
         self.changed.notify()
 
     def send_to(self, address: TelemetryAddress | None) -> None:
-        """Order the thread to send entries to `address` from now on; nothing if it is `None`."""
+        """Order the publisher's thread to send entries to Kafka at `address` from now on.
+
+        If `address` is `None`, order the thread to send nothing.
+        """
         with self.changed:
             self._order = Order(self._order.number + 1, address, self._order.stop_at)
             if self._refusals.aside:
@@ -136,9 +145,9 @@ class Backlog:
             self.changed.notify()
 
     def stop(self, at: float) -> None:
-        """Order the thread to stop when no entries wait, but not later than the time `at`.
+        """Order the publisher's thread to stop once the backlog is empty, or at the time `at`.
 
-        `at` is in seconds of the monotonic clock.
+        `at` is in seconds of the monotonic clock. The thread stops then even if entries are left.
         """
         with self.changed:
             self._order = self._order._replace(stop_at=at)
@@ -152,15 +161,15 @@ class Backlog:
         return self._order
 
     def holds(self, order: Order) -> bool:
-        """Return whether `order` is still in force for the publisher's thread.
+        """Return whether the publisher's thread is still to follow `order`.
 
-        The result is false once a newer order was given, unless only the time to stop differs.
+        The result is false once another order has replaced it, unless only `stop_at` differs.
         """
         return self._order.number == order.number
 
     @property
     def empty(self) -> bool:
-        """Whether the backlog has no entries, and the log is not known to have further ones."""
+        """Whether the backlog has no entries, and the log has no further ones as far as known."""
         return not (self.more or self.pending)
 
     @property
@@ -174,9 +183,9 @@ class Backlog:
         return self._refusals.everything
 
     def take(self) -> list[LogEntry]:
-        """Return the messages to send now: the rest of the current batch or else a new batch.
+        """Return the entries to send now, as the current batch; empty if the backlog is empty.
 
-        The list is empty if nothing waits.
+        These are the rest of the current batch or, if it has none, the next entries of the backlog.
         """
         with self.changed:
             if not self._batch:
@@ -186,11 +195,12 @@ class Backlog:
             return self._batch
 
     def settle(self, batch: list[LogEntry], done: Sequence[bool]) -> int:
-        """Remove from a batch the messages that Kafka has accepted.
+        """Remove from the current batch the messages that Kafka has accepted.
 
-        `done` has an item for each message in the batch, true if Kafka has accepted the message. A
-        message that Kafka refused earlier is dropped if Kafka has now accepted a newer one of the
-        same component. Return how many messages are dropped.
+        `batch` is the batch that was sent. `done` has an item for each message in it, true if Kafka
+        has accepted the message. A message that was set aside, because Kafka refused it earlier, is
+        dropped if Kafka has now accepted a newer message about the same component. Return the
+        number of dropped messages.
         """
         accepted = list(compress(batch, done))
         with self.changed:
@@ -201,11 +211,13 @@ class Backlog:
             return self._apply(self._refusals.accepted(accepted))
 
     def refuse(self, order: Order) -> tuple[int, bool]:
-        """Empty the current batch, because Kafka has refused all messages that it still has.
+        """Empty the current batch, because Kafka has refused the messages left in it.
 
-        The messages are sent again, set aside, or dropped (see `Refusals`). Return how many are
-        dropped, and whether Kafka seems to refuse everything. Do nothing, and return 0 and `False`,
-        if `order`, under which the batch was sent, is no longer in force, or if the batch is empty.
+        `Refusals` decides whether they are sent again, set aside, or dropped. Return the number of
+        dropped messages, and whether Kafka seems to refuse everything.
+
+        Do nothing, and return 0 and `False`, if the batch is empty, or if `order`, by which it was
+        sent, has been replaced.
         """
         with self.changed:
             if not self.holds(order) or not self._batch:

@@ -1,4 +1,4 @@
-"""Whether Kafka accepts messages and, if not, why; for `/health` and the log."""
+"""Records, for `/health` and for log lines, whether Kafka accepts messages and, if not, why."""
 
 from collections.abc import Callable
 
@@ -10,16 +10,16 @@ from hbtd.runtime.outage import Outage
 
 
 class Contact:
-    """The record of whether Kafka accepts messages and, if not, why.
+    """Records whether Kafka accepts messages and, if not, why.
 
-    Log lines say when Kafka first accepts messages, and when each outage begins and ends. The
-    methods take no lock: the caller must hold the lock of the backlog.
+    It logs when Kafka first accepts messages, and when each outage begins and ends. Callers of its
+    methods must hold the lock of the backlog, `Backlog.changed`.
     """
 
     _log = Logger()
 
     def __init__(self, now: Callable[[], float]) -> None:
-        """Make the record, without an address; `now` returns the seconds of a monotonic clock."""
+        """Begin without an address of Kafka; `now` returns the seconds of a monotonic clock."""
         self._address: TelemetryAddress | None = None
         self._outage = Outage(self._log_outage, self._log_connection, now)
         self._was_connected = False
@@ -27,7 +27,7 @@ class Contact:
         """Whether Kafka accepts messages."""
 
     def use(self, address: TelemetryAddress | None) -> None:
-        """Reset the record for another `address` of Kafka; `None` if nothing is published."""
+        """Begin anew for another address of Kafka; `None` if messages are no longer published."""
         self._address = address
         self._outage.reset()
         self.connected = self._was_connected = False
@@ -53,7 +53,10 @@ class Contact:
 
     @property
     def reason(self) -> str | None:
-        """A phrase that says why Kafka accepts no messages; `None` if it does, or is not used."""
+        """Why Kafka accepts no messages, with its address, in words for operators.
+
+        It is `None` if Kafka accepts messages, or if no address is set.
+        """
         if self._address is None or self.connected:
             return None
         why = self._outage.reason or "no connection yet"
@@ -66,7 +69,8 @@ class Contact:
     def _log_outage(self, reason: str) -> None:
         if self._address is not None:
             self._log.warn(
-                "Kafka at {host}:{port} accepts no messages; they wait until it does: {error}",
+                "Kafka at {host}:{port} accepts no messages; messages wait until Kafka accepts"
+                " them: {error}",
                 error=reason,
                 **self._address._asdict(),
             )

@@ -1,4 +1,4 @@
-"""A Kafka producer on kafka-python, with workarounds for bugs in version 3.0."""
+"""A Kafka producer on kafka-python, with workarounds for bugs in kafka-python 3.0."""
 
 import re
 import socket
@@ -140,7 +140,10 @@ class KafkaUnreachable(KafkaError):  # type: ignore[misc]  # kafka-python is not
 
 
 class Kafka:
-    """A Kafka producer for one topic. All its methods block, and are called in the same thread."""
+    """A Kafka producer for one topic.
+
+    All methods may block, and must be called in one and the same thread.
+    """
 
     def __init__(self, address: TelemetryAddress, **settings: Any) -> None:
         """Connect to Kafka. Raise `KafkaError` if that fails, or takes more than a few seconds.
@@ -180,7 +183,7 @@ class Kafka:
 
     @property
     def connected(self) -> bool:
-        """Whether any broker is connected.
+        """Whether there is a connection to at least one broker of Kafka.
 
         A broker that hangs counts as connected until a request to it times out.
         """
@@ -194,7 +197,7 @@ class Kafka:
         return self._producer.send(self._topic, value=value, key=key)
 
     def abandon(self) -> None:
-        """Disconnect at once; the futures of messages that are not acknowledged yet fail."""
+        """Disconnect from Kafka at once, so that futures of unacknowledged messages fail."""
         # `close` would wait for messages that can't be sent, then raise an exception and leave the
         # producer running, so that it could send them after newer messages of the next producer.
         self._producer._sender.force_close()

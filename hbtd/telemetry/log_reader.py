@@ -17,7 +17,7 @@ from hbtd.telemetry.refusals import Complaints
 from hbtd.tracker.transitions import Judgement
 
 KAFKA = "kafka"
-"""The name of Kafka's cursor, which the store keeps: the number up to which Kafka was told."""
+"""The name of Kafka's cursor in the store: the number of the last log entry that Kafka was told."""
 
 _PORTION = 500
 """The most entries that are read from the log in one call of the store."""
@@ -34,9 +34,10 @@ _DROPPED = "{messages} dropped, oldest first, because more than 100,000 waited f
 class LogReader:
     """Reads the log of transitions for Kafka while this replica leads and telemetry is on.
 
-    Reading begins at Kafka's cursor in the store. A store written by an earlier version of hbtd has
-    no such cursor, and Kafka may not have been told of judgements that HSM has not acknowledged:
-    then these are sent first, and reading begins at the end of the log.
+    Reading begins after Kafka's cursor in the store. If the store has no such cursor, because an
+    earlier version of hbtd has written it, reading begins at the end of the log. In that case, the
+    judgements that HSM has not acknowledged are put into the backlog first, because Kafka may not
+    have been told of them, either.
     """
 
     _log = Logger()
@@ -50,10 +51,11 @@ class LogReader:
         since: int,
         jitter: Callable[[], float],
     ) -> None:
-        """Make a reader that is not started.
+        """Make a reader that has yet to be started.
 
-        `undelivered` are the judgements that HSM had not acknowledged when `since` was the last
-        number of the log; `jitter` returns a random number from 0 to 1.
+        `since` is a number of a log entry: at the time when it was the last of the log,
+        `undelivered` were the judgements that HSM had yet to acknowledge. `jitter` returns a random
+        number from 0 to 1, which varies the pauses after failures.
         """
         self._clock = clock
         self._store = store
@@ -73,7 +75,7 @@ class LogReader:
         self._outage = Outage(self._outage_began, self._outage_ended, clock.seconds)
         self._complaints = Complaints(clock.seconds, _DROPPED)
         self.dropped_count = 0
-        """The number of entries that were dropped because too many waited."""
+        """The number of entries dropped because more than 100,000 waited for Kafka."""
         backlog.begin(since)
         backlog.put((), more=True)
 
@@ -87,9 +89,10 @@ class LogReader:
         self._wakeup.interrupt()
 
     async def save(self) -> None:
-        """Store Kafka's cursor: the number up to which Kafka has been told.
+        """Store Kafka's cursor: the number of the log entry up to which Kafka has been told.
 
-        Raise `StoreUnusable` if the store can't be used.
+        Do nothing if the stored cursor is up to date. Raise `StoreUnusable` if the store can't be
+        used, and `NotLeading` if another replica leads.
         """
         if not self._joined:
             return
@@ -100,14 +103,14 @@ class LogReader:
             self._stored = number
 
     def committed(self) -> None:
-        """Read on soon, because entries have been committed to the log."""
+        """Continue to read the log soon, because entries have been added to it."""
         self._exhausted_at = None
         if self._joined and self._more():
             self._backlog.more = True
         self._wakeup.notify()
 
     def progressed(self) -> None:
-        """Read on and move the cursor soon, because entries have left the backlog."""
+        """Continue to read the log, and store the cursor, soon: entries have left the backlog."""
         self._wakeup.notify()
 
     @property
@@ -120,10 +123,10 @@ class LogReader:
 
     @property
     def unlogged(self) -> int:
-        """The number of waiting judgements that are only in memory, not in the log.
+        """The number of judgements in the backlog that this reader did not read from the log.
 
-        These are judgements that HSM had not acknowledged; they were put into the backlog because
-        the store had no cursor of Kafka.
+        These are the judgements `undelivered` (see `__init__`), which are put into the backlog if
+        the store has no cursor of Kafka. They are only in memory.
         """
         return self._backlog.pending_up_to(self._begin) if self._joined else 0
 
@@ -235,8 +238,8 @@ class LogReader:
 
     def _outage_began(self, reason: str) -> None:
         self._log.warn(
-            "The log of transitions in the store can't be used; until it can, no further messages"
-            " are sent to Kafka: {error}",
+            "The log of transitions in the store can't be used; no further messages are sent to"
+            " Kafka until it can be used again: {error}",
             error=reason,
         )
 

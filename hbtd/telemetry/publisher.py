@@ -1,4 +1,4 @@
-"""The Kafka publisher: reads the log of transitions, and sends its entries to Kafka in a thread."""
+"""The Kafka publisher: a service that sends the entries of the log of transitions to Kafka."""
 
 from collections.abc import Callable, Sequence
 from threading import Thread
@@ -33,10 +33,12 @@ class Publisher(Service):
     """Publishes the log of transitions to Kafka, in order, and each transition at least once.
 
     While this replica leads, a `LogReader` reads the entries after Kafka's cursor into a `Backlog`,
-    from which a thread with a `Sender` sends them. The cursor is moved when Kafka has acknowledged
-    them, so that the log still has all entries to be sent (docs/protocol.md, "Kafka"). Changes of
-    `Use_telemetry` and `Telemetry_host` take effect at once. If the thread can't be started, the
-    publisher tries again after a pause.
+    and a `Sender` in a thread of its own sends the entries in the backlog to Kafka. The cursor
+    passes an entry only when Kafka has acknowledged it, so that no entry is trimmed from the log
+    before it is sent (docs/protocol.md, "Kafka").
+
+    Changes of `Use_telemetry` and `Telemetry_host` take effect at once. If the thread can't be
+    started, the publisher tries again after a pause.
     """
 
     _log = Logger()
@@ -54,10 +56,11 @@ class Publisher(Service):
     ) -> None:
         """Make a publisher, which connects to Kafka when it is started.
 
-        `reactor` provides `IReactorFromThreads` and `IReactorTime`. Three functions are called in
-        the publisher's thread, which `background` makes: `connect` connects to Kafka, `jitter`
-        returns a random number from 0 to 1, and `may_send` returns whether this replica leads at
-        this moment. After `renewal` seconds without success the thread connects again.
+        `reactor` provides `IReactorFromThreads` and `IReactorTime`. `background` makes the
+        publisher's thread. Three functions are called in this thread: `connect` connects to Kafka,
+        `jitter` returns a random number from 0 to 1, and `may_send` returns whether this replica
+        leads at this moment. The thread connects to Kafka again when no message has been
+        acknowledged for `renewal` seconds.
         """
         self._reactor = reactor
         self._store = store
@@ -90,7 +93,7 @@ class Publisher(Service):
         params.on_change(self._params_changed)
 
     def renew(self) -> None:
-        """Connect to Kafka again, because the credentials for it have changed."""
+        """Make the thread connect to Kafka again, with hbtd's changed credentials for Kafka."""
         self._sender.renew()
 
     @property
@@ -110,7 +113,7 @@ class Publisher(Service):
 
     @property
     def dropped_count(self) -> int:
-        """The number of messages dropped because too many waited."""
+        """The number of messages dropped because more than 100,000 waited for Kafka."""
         return self._dropped_before + (self._reader.dropped_count if self._reader else 0)
 
     @property
@@ -142,7 +145,7 @@ class Publisher(Service):
         return "use_telemetry is off" if given else "no telemetry_host is given"
 
     def tell(self, judgements: Sequence[Judgement] = ()) -> None:
-        """Read the log soon, because `judgements` were committed to it, and publish them."""
+        """Publish new entries of the log soon, because `judgements` were committed to the log."""
         if self._reader is not None:
             self._reader.committed()
         elif not self._looked:
@@ -152,8 +155,8 @@ class Publisher(Service):
         """Begin to publish the log, because this replica has become the leader.
 
         `undelivered` are the judgements that HSM has not acknowledged, according to the store; they
-        are published only if the store has no cursor of Kafka yet. `since` was the number of the
-        last entry of the log before these judgements were read.
+        are published only if the store has no cursor of Kafka yet. `since` is the number of the
+        last log entry at the time when `undelivered` was read from the store.
         """
         self._leading = True
         self._stop_reading()
@@ -180,9 +183,9 @@ class Publisher(Service):
             self._told = told
 
     def follow(self) -> None:
-        """Stop publishing, and drop the messages in memory, because this replica no longer leads.
+        """Stop publishing, and empty the backlog, because this replica no longer leads.
 
-        The new leader continues from Kafka's cursor in the store.
+        The new leader publishes the log's entries from Kafka's cursor on.
         """
         self._leading = False
         self._told, self._looked = None, True
@@ -203,15 +206,16 @@ class Publisher(Service):
             self._backlog.clear()
 
     def startService(self) -> None:
-        """Start publishing if the parameters switch telemetry on and say where Kafka is."""
+        """Start the service: publish if `use_telemetry` is on and `telemetry_host` is set."""
         super().startService()
         self._use(self._params.current.telemetry_address)
 
     def stopService(self) -> Deferred[None]:
-        """Publish the waiting messages, for at most `sm_timeout` seconds, and stop.
+        """Publish the waiting messages, for at most `sm_timeout` seconds; then stop the service.
 
-        The Deferred fires when the thread has ended, or `sm_timeout` seconds have passed, and the
-        cursor was stored. Messages that were not published stay in the log.
+        The Deferred fires when the thread has ended, or has not ended within `sm_timeout` seconds,
+        and Kafka's cursor has been stored, or could not be stored within a second. Messages that
+        were not published stay in the log.
         """
         super().stopService()
         if self._start_again is not None:

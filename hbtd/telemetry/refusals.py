@@ -1,4 +1,4 @@
-"""Decides which messages to drop when Kafka refuses messages although it can be reached."""
+"""Decides which messages to drop when Kafka can be reached, but refuses messages."""
 
 from collections.abc import Callable, Sequence
 from math import inf
@@ -35,7 +35,7 @@ _SAID = 60.0
 """Seconds between two log lines about messages that were refused for the same cause."""
 
 REFUSED = "{messages} refused by Kafka, which accepted others, and lost: {error}"
-"""The format of the log line about messages that were dropped because Kafka refused them."""
+"""The format of the log line about messages that Kafka refused and hbtd therefore dropped."""
 
 # These are about the producer, not about a message; the next producer may succeed.
 _ABOUT_THE_PRODUCER = (
@@ -64,7 +64,10 @@ _FOR_GOOD = (
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Return whether an error means that Kafka refused messages, so that a retry may fail, too."""
+    """Return whether `error` is Kafka's answer that it refuses messages.
+
+    Unlike after other errors, to send the same messages again would probably fail, too.
+    """
     return (
         isinstance(error, BrokerResponseError)
         and not error.retriable
@@ -73,24 +76,28 @@ def is_refusal(error: BaseException) -> bool:
 
 
 class Doubts:
-    """Tells which refusals may be temporary: at first, those that are not about a message.
+    """Tells which refusals by Kafka may be temporary, so that messages must not be dropped.
 
-    For a moment, one broker may refuse messages that other brokers accept. Such messages must not
-    be dropped.
+    A refusal because of the message itself is never temporary. Any other refusal may be: for a
+    moment, one broker may refuse messages that other brokers accept. It counts as lasting only
+    once refusals have kept coming for a given time.
     """
 
     def __init__(self, clock: Callable[[], float], patience: float) -> None:
         """Begin without refusals; `clock` returns the seconds of a monotonic clock.
 
-        Refusals that are not about a message count as lasting when they have kept coming for
-        `patience` seconds, with no pause longer than that between them.
+        Refusals for reasons other than the message itself count as lasting once they have kept
+        coming for `patience` seconds, with no pause longer than `patience` seconds between them.
         """
         self._clock = clock
         self._patience = patience
         self._began = self._last = -inf
 
     def may_pass(self, error: BaseException) -> bool:
-        """Return whether a refusal, for which `is_refusal` returns true, is possibly temporary."""
+        """Record the refusal `error`; return whether it may be temporary.
+
+        `is_refusal` must be true for `error`.
+        """
         if isinstance(error, _FOR_GOOD):
             return False
         now = self._clock()
@@ -101,33 +108,35 @@ class Doubts:
 
 
 class Outcome(NamedTuple):
-    """The decision on what to do with messages, after Kafka has accepted or refused a batch."""
+    """The decision, after Kafka has accepted or refused a batch, on what to do with messages."""
 
     back: Sequence[LogEntry] = ()
-    """The messages to send again before all others."""
+    """The messages to send again, before all other messages."""
     dropped: Sequence[LogEntry] = ()
-    """The messages that are not sent again."""
+    """The messages to drop: they are not sent again."""
     everything: bool = False
-    """Whether Kafka seems to refuse everything, so that the next attempt should be later."""
+    """Whether Kafka seems to refuse every message; if so, wait longer before the next attempt."""
 
 
 class Refusals:
-    """Finds the messages that Kafka refuses among those that it accepts.
+    """Finds out which messages of a batch Kafka refuses, when it refuses whole batches.
 
-    Kafka refuses whole batches. So a refused batch is halved until a message is refused alone. That
-    message is set aside, and the next one is sent. If Kafka accepts the next one, the messages set
-    aside are sent once more, and dropped if they are refused again. If instead Kafka refuses many
-    in a row, Kafka itself seems to be to blame: the messages set aside are sent again before all
-    others, and twice as many may be set aside in the next round.
+    A refused batch is halved until a message is refused alone. That message is set aside, and the
+    next message is sent. If Kafka accepts the next message, the messages set aside are sent once
+    more, and dropped if they are refused again.
+
+    If instead eight messages in a row are refused alone, Kafka seems to refuse every message. Then
+    the messages set aside are sent again, before all other messages, in a new round. In each round,
+    twice as many messages may be set aside as in the round before.
     """
 
     def __init__(self, most: int) -> None:
-        """Begin without refusals; a batch has `most` messages at most, fewer after refusals."""
+        """Begin without refusals. A batch has at most `most` messages, or fewer after a refusal."""
         self._most = most
         self.together = most
-        """The most messages that the next batch may have."""
+        """The largest number of messages that the next batch may have."""
         self.aside: list[LogEntry] = []
-        """The messages set aside, oldest first."""
+        """The messages set aside because Kafka has refused each of them alone, oldest first."""
         self.everything = False
         """Whether Kafka has refused all messages sent since it last accepted one."""
         self._doubted: set[LogEntry] = set()
@@ -137,7 +146,7 @@ class Refusals:
         """Return what to do with the messages set aside, now that Kafka has accepted `batch`.
 
         Each message that was set aside is sent once more, or is dropped if `batch` has a newer
-        message of the same component.
+        message about the same component.
         """
         self.everything = False
         self._most_aside = _FIRST_ASIDE
@@ -169,9 +178,10 @@ class Refusals:
         self.aside = [each for each in self.aside if each.number > number]
 
     def give_up(self) -> Outcome:
-        """End a round in which Kafka accepted nothing; return what to do with messages set aside.
+        """End a round in which Kafka has accepted nothing (see `Refusals`).
 
-        These messages are sent again, and twice as many may be set aside in the next round.
+        The outcome that is returned says to send the messages set aside again. In the next round,
+        twice as many messages may be set aside.
         """
         self.everything = True
         self._most_aside *= 2
@@ -181,7 +191,7 @@ class Refusals:
 
 
 class Complaints:
-    """Logs that messages were dropped: at once for a new cause, else at most once a minute."""
+    """Logs that messages were dropped, in at most one line a minute for the same cause."""
 
     _log = Logger()
 
@@ -198,7 +208,11 @@ class Complaints:
         self._unsaid = 0
 
     def add(self, count: int, cause: str) -> None:
-        """Log that `count` messages were dropped for `cause`, or count them for the next line."""
+        """Log that `count` messages were dropped because of `cause`.
+
+        If a line about the same cause was logged less than a minute ago, do not log another one;
+        the next line counts these messages, too.
+        """
         now = self._clock()
         self._unsaid += count
         if cause != self._cause or now - self._said_at >= _SAID:

@@ -1,4 +1,4 @@
-"""The security of connections to Kafka: TLS, a client certificate, a user and password."""
+"""TLS, the client certificate, and the user and password for connections to Kafka."""
 
 import ssl
 from collections.abc import Callable
@@ -19,10 +19,14 @@ _MECHANISMS = {
 
 
 class KafkaSecurity:
-    """The TLS and SASL settings of connections to Kafka, from files that may change."""
+    """The TLS and SASL settings of connections to Kafka, read from files that may change."""
 
     def __init__(self, params: Params) -> None:
-        """Read the files; raise `TLSUnusable` or `SecretUnusable` if one is missing or invalid."""
+        """Read the files that `params` names for connections to Kafka.
+
+        Raise `TLSUnusable` if a file with certificates or a key is missing or invalid, and
+        `SecretUnusable` if that with the user and password is.
+        """
         self._params = params
         tls = params.telemetry_tls
         self.credentials = ClientCredentials(
@@ -33,7 +37,10 @@ class KafkaSecurity:
             params.telemetry_cert,
             params.telemetry_key,
         )
-        """The certificates and their files; the caller must watch `credentials.watched`."""
+        """The certificates for connections to Kafka.
+
+        The caller must watch the files in `credentials.watched` for changes.
+        """
         self._login: SecretFile[Login] | None = None
         if params.telemetry_login:
             self._login = SecretFile(
@@ -45,7 +52,10 @@ class KafkaSecurity:
         self._context = self._make_context() if tls else None
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after each change of a file; new connections use the new settings."""
+        """Call `listener` each time a file has changed and its new contents have been read.
+
+        New connections to Kafka then use the new settings.
+        """
 
         def renew() -> None:
             self._context = self._make_context()
@@ -57,12 +67,18 @@ class KafkaSecurity:
             self._login.watched.on_change(listener)
 
     def look_again(self) -> None:
-        """Read the login again if its file has changed, because a connection to Kafka failed."""
+        """Read the file with the user and password again, if it has changed.
+
+        Call this when a connection to Kafka has failed: the password may just have been changed.
+        """
         if self._login is not None:
             self._login.renewed(self._login.current)
 
     def settings(self) -> dict[str, Any]:
-        """Return arguments of `KafkaProducer` for a new connection; any thread may call this."""
+        """Return the keyword arguments of `KafkaProducer` that make a new connection secure.
+
+        Any thread may call this.
+        """
         context, login = self._context, self._login
         if context is None and login is None:
             return {}
@@ -97,10 +113,10 @@ def securely(
     security: KafkaSecurity,
     look_again: Callable[[], object],
 ) -> KafkaFactory:
-    """Return a function that calls `connect` with the current settings of `security`.
+    """Return a function that connects to Kafka with the current settings of `security`.
 
-    If `connect` raises an exception, the function calls `look_again`, in the same thread, and
-    raises the exception again.
+    The function calls `connect`, and passes on its result. If `connect` raises an exception, the
+    function calls `look_again`, in the same thread, and raises the exception again.
     """
 
     def connect_securely(address: TelemetryAddress) -> Producer:

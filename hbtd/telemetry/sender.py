@@ -1,4 +1,4 @@
-"""The sender: the work of the publisher's thread, which is the only thread that uses Kafka."""
+"""The sender, which sends messages to Kafka: the work of the publisher's thread."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,14 +16,17 @@ from hbtd.telemetry.refusals import Complaints, Doubts, is_refusal
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 2.0
-"""The longest pause between attempts to connect, in seconds; the first is `FIRST_PAUSE`."""
+"""The longest pause between two attempts to connect to Kafka, in seconds.
+
+The pauses grow from `FIRST_PAUSE` to this one.
+"""
 
 RENEWAL = 30.0
-"""Seconds without success after which the connection to Kafka is replaced.
+"""Seconds without an acknowledgement after which a new producer replaces the current one.
 
-A producer keeps trying the broker addresses that it knows. A new producer asks the host of
-`telemetry_host` for the current ones. But only the old producer can send an unacknowledged message
-again without Kafka storing it twice, so it must not be replaced too early.
+A producer keeps trying the broker addresses that it knows; a new producer asks `telemetry_host` for
+the present addresses. But only the old producer can send an unacknowledged message again without
+Kafka storing the message twice. Therefore it must not be replaced too early.
 """
 
 _PATIENCE = 5.0
@@ -43,28 +46,31 @@ _IDLE_CHECK = 1.0
 
 
 class Producer(Protocol):
-    """The part of `hbtd.telemetry.kafka.Kafka` that the sender uses."""
+    """The interface of the Kafka producers that the sender uses, such as `Kafka`."""
 
     @property
     def connected(self) -> bool:
-        """Whether any broker is connected."""
+        """Whether there is a connection to at least one broker of Kafka."""
 
     def send(self, key: bytes, value: bytes) -> Any:
-        """Send a message; return the kafka-python future of its acknowledgement."""
+        """Send a message; return the kafka-python future of its acknowledgement by Kafka."""
 
     def abandon(self) -> None:
-        """Disconnect at once; the futures of messages that are not acknowledged yet fail."""
+        """Disconnect from Kafka at once, so that futures of unacknowledged messages fail."""
 
 
 KafkaFactory = Callable[[TelemetryAddress], Producer]
-"""A function that returns a connected producer. It blocks; it raises `KafkaError` if it fails."""
+"""The type of a function that connects to Kafka at an address and returns the producer.
+
+The function blocks until the producer is connected, and raises `KafkaError` if connecting fails.
+"""
 
 
 class Sender:
     """Sends the entries of a backlog to Kafka, in batches, in order, and each at least once.
 
-    While Kafka is unavailable, the messages wait. A message that Kafka refuses, while it accepts
-    others, is dropped and counted.
+    While Kafka is unavailable, the messages wait in the backlog. A message that Kafka refuses
+    although it accepts other messages is dropped, counted and logged.
     """
 
     def __init__(
@@ -78,13 +84,16 @@ class Sender:
         monotonic: Callable[[], float],
         renewal: float = RENEWAL,
     ) -> None:
-        """Make a sender. The functions given here, and `run`, are called in one thread.
+        """Make a sender of the entries in `backlog`, which records in `contact` how Kafka answers.
 
-        `connect` connects to Kafka; `jitter` returns a random number from 0 to 1; `progressed` is
-        called when entries have left the backlog; `may_send` returns whether this replica still
-        leads; `monotonic` returns the seconds of a monotonic clock. After `renewal` seconds without
-        success the sender connects to Kafka again. Refusals that are not about a message count as
-        failures of Kafka until they have lasted for twice that time.
+        The following functions are called in the thread that calls `run`: `connect` connects to
+        Kafka; `jitter` returns a random number from 0 to 1; `progressed` is called when entries
+        have left the backlog; `may_send` returns whether this replica still leads; `monotonic`
+        returns the seconds of a monotonic clock.
+
+        After `renewal` seconds without an acknowledgement the sender connects to Kafka again.
+        Refusals that are not due to the message itself count as failures of Kafka, so that no
+        message is dropped, until they have lasted for `2 * renewal` seconds.
         """
         self._may_send = may_send
         self._monotonic = monotonic
@@ -102,16 +111,19 @@ class Sender:
         self._outdated = False
 
     def renew(self) -> None:
-        """Make the thread connect again, with new credentials, once all messages are acknowledged.
+        """Make the sender connect to Kafka again, with new credentials.
 
-        Any thread may call this.
+        It does so once all messages that it has sent are acknowledged. Any thread may call this.
         """
         with self._changed:
             self._outdated = True
             self._changed.notify_all()
 
     def run(self) -> None:
-        """Connect and send messages until the thread is to stop; after a failure, connect again."""
+        """Connect to Kafka and send messages until `Backlog.stop` orders the thread to stop.
+
+        After a failure, connect to Kafka again.
+        """
         while True:
             with self._changed:
                 order = self._backlog.order

@@ -1,4 +1,4 @@
-"""Tracked components, the queues of living components, and the search for overdue components."""
+"""The data of tracked components, and the search for those whose heartbeats are overdue."""
 
 import sys
 from collections import OrderedDict
@@ -9,16 +9,19 @@ from operator import le
 from typing import Final, NamedTuple
 
 NOT_HEARD: Final = -1.0
-"""The value of `Component.mean` before a heartbeat with which the first period begins."""
+"""The value of `Component.mean` until a heartbeat with which the first period begins."""
 
 NO_PERIOD: Final = 0.0
-"""The value of `Component.mean` after one heartbeat, until the next ends the first period."""
+"""The value of `Component.mean` between two heartbeats: the first period has begun, not ended."""
 
 _TENTHS: Final = tuple(i / 10 for i in range(3601))
 
 
 def identity_of(hostname: str, nid: str) -> str:
-    """Return a host name and a node ID as one text, which takes half the memory of two texts."""
+    """Return one text that consists of a host name and a node ID (NID).
+
+    It takes half the memory of two texts.
+    """
     return f"{hostname}\n{nid}"
 
 
@@ -58,18 +61,18 @@ class Component:
         self.status = status
         """The status in the last heartbeat, verbatim."""
         self.source = source
-        """The IP address that sent the last heartbeat, or the replica that took the heartbeat.
+        """The source of the last heartbeat: the sender's IP address, if this replica took it.
 
-        It is `None` if neither is known.
+        If another replica took the heartbeat, it is the name of that replica; `None` if not known.
         """
         self.fresh = fresh
         """Whether the last heartbeat was the first on its connection."""
         self.identity = ""
         """The host name and the NID in the last heartbeat that had them; see `identity_of`."""
         self.since = 0.0
-        """The Unix time at which the latest transition was judged; 0 if not known yet."""
+        """The Unix time of the judgement on the latest transition; 0 if not known yet."""
         self.told = 0.0
-        """The Unix time at which HSM acknowledged the latest transition; 0 if it is not known."""
+        """The Unix time at which HSM acknowledged the latest transition; 0 if not known."""
         self.mean = NOT_HEARD
         """The mean period of the heartbeats, in observed seconds, weighted towards the latest ones.
 
@@ -82,7 +85,7 @@ class Component:
         self.longest = 0.0
         """The longest period between two heartbeats since the component or hbtd started.
 
-        It is in observed seconds; values up to 360 are rounded up to tenths.
+        It is in observed seconds. Values up to 360 s are rounded up to the next 0.1 s.
         """
 
     @property
@@ -104,11 +107,11 @@ class Component:
         self.since = self.told = 0.0
 
     def note_period(self, period: float) -> None:
-        """Update `mean`, `deviation` and `longest` with a period that a heartbeat has ended.
+        """Update `mean`, `deviation` and `longest`, because a heartbeat has ended a period.
 
         `period` is the time since the previous heartbeat, in observed seconds. It is ignored in the
-        first call for a component, and in the first call after `forget_periods`: then the first
-        period begins with this heartbeat.
+        first call for a component, and in the first call after `forget_periods`: then this
+        heartbeat only begins the first period.
         """
         if self.mean is NOT_HEARD:
             self.mean = NO_PERIOD
@@ -124,30 +127,36 @@ class Component:
         self.deviation += (abs(error) - self.deviation) / 4
 
     def note_longest(self, period: float) -> None:
-        """Set `longest` to a period that is longer than all earlier ones, in observed seconds."""
+        """Set `longest` to `period`, in observed seconds, which must be longer than `longest`."""
         tenths = ceil(period * 10)
         # Numbers that many components share take no memory.
         self.longest = _TENTHS[tenths] if tenths < len(_TENTHS) else period
 
     def forget_periods(self) -> None:
-        """Discard all data on periods; the next heartbeat begins a new first period."""
+        """Discard all data on periods; with the next heartbeat, a first period begins again."""
         self.mean, self.deviation, self.longest = NOT_HEARD, 0.0, 0.0
 
 
 class Unheard(NamedTuple):
-    """A set of components: those that may have sent heartbeats which have not been read yet."""
+    """The set of components whose heartbeats may have arrived without having been read yet.
+
+    A component is in the set if at least one of the four fields includes it.
+    """
 
     sources: Set[str | None] = frozenset()
-    """IP addresses and replicas; the set includes each component last heard from one of them."""
+    """IP addresses and replicas (see `Component.source`).
+
+    Components whose last heartbeat came from one of them are in the set.
+    """
     fresh: bool = False
-    """Whether the set includes each component whose last heartbeat was its connection's first."""
+    """Whether components whose last heartbeat was the first on its connection are in the set."""
     components: Set[str] = frozenset()
-    """The xnames of further components in the set, whichever source they were last heard from."""
+    """The xnames of components that are in the set, whatever the source of their heartbeats is."""
     everybody: bool = False
-    """Whether the set includes all components."""
+    """Whether all components are in the set."""
 
     def includes(self, xname: str, component: Component) -> bool:
-        """Return whether `component`, which has the name `xname`, is in this set."""
+        """Return whether the component `component`, whose name is `xname`, is in this set."""
         return (
             self.everybody
             or component.source in self.sources
@@ -157,7 +166,7 @@ class Unheard(NamedTuple):
 
 
 def sort_queue(queue: OrderedDict[str, Component]) -> None:
-    """Sort a queue by the times of the last heartbeats, the earliest first, if it is not sorted."""
+    """Sort a queue in place by the times of its components' last heartbeats, the earliest first."""
     times = [component.last_heard for component in queue.values()]
     if all(map(le, times, islice(times, 1, None))):
         return
@@ -176,9 +185,9 @@ def find_overdue(
 ) -> list[tuple[str, Component, float]]:
     """Return up to `most` components of a queue that have been silent for `limit` seconds or more.
 
-    Each is a tuple of the xname, the component, and the seconds of its silence at the time `at`.
-    For a component in `unheard`, `patience` seconds are subtracted from the silence first. All
-    times and durations are in observed seconds.
+    The result has, for each of these components, a tuple of its xname, the component, and its
+    silence at the time `at`. For a component in `unheard`, the silence is reduced by `patience`
+    before it is compared with `limit`. All times and durations are in observed seconds.
     """
     overdue: list[tuple[str, Component, float]] = []
     for xname, component in queue.items():
@@ -196,11 +205,10 @@ def find_overdue(
 def find_unheard(
     queue: OrderedDict[str, Component], at: float, silent: float, unheard: Unheard, most: int
 ) -> list[str] | None:
-    """Return the components in both `queue` and `unheard` that have been silent for too long.
+    """Return the xnames of long-silent components that are in both `queue` and `unheard`.
 
-    These are the components that have been silent for at least `silent` observed seconds. The
-    result is a list of their xnames, or `None` if there are more than `most`. `at` is the current
-    time of the observed clock.
+    A component is long-silent if it has been silent for `silent` observed seconds or more at `at`,
+    the current observed time. Return `None` if there are more than `most`.
     """
     found: list[str] = []
     for xname, component in queue.items():

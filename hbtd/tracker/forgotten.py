@@ -1,10 +1,10 @@
-"""A limit on how often the same component can be forgotten, that is, removed from tracking."""
+"""Limits how often one component can be forgotten, that is, no longer tracked, on request."""
 
 from collections import OrderedDict
 
 
 class ForgottenLately(Exception):
-    """Raised when a component can't be forgotten again yet: it was forgotten a short time ago."""
+    """Raised when a component is to be forgotten again too soon after it was forgotten."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"It can be forgotten in {seconds} s.")
@@ -33,7 +33,7 @@ class Forgotten:
     def note(self, xname: str, at: float, period: float) -> None:
         """Record that a component is forgotten at the time `at`.
 
-        Components that were forgotten `period` or more seconds ago are removed from the record.
+        Records of components that were forgotten `period` or more seconds ago are deleted.
         """
         self._times[xname] = at
         self._times.move_to_end(xname)

@@ -12,14 +12,14 @@ _MOST: Final = 100
 
 
 class GapKind(Enum):
-    """The kinds of gaps: reasons why the observed clock does not count a stretch of time."""
+    """The kinds of gaps, by the reason for which the observed clock does not count the time."""
 
     STALL = "stall"
-    """hbtd could not hear components, because it did not run or was busy with something else."""
+    """A gap in which hbtd could not read heartbeats, because it did not run or was busy."""
     STANDSTILL = "standstill"
-    """After hbtd was deaf, components were given time to connect and to send a heartbeat."""
+    """A gap after a deaf stretch: components get time to connect again and send a heartbeat."""
     DEAFEN = "deafen"
-    """Heartbeats that other replicas had taken did not arrive at this replica."""
+    """A gap in which heartbeats that other replicas took did not arrive at this replica."""
 
 
 class Gap(NamedTuple):
@@ -33,11 +33,14 @@ class Gap(NamedTuple):
     cause: str
     """The cause of the gap, in a few words for operators; empty if not known."""
     observed: float
-    """The value of the observed clock during the gap, in seconds."""
+    """The time of the observed clock, in seconds, at which it stood still during the gap."""
 
 
 class Gaps:
-    """The latest hundred gaps; successive gaps of one kind are joined until `close` is called."""
+    """The latest hundred gaps of the observed clock.
+
+    Successive gaps of the same kind are joined, unless `close` is called between them.
+    """
 
     def __init__(self) -> None:
         self._gaps: deque[Gap] = deque(maxlen=_MOST)
@@ -47,10 +50,11 @@ class Gaps:
         self._open = False
 
     def note(self, at: float, seconds: float, kind: GapKind, cause: str, observed: float) -> None:
-        """Add a gap, or lengthen the last one: the clock did not count the `seconds` before `at`.
+        """Record that the observed clock did not count the `seconds` before the Unix time `at`.
 
-        `at` is a Unix time, `cause` says in words why the time was not counted, and `observed` is
-        the value of the observed clock during the gap.
+        This adds a gap, or lengthens the last one if that is of the same `kind` and `close` has not
+        been called since. `cause` says in words why the time was not counted; `observed` is the
+        time of the observed clock, in seconds, during the gap.
         """
         if self._open and self._gaps[-1].kind is kind:
             last = self._gaps[-1]
@@ -63,22 +67,25 @@ class Gaps:
             self._open = True
 
     def close(self) -> None:
-        """End the last gap, because time is counted again: the next gap is not joined to it."""
+        """End the last gap, because the clock counts again: a later gap is not joined to it."""
         self._open = False
 
     def all(self) -> Sequence[Gap]:
-        """Return the kept gaps, the latest one last."""
+        """Return the latest hundred gaps, in order of time, the latest one last."""
         return list(self._gaps)
 
     def since(self, observed: float) -> float:
-        """Return the total seconds of the kept gaps since the clock had the value `observed`."""
+        """Return the total length, in seconds, of the gaps after the observed time `observed`.
+
+        Gaps that are no longer kept are left out.
+        """
         first = bisect_right(self._gaps, observed, key=attrgetter("observed"))
         return self._total - self._before[first] if first < len(self._gaps) else 0.0
 
     def observed_before(self, seconds: float, now: float) -> float:
-        """Return the value that the observed clock had `seconds` real seconds ago.
+        """Return the observed time, in seconds, that it was `seconds` real seconds ago.
 
-        `now` is the current value of the observed clock.
+        `now` is the current observed time. Gaps that are no longer kept are ignored.
         """
         for gap in reversed(self._gaps):
             counted = now - gap.observed

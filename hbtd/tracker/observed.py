@@ -6,7 +6,7 @@ from math import inf
 from hbtd.tracker.gaps import Gap, GapKind, Gaps
 
 TICK = 0.1
-"""Seconds between two calls of `ObservedClock.tick`, which the owner of the clock makes."""
+"""Seconds between two calls of `ObservedClock.tick`; the owner of the clock has to call it."""
 
 _BUSY_WITHIN = 10
 """Within this many times `most_busy` seconds, at most `most_busy` seconds are left out."""
@@ -15,10 +15,10 @@ _LATE = 0.5
 """Seconds between two ticks, beyond which hbtd counts as having been deaf."""
 
 LONG_STALL = 10.0
-"""Seconds between two ticks from which on the pause between them counts as a long stall.
+"""The length of a long stall, in seconds: the least time between two ticks that counts as one.
 
-During a long stall other replicas may have judged components that send to this replica. If
-`patience()` is less, it is the limit instead.
+During a long stall, other replicas may have judged components that send to this replica. If
+`patience()` is less than this length, a stall of `patience()` seconds is a long one.
 """
 
 _READ_LATE = 2.0
@@ -35,10 +35,11 @@ class ObservedClock:
     A component's silence counts only while hbtd could have heard the component, that is while the
     reactor runs: in each iteration of the reactor every connection is read. `tick` is called
     from the reactor every `TICK` seconds. If a tick comes more than half a second after the
-    previous one, because the process was stopped or an iteration took long, hbtd was deaf: the time
-    between them is not counted, except for `TICK`. Then follows a standstill, as long as the deaf
-    stretch but no longer than `patience()`: a node that sent a heartbeat in the deaf stretch has to
-    time out and to connect again before it can be heard, and must not be judged before that::
+    previous one, because the process was stopped or an iteration took long, hbtd was deaf between
+    the two ticks: of this time, only `TICK` seconds are counted. Then follows a standstill, as long
+    as the deaf stretch but no longer than `patience()` seconds. A node that sent a heartbeat in the
+    deaf stretch may have to time out and connect again before hbtd can hear it, and must not be
+    judged before that::
 
         ticks      |||||||||                |||||||||||||||||||||||||||||||||||
                    hears   | deaf           | standstill     | hears
@@ -58,10 +59,12 @@ class ObservedClock:
         """Make a clock that starts at zero.
 
         `monotonic` returns seconds that never decrease; `patience` returns the longest standstill
-        after a deaf stretch, in seconds. `busy` returns the seconds of processor time that the
-        calling thread has used. Of the gaps that are due to that thread's own work, no more than
-        `most_busy()` seconds are left out of the observed time in any stretch of ten times
-        `most_busy()` seconds. `wall` returns the Unix time, for `gaps`.
+        after a deaf stretch, in seconds. `wall` returns the Unix time in seconds, for `gaps`.
+
+        `busy` returns the seconds of processor time that the calling thread, the reactor's, has
+        used. Gaps that are due to work of this thread are limited: in any stretch of ten times
+        `most_busy()` seconds, no more than `most_busy()` seconds of such gaps are left out of the
+        observed time.
         """
         self._monotonic = monotonic
         self._patience = patience
@@ -73,11 +76,11 @@ class ObservedClock:
         self.ticked_at = monotonic()
         """The time of the last call of `tick`, in seconds of `monotonic`."""
         self.caught_up_at = -inf
-        """The time by which hbtd has read all that was sent to it during the last long stall.
+        """The time by which hbtd has read all data that was sent to it during the last long stall.
 
-        It is in seconds of `monotonic`, and `-inf` before the first long stall. Data that hbtd
-        reads between the stall and this time may have been sent during the stall, by a component
-        that has died since.
+        The time is in seconds of `monotonic`; it is `-inf` before the first long stall. A heartbeat
+        that hbtd reads earlier, after the stall, may have been sent during the stall, by a
+        component that has died since.
         """
         self._ticked = False
         self._observed = 0.0
@@ -91,7 +94,10 @@ class ObservedClock:
         """The total number of seconds for which hbtd was deaf; standstills are not included."""
 
     def tick(self) -> None:
-        """Add the time since the last tick to the observed time, except what belongs to a gap."""
+        """Advance the clock: add the time since the last tick, without gaps, to the observed time.
+
+        The owner of the clock must call this every `TICK` seconds.
+        """
         ticked_at, busy_until = self._monotonic(), self._busy()
         elapsed, busy = ticked_at - self.ticked_at, busy_until - self._busy_until
         self.ticked_at, self._busy_until = ticked_at, busy_until
@@ -142,9 +148,9 @@ class ObservedClock:
 
     @property
     def stalled(self) -> bool:
-        """Whether a long stall has just ended and `tick` has not been called since.
+        """Whether a long stall has just ended, and `tick` has not been called since.
 
-        Data that waited in the sockets may be read before the first tick after a stall.
+        Before that tick, hbtd may already read heartbeats that have waited in its sockets.
         """
         return self._monotonic() - self.ticked_at >= min(self._patience(), LONG_STALL)
 
@@ -152,9 +158,10 @@ class ObservedClock:
         """Stop the clock until `hear` is called: heartbeats from other replicas don't arrive here.
 
         `unheard` is the number of seconds that the clock has counted although these heartbeats did
-        not arrive. The clock never goes back; instead, `hear` is followed by a standstill of that
-        length, or by the rest of the current standstill if that is longer. If the clock is stopped
-        already, nothing changes. `cause` says in words, for `gaps`, why heartbeats don't arrive.
+        not arrive. Because the clock is not set back, a standstill of `unheard` seconds follows
+        when `hear` is called, or the rest of the current standstill if that is longer. If the clock
+        is stopped already, nothing changes. `cause` says in words, for `gaps`, why heartbeats don't
+        arrive.
         """
         if not self._deaf:
             self.tick()
@@ -162,10 +169,10 @@ class ObservedClock:
             self._standstill = max(self._standstill, unheard)
 
     def hear(self, *, patiently: bool) -> None:
-        """Let the clock run again after `deafen`.
+        """Let the clock run again after `deafen`, following a standstill (see `deafen`).
 
-        First the clock stands still, as `deafen` says. If `patiently` is true, it does so for at
-        least as long as it was stopped, or for `patience()` seconds if that is shorter.
+        If `patiently` is true, the standstill is at least as long as the clock was stopped, but it
+        need not be longer than `patience()` seconds.
         """
         if self._deaf:
             self.tick()
@@ -176,37 +183,38 @@ class ObservedClock:
             self._deaf_for = 0.0
 
     def gaps(self) -> Sequence[Gap]:
-        """Return the last hundred gaps, the latest one last.
+        """Return the latest hundred gaps, in order of time, the latest one last.
 
         A gap that has not ended is included, with its length so far.
         """
         return self._gaps.all()
 
     def seconds_ago(self, observed: float) -> float:
-        """Return how many real seconds ago this clock had the value `observed`.
+        """Return how many real seconds ago the observed time was `observed`.
 
-        If the clock stood still at that value, the end of that gap counts. Only the last hundred
-        gaps are known: the result is too small by the length of any earlier gaps since that time.
+        If the clock stood still at `observed`, return how long ago that gap ended. Only the latest
+        hundred gaps are known. If there were more since then, the result is too small by the total
+        length of the others.
         """
         now = self.now()
         uncounted = self._monotonic() - self.ticked_at - (now - self._observed)
         return now - observed + max(uncounted, 0.0) + self._gaps.since(observed)
 
     def shown(self, seconds_ago: float) -> float:
-        """Return the value that this clock had `seconds_ago` real seconds ago.
+        """Return the observed time, in seconds, that it was `seconds_ago` real seconds ago.
 
-        The result is negative if the clock did not exist then. Gaps before the last hundred are not
-        known, and are ignored.
+        The result is negative for a time before the clock was made. Gaps before the latest hundred
+        are not known, and are ignored.
         """
         now = self.now()
         uncounted = self._monotonic() - self.ticked_at - (now - self._observed)
         return self._gaps.observed_before(max(seconds_ago - max(uncounted, 0.0), 0.0), now)
 
     def now(self) -> float:
-        """Return the observed seconds since this clock was made.
+        """Return the current observed time: the observed seconds since this clock was made.
 
-        Between two ticks the result grows by at most `TICK`, because hbtd may be deaf after the
-        first of them.
+        Between two ticks, the result grows by `TICK` seconds at most, because hbtd may have been
+        deaf since the first of the two.
         """
         if self._deaf:
             return self._observed

@@ -1,4 +1,4 @@
-"""The population: all tracked components, with the data of each."""
+"""The population: all tracked components, with the data that the tracker has on each."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,9 +12,9 @@ from hbtd.tracker.transitions import Phase
 class Population:
     """The tracked components: those that are healthy, warned about, or dead.
 
-    Healthy and warned components are in two queues, in the order of their last heartbeats. The
-    methods of this class answer queries, or make changes that don't move a component from one queue
-    to another. `Tracker` adds methods that move components.
+    Healthy components are in one queue and warned ones in another, each in the order of the last
+    heartbeats. No method of this class changes the phase of a component; the subclass `Tracker`
+    adds the methods that do.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Population:
         # The components whose host names and NIDs are to be stored.
         self._renamed: set[str] = set()
         self.population = 0
-        """A number that increases whenever the tracking of a component begins or ends."""
+        """A counter that is increased whenever components begin or cease to be tracked."""
 
     def component(self, xname: str) -> Component | None:
         """Return the data of a tracked component, living or dead; `None` if it is not tracked."""
@@ -46,12 +46,12 @@ class Population:
 
     @property
     def healthy(self) -> int:
-        """The number of tracked components that are neither warned about nor dead."""
+        """The number of healthy components: tracked, not warned about and not dead."""
         return len(self._healthy)
 
     @property
     def warned(self) -> int:
-        """The number of tracked components that are warned about."""
+        """The number of components that have been warned about, and have not died."""
         return len(self._warned)
 
     @property
@@ -76,8 +76,8 @@ class Population:
     def queues(self) -> tuple[list[str], list[str], list[str]]:
         """Return three lists of xnames: of the healthy, the warned and the dead components.
 
-        The first two lists are in the order of the last heartbeats. Each xname is in exactly one
-        list, unless there is a bug.
+        The first two lists are in the order of the last heartbeats, the earliest first. Unless hbtd
+        has a bug, the xname of each tracked component is in exactly one of the lists.
         """
         return list(self._healthy), list(self._warned), list(self._dead)
 
@@ -86,10 +86,11 @@ class Population:
         return [*self._warned, *self._dead]
 
     def silence_flags(self, xnames: Sequence[str]) -> tuple[bytes, bytes]:
-        """Return which of `xnames` are warned about, and which are dead, as two byte strings.
+        """Return two byte strings, which say which of the components `xnames` are silent.
 
-        The first has a byte for each name, in order: 1 if the component is warned about, otherwise
-        0. The second says in the same way which components are dead.
+        Both have one byte for each name, in the order of `xnames`. In the first string, the byte is
+        1 if the component is warned about, otherwise 0; in the second, 1 if it is dead, otherwise
+        0.
         """
         warned = map(self._warned.__contains__, xnames)
         return bytes(warned), bytes(map(self._dead.__contains__, xnames))
@@ -100,11 +101,11 @@ class Population:
         return [component for component in found if component is not None]
 
     def note_judged(self, xname: str, phase: Phase, at: float, heard: float | None) -> None:
-        """Set `Component.since` to the Unix time `at`, when the component entered `phase`.
+        """Set `Component.since` to the Unix time `at`, at which a component entered `phase`.
 
-        The transition was read from the log. `heard` is the observed time of the component's last
-        heartbeat before the transition, or `None` if that is not known; it is used only for a
-        component that died before this process started. If the component is not in `phase`, or not
+        The caller has read this from the log of transitions. `heard` is the observed time of the
+        component's last heartbeat before that, or `None` if it is not known; it is used only for a
+        dead component whose `last_heard` is not known. If the component is not in `phase`, or not
         tracked, nothing changes.
         """
         component = self.component(xname)
@@ -133,16 +134,17 @@ class Population:
         return Identity(xname, component.hostname, component.nid)
 
     def apply_identity(self, identity: Identity) -> None:
-        """Set a component's host name and NID to the stored ones, unless it has sent newer ones.
+        """Set a component's host name and NID to `identity`, which was read from the store.
 
-        Components that are not tracked are ignored.
+        If the component is not tracked, or has sent others that have yet to be stored, nothing
+        changes.
         """
         component = self.component(identity.component)
         if component is not None and identity.component not in self._renamed:
             component.identity = identity_of(identity.hostname, identity.nid)
 
     def mark_all_renamed(self) -> None:
-        """Mark the host names and NIDs of all components to be stored, even unchanged ones."""
+        """Mark all known host names and NIDs as yet to be stored, even unchanged ones."""
         self._renamed = {xname for xname in self.tracked() if self.identity(xname) is not None}
 
     @property
@@ -151,25 +153,29 @@ class Population:
         return len(self._renamed)
 
     def take_renamed(self, most: int) -> list[Identity]:
-        """Return at most `most` of the identities that have yet to be stored; mark them as stored.
+        """Return identities that have yet to be stored, at most `most`; mark them as stored.
 
-        The caller must store them, and call `put_back_renamed` if that fails.
+        An identity is a host name and NID. The caller must store the identities, and call
+        `put_back_renamed` with them if that fails.
         """
         names = [self._renamed.pop() for _ in range(min(most, len(self._renamed)))]
         found = map(self.identity, names)
         return [identity for identity in found if identity is not None]
 
     def put_back_renamed(self, identities: Iterable[Identity]) -> None:
-        """Mark identities from `take_renamed` to be stored later, because storing them failed."""
+        """Mark identities as yet to be stored again, because storing them has failed.
+
+        `identities` are those that `take_renamed` returned.
+        """
         self._renamed.update(each.component for each in identities if each.component in self)
 
     def share_texts(self) -> Callable[[str, str], tuple[str, str]]:
-        """Return a function that replaces texts by equal ones of living components, to save memory.
+        """Return a function that replaces texts by equal texts that are in memory, to save memory.
 
-        When hbtd starts, it may read a million judgements from the store. The function is called
-        with the xname and the timestamp of each. It returns the same two texts, but where the
-        living component of that xname has an equal text in memory, it returns that object. The
-        function may be used until a component changes. It takes some memory from its first call on.
+        When hbtd starts, it may read a million judgements from the store, and calls the function
+        with the xname and the timestamp of each judgement. The function returns two equal texts:
+        the objects that the living component with this xname has, where they are equal, and its own
+        arguments otherwise. The function must not be used any more once a component has changed.
         """
         names: dict[str, str] = {}
         healthy = self._healthy
@@ -188,7 +194,7 @@ class Population:
     def sort_queues(self) -> None:
         """Sort the queues of healthy and warned components by the times of the last heartbeats.
 
-        Call this after records were applied in another order.
+        Call this after stored records have been applied in any other order.
         """
         sort_queue(self._healthy)
         sort_queue(self._warned)

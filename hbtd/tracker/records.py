@@ -32,9 +32,9 @@ class Identity(NamedTuple):
 def age_after_restart(record: Record, warntime: float, errtime: float) -> float:
     """Return the age, in observed seconds, that a stored heartbeat is given when hbtd restarts.
 
-    The stored age is reduced where necessary, so that every component has `warntime` seconds to be
-    heard again before it is judged. So a restart by itself causes no warning, and a component that
-    has fallen silent meanwhile is declared dead at most `errtime` seconds after the restart.
+    The stored age is reduced where necessary, so that hbtd has `warntime` seconds to hear the
+    component again before it judges it. Thus a restart by itself causes no warning, and a component
+    that has fallen silent meanwhile is declared dead at most `errtime` seconds after the restart.
     """
     longest = max(errtime - warntime, 0.0) if record.warned else 0.0
     return min(max(record.age, 0.0), longest)

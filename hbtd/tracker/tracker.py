@@ -1,4 +1,4 @@
-"""The tracker: the state of every component, in memory."""
+"""The tracker: keeps the state of every component in memory, and judges changes of the states."""
 
 import sys
 from collections.abc import Container, Iterable, Mapping
@@ -27,7 +27,7 @@ _LOOK_EVERY = 15.0
 
 
 class TrackerFull(Exception):
-    """Raised for a heartbeat of a new component if no further component can be tracked."""
+    """Raised for a heartbeat of an untracked component if the tracker has as many as it may."""
 
 
 _HEARD = Unheard()
@@ -36,12 +36,12 @@ _HEARD = Unheard()
 class Tracker(Population):
     """Tracks which components are healthy, warned or dead, and makes judgements.
 
-    Living components are in two queues, one of the healthy and one of the warned, in the order of
-    their last heartbeats: a heartbeat moves its component to the end, so that overdue components
-    are in front. Therefore a heartbeat takes the same time however many components there are, a
-    sweep takes time only for the components that it judges, and nothing is rebuilt when `warntime`
-    or `errtime` change. (A plain dict does not work as such a queue: finding its first key becomes
-    slow once many keys in front have been removed.)
+    Healthy components are in one queue and warned ones in another, each in the order of the last
+    heartbeats. A heartbeat moves its component to the end of the queue, so the components that have
+    been silent longest are in front. Therefore a heartbeat takes the same time however many
+    components there are, a sweep takes time only for the components that it judges, and nothing is
+    rebuilt when `warntime` or `errtime` changes. (A plain dict does not work as such a queue:
+    finding its first key becomes slow once many keys in front have been removed.)
 
     Times (`at`) are observed seconds (`hbtd.tracker.observed`), and must not decrease from one call
     to the next.
@@ -51,9 +51,9 @@ class Tracker(Population):
         """Make an empty tracker.
 
         If `note_changes` is true, the tracker keeps a list of the components that were heard, so
-        that their records can be stored. `beat` accepts new components until `most` are tracked,
-        including dead ones. Components that are restored, or that other replicas have heard, are
-        tracked even beyond this limit.
+        that their records can be stored. `beat` raises `TrackerFull` for further components once
+        `most` components are tracked, including dead ones. Components that are restored, or that
+        other replicas have heard, are tracked even beyond this limit.
         """
         super().__init__()
         self._note_changes = note_changes
@@ -79,16 +79,16 @@ class Tracker(Population):
         hostname: str = "",
         nid: str = "",
     ) -> Judgement | None:
-        """Take a heartbeat; return the judgement if the component has started or restarted.
+        """Take a heartbeat; return a judgement if the component has started or restarted.
 
         `at` is the current observed time. `xname` must be valid and in normal form. `timestamp`,
         `status`, `hostname` and `nid` are cut off after 256 characters; real ones are shorter.
         `source` is the sender's IP address, if known; `fresh` says whether this is the first
-        heartbeat on its connection. Raise `TrackerFull` if the component is not tracked, and the
-        limit of tracked components is reached.
+        heartbeat on its connection. Return `None` if the component was healthy already. Raise
+        `TrackerFull` if the component is not tracked and no further one can be.
 
-        While heartbeats are read late (see `tick`), a heartbeat of a warned or dead component
-        changes nothing.
+        While hbtd reads heartbeats late (see `reads_late` of `tick`), a heartbeat of a warned or
+        dead component is counted, but changes nothing else.
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid):
             return None
@@ -115,7 +115,7 @@ class Tracker(Population):
     ) -> Judgement | None:
         """Apply a heartbeat that another replica took and has stored; see `beat` for the arguments.
 
-        Return the judgement if the component has started or restarted.
+        Return a judgement if the component has started or restarted, otherwise `None`.
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid, True):
             return None
@@ -148,11 +148,11 @@ class Tracker(Population):
         nid: str = "",
         elsewhere: bool = False,
     ) -> bool:
-        """Take a heartbeat if `xname`, which may be any text, is the name of a healthy component.
+        """Take a heartbeat only if its component is healthy; return whether that is so.
 
-        Return `True` then; otherwise return `False` and change nothing. The name of a healthy
-        component needs no check, since it is valid and in normal form. `elsewhere` says whether
-        another replica took the heartbeat; the other arguments are as in `beat`.
+        If the component is not healthy, nothing changes. `xname` may be any text: the tracker finds
+        a healthy component only under a valid name in normal form. `elsewhere` says whether another
+        replica took the heartbeat; the other arguments are those of `beat`.
 
         To save time, the mean period, host name and NID are updated only by the component's first
         heartbeat in each 15 observed seconds, by the first on each connection, and by the first two
@@ -193,14 +193,14 @@ class Tracker(Population):
         limit: int,
         unheard: Unheard = _HEARD,
     ) -> list[Judgement]:
-        """Judge up to `limit` components that have been silent too long at the observed time `at`.
+        """Judge which components are to be warned about or have died; return the judgements.
 
-        Components that have been silent for `errtime` seconds or more have died; those that have
-        been silent for `warntime` seconds or more are warned about, once. The components that have
-        been silent longest are judged first. If fewer than `limit` judgements are returned, no
-        other component is overdue.
+        `at` is the current observed time. A component that has been silent for `errtime` observed
+        seconds or more has died; a healthy one that has been silent for `warntime` or more is
+        warned about. For components in `unheard`, both limits are `errtime` seconds longer.
 
-        Components in `unheard` are judged `errtime` seconds later.
+        At most `limit` judgements are made in a call. If fewer are returned, no other component is
+        to be judged now.
         """
         judgements: list[Judgement] = []
         for xname, component, _ in find_overdue(self._warned, at, errtime, errtime, unheard, limit):
@@ -228,10 +228,10 @@ class Tracker(Population):
         return judgements
 
     def unheard(self, at: float, silent: float, unheard: Unheard, most: int) -> list[str] | None:
-        """Return living components in `unheard` that have been silent for `silent` seconds or more.
+        """Return the xnames of long-silent components that are living and in `unheard`.
 
-        The result is a list of their xnames, or `None` if there are more than `most`. `at` is the
-        current time of the observed clock; `silent` is in seconds of that clock.
+        A component is long-silent if it has been silent for `silent` observed seconds or more at
+        `at`, the current observed time. Return `None` if there are more than `most`.
         """
         healthy = find_unheard(self._healthy, at, silent, unheard, most)
         if healthy is None:
@@ -248,7 +248,7 @@ class Tracker(Population):
         return component is not None and at - component.last_heard < errtime
 
     def forget(self, xname: str) -> bool:
-        """Stop tracking a component, without a judgement; return whether it was tracked."""
+        """Stop tracking a component, without a judgement; return whether it was tracked before."""
         known = self._pop(xname) is not None
         self.population += known
         self._changed.pop(xname, None)
@@ -268,7 +268,10 @@ class Tracker(Population):
         return Record(xname, age, component.timestamp, component.status, warned)
 
     def records(self, xnames: Iterable[str], at: float) -> list[Record]:
-        """Return the records of those of `xnames` that are living, with ages at the time `at`."""
+        """Return the records of the living components among `xnames`.
+
+        Each record has the age of the last heartbeat at the observed time `at`.
+        """
         found = (self.record(xname, at) for xname in xnames)
         return [record for record in found if record is not None]
 
@@ -281,14 +284,14 @@ class Tracker(Population):
     ) -> Judgement | None:
         """Apply a heartbeat that another replica took earlier, unless a later one is known.
 
-        `last_heard` is the observed time of that heartbeat, and `source` identifies the replica.
-        `sent` has the timestamp and the status in the heartbeat. If it is `None`, a living
-        component keeps its timestamp and status, and any other component stays dead or untracked.
-        Return the judgement if the component has started or restarted.
+        `last_heard` is the observed time of that heartbeat, and `source` is the name of the other
+        replica. `sent` has the timestamp and the status in the heartbeat. If `sent` is `None`, a
+        living component keeps its timestamp and status, and a dead or untracked component does not
+        change. Return a judgement if the component has started or restarted, otherwise `None`.
 
         The heartbeats of a replica arrive in order. Therefore, if the last known heartbeat came
         from the same replica, or its source is not known, `sent` is applied even if `last_heard` is
-        not later: the observed clock may have stood still here.
+        not later: the observed clock of this replica may have stood still.
         """
         component = self._healthy.get(xname) or self._warned.get(xname)
         if component is None:
@@ -302,11 +305,11 @@ class Tracker(Population):
         return self.apply_beat(xname, last_heard, timestamp, status, source)
 
     def apply_sent(self, record: Record, source: str | None) -> bool:
-        """Set the timestamp and the status of a component to those in `record`.
+        """Set the timestamp and status of a living component to those in `record`.
 
-        They belong to a heartbeat that `apply_heard` has applied without them. `source` identifies
-        the replica that took the heartbeat; if the component was heard from another source since,
-        nothing changes. Return whether the component is living.
+        Call this after `apply_heard` has applied the heartbeat without its timestamp and status.
+        `source` is the name of the replica that took the heartbeat. If the component's last
+        heartbeat came from another source, nothing changes. Return whether the component is living.
         """
         xname = record.component
         component = self._healthy.get(xname) or self._warned.get(xname)
@@ -321,11 +324,12 @@ class Tracker(Population):
         component.status = self._shared(status[:_LONGEST_TEXT])
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
-        """Mark a component as warned about: another replica has judged so, and has stored `record`.
+        """Mark a component as warned about, because another replica has judged and stored this.
 
-        The timestamp and the status of its last heartbeat become those in `record`, because
-        messages published later must not name an earlier heartbeat. If the component is dead or not
-        tracked, it is restored from `record`; for the other arguments see `restore`.
+        `record` is the record that the other replica has stored. The component's timestamp and
+        status become those in `record`, so that later messages to Kafka don't name an earlier
+        heartbeat. If the component is dead or not tracked, it is restored from `record`; for the
+        other arguments see `restore`.
         """
         component = self._healthy.pop(record.component, None)
         if component is not None:
@@ -342,8 +346,8 @@ class Tracker(Population):
     def apply_gap(self, record: Record, at: float) -> None:
         """Mark a component as warned about, and count its silence from the observed time `at`.
 
-        An original hbtd has stored this warning, as `record`, after a time in which no hbtd could
-        hear components: their silence in that time proves nothing.
+        Call this when an original hbtd has stored this warning, in `record`, after a time in which
+        no hbtd could hear components: that they were silent in that time does not prove anything.
         """
         xname = record.component
         self._changed.pop(xname, None)
@@ -369,8 +373,9 @@ class Tracker(Population):
     ) -> None:
         """Begin to track the components of `records` as living, and those named in `dead` as dead.
 
-        Components that are tracked already do not change. `at` is the current observed time. The
-        ages in the records are reduced to what `age_after_restart` returns.
+        Components that are tracked already do not change. `at` is the current observed time. Each
+        record is given the age that `age_after_restart` returns for `warntime` and `errtime`, both
+        in observed seconds.
         """
         self.restore_page(records, at, warntime, errtime)
         for xname in dead:
@@ -381,10 +386,10 @@ class Tracker(Population):
     def restore_page(
         self, records: Iterable[Record], at: float, warntime: float, errtime: float
     ) -> None:
-        """Begin to track the components of `records`, which are a part of the stored records.
+        """Begin to track the components of `records`, which are one page of the stored records.
 
-        The arguments are as in `restore`, which must be called after the last part: until then, the
-        queues are not in order.
+        The arguments are those of `restore`. The caller must call `restore` after the last page,
+        because the queues are not in order until then.
         """
         for record in records:
             if record.component not in self:
@@ -402,28 +407,31 @@ class Tracker(Population):
         self._renamed &= kept.keys()
 
     def tick(self, at: float, *, reads_late: bool = False) -> None:
-        """Set the time of the changes that later heartbeats make (see `changed_since`).
+        """Set the time at which heartbeats count as taken, until the next call.
 
-        `at` is a value of `ObservedClock.ticked_at`, not an observed time. If `reads_late` is true,
-        heartbeats that are taken until the next call may have been sent long ago, and may have
-        waited to be read while another replica judged their components. Such a heartbeat does not
-        prove that a warned or dead component lives, so it does not change its state.
+        `at` is a value of `ObservedClock.ticked_at`, not an observed time; it becomes the time of
+        the changes that these heartbeats make (see `changed_since`).
+
+        If `reads_late` is true, the heartbeats may have been sent long ago, and may have waited to
+        be read while another replica judged their components. Then they do not prove that a warned
+        or dead component lives, and do not change its state.
         """
         self._ticked_at, self._reads_late = at, reads_late
 
     def changed_at(self, xname: str) -> float | None:
-        """Return the time of the latest heartbeat of a component that has yet to be stored.
+        """Return the time of a component's latest change that has yet to be stored.
 
-        Return `None` if there is none. The time is that of a change, as in `changed_since`.
+        `changed_since` says what a change and its time are. Return `None` if the component has no
+        such change.
         """
         return self._changed.get(xname)
 
     def changed_since(self, since: float) -> dict[str, float]:
         """Return the times of all changes at `since` or later, by the xname of the component.
 
-        A change is a heartbeat taken by this replica (`beat`, `beat_again`) after which the
-        component's record is to be stored. The time of a change is the value of
-        `ObservedClock.ticked_at` that `tick` was given last.
+        A component has a change if this replica has taken a heartbeat of it (`beat`, `beat_again`)
+        and its record has yet to be stored. The time of the change is the value of
+        `ObservedClock.ticked_at` that `tick` had been given last when the heartbeat was taken.
         """
         return {x: at for x, at in self._changed.items() if at >= since}
 
@@ -432,11 +440,11 @@ class Tracker(Population):
         return list(self._changed)
 
     def take_changed(self, xnames: Iterable[str], since: float) -> dict[str, float]:
-        """Remove the changes of `xnames`; return the times of the changes at `since` or later.
+        """Remove the changes of the components `xnames`, and return those at `since` or later.
 
-        The result has the time for each component with such a change, by xname; older changes are
-        dropped. The caller must store the records of the components in the result, and call
-        `put_back` if that fails.
+        The result maps the xname of each component with such a change to the time of the change
+        (see `changed_since`). Earlier changes are removed without being returned. The caller must
+        store the records of the components in the result, and call `put_back` if that fails.
         """
         taken: dict[str, float] = {}
         for xname in xnames:
@@ -446,9 +454,10 @@ class Tracker(Population):
         return taken
 
     def put_back(self, changes: Mapping[str, float]) -> None:
-        """Restore changes that `take_changed` returned, because the records could not be stored.
+        """Add changes that `take_changed` has removed, because the records could not be stored.
 
-        Components that have changed again since keep their later times.
+        `changes` is the result of `take_changed`. A component that has changed again since then
+        keeps the later time.
         """
         for xname, at in changes.items():
             self._changed.setdefault(xname, at)
@@ -456,8 +465,8 @@ class Tracker(Population):
     def mark_changed(self, at: float, others: Container[str]) -> None:
         """Record a change at the time `at` for every living component that is not in `others`.
 
-        So the records of all these components are stored again. `at` is a value of
-        `ObservedClock.ticked_at`.
+        The effect is that the records of all these components are stored again. `at` is a value of
+        `ObservedClock.ticked_at`, not an observed time.
         """
         self._changed.update((xname, at) for xname in self.living() if xname not in others)
 

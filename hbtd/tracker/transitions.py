@@ -1,4 +1,4 @@
-"""Transitions of a component, judgements, and the words for them in HSM and Kafka."""
+"""Phases and transitions of components, judgements, and the texts about them for HSM and Kafka."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -6,7 +6,7 @@ from typing import Final
 
 
 class Phase(Enum):
-    """The state of a component between two transitions."""
+    """The state of a component between two transitions, such as healthy or dead."""
 
     UNKNOWN = "unknown"
     """The component is not tracked."""
@@ -19,14 +19,14 @@ class Phase(Enum):
 
     @property
     def living(self) -> bool:
-        """Whether the component is tracked and not dead."""
+        """Whether a component in this phase is tracked and not dead."""
         return self in (Phase.HEALTHY, Phase.WARNED)
 
 
 class Transition(Enum):
-    """A change of a component's state, with the words that are sent to HSM and Kafka.
+    """A change of a component's state, with the texts by which HSM and Kafka are told of it.
 
-    The words are part of the protocol (docs/protocol.md, "What the states mean").
+    The texts are part of the protocol (docs/protocol.md, "What the states mean").
     """
 
     STARTED = ("Ready", "OK", "Heartbeat started", "Heartbeat started.")
@@ -56,7 +56,7 @@ class Transition(Enum):
 
     @property
     def alarming(self) -> bool:
-        """Whether the transition is an alarm: caused by silence, not by a heartbeat."""
+        """Whether the transition is an alarm, caused by silence: `WARNED` or `DIED`."""
         return self in ALARMS
 
     @property
@@ -68,14 +68,15 @@ class Transition(Enum):
 
 
 ALARMS: Final = frozenset({Transition.WARNED, Transition.DIED})
-"""The transitions that are caused by silence, not by a heartbeat."""
+"""The alarms: the transitions that are caused by silence, not by a heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The statement that a component has made a transition, as it is committed and sent.
+    """The statement that a component has made a transition.
 
-    Two judgements are equal if their components, transitions and timestamps are equal.
+    It is committed to the store, then sent to HSM and Kafka. Two judgements are equal if their
+    components, transitions and timestamps are equal.
     """
 
     component: str
@@ -90,10 +91,13 @@ class Judgement:
     at: float = field(default=0.0, compare=False)
     """The Unix time of the judgement, in seconds; 0 if not known."""
     silent: float | None = field(default=None, compare=False)
-    """The component's silence in observed seconds, if it caused the judgement; otherwise `None`."""
+    """The silence, in observed seconds, that caused the judgement; `None` if silence did not."""
 
     def made_at(self, at: float) -> "Judgement":
-        """Return a copy with the Unix time `at`, or this judgement itself if it has a time."""
+        """Return a copy of this judgement that was made at the Unix time `at`.
+
+        If this judgement has a time already, return it itself, unchanged.
+        """
         if self.at:
             return self
         # Half the time of `dataclasses.replace`: a mass death makes thousands of these.

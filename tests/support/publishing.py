@@ -113,4 +113,7 @@ class PublisherTestCase(TestCase):
     @property
     def gone(self) -> str:
         """What is logged when the broker does not accept messages."""
-        return f"Kafka at {self.broker.address} accepts no messages; they wait until it does: "
+        return (
+            f"Kafka at {self.broker.address} accepts no messages; messages wait until Kafka accepts"
+            " them: "
+        )
