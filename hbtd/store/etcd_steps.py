@@ -49,7 +49,8 @@ def key_of(prefix: bytes, xname: str) -> bytes:
 def put_of(record: Record, wall: float) -> Put:
     """Return the operation that writes a record to etcd.
 
-    `wall` is the present Unix time in seconds, from which the record's age is subtracted.
+    `wall` is the present Unix time in seconds; the time of the heartbeat is computed from it and
+    from the record's age.
     """
     return Put(record.component.encode(), record_value(record, wall))
 

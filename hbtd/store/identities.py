@@ -19,7 +19,7 @@ _PAGE = 2000
 
 
 class IdentityKeeper:
-    """Stores host names and NIDs of components that have changed; restores them after a start.
+    """Stores changed host names and NIDs of components, and restores them after a start of hbtd.
 
     After `begin`, changes are stored every ten seconds. If the store is not durable, the caller
     does not call `begin`, and nothing is stored.

@@ -18,7 +18,7 @@ class StoreUnusable(Exception):
 
 
 class NotLeading(StoreUnusable):
-    """Raised when this replica makes a call that only the leader may make, and does not lead."""
+    """Raised by a call that only the leader may make, if this replica does not lead."""
 
 
 class IStore(Interface):
@@ -65,9 +65,8 @@ class IStore(Interface):
     def log(after: int, most: int) -> Deferred[Sequence[LogEntry]]:
         """Return the first `most` entries of the log of transitions with numbers above `after`.
 
-        The entries are in the order of their numbers.
-
-        The Deferred fails with `StoreUnusable` if the log can't be read.
+        The entries are in the order of their numbers. The Deferred fails with `StoreUnusable` if
+        the log can't be read.
         """
 
     def history(
@@ -172,7 +171,7 @@ class IStore(Interface):
     def forget(xname: str) -> Deferred[None]:
         """Delete the judgement, the record and the identity of a component, but no log entries.
 
-        The Deferred fails with `StoreUnusable` if they can't be deleted.
+        The Deferred fails with `StoreUnusable` if any of the three can't be deleted.
         """
 
     def notes(kind: str) -> Deferred[dict[str, str]]:
@@ -180,8 +179,8 @@ class IStore(Interface):
 
         Notes are texts that parts of hbtd keep across restarts and changes of the leader. For
         example, a note has the times at which HSM was told of one component again because HSM's
-        table was wrong about it. The
-        Deferred fails with `StoreUnusable` if the notes can't be read.
+        table was wrong about it. The Deferred fails with `StoreUnusable` if the notes can't be
+        read.
         """
 
     def write_notes(kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:

@@ -89,13 +89,13 @@ class Journal:
         return self._condition.ready()
 
     def lead(self) -> None:
-        """Begin to pass committed judgements on, because this replica has become the leader."""
+        """Begin to pass committed judgements on to the tellers: this replica leads from now on."""
         self._leading = True
 
     def follow(self) -> None:
         """Stop passing judgements on to the tellers, because this replica has become a follower.
 
-        Also drop the uncommitted alarms (`WARNED`, `DIED`): now the leader judges who is silent.
+        Also drop the uncommitted alarms (`WARNED`, `DIED`), because only the leader judges silence.
         """
         self._leading = False
         self._uncommitted.drop_alarms()

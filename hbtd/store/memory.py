@@ -174,7 +174,7 @@ class MemoryStore:
         return succeed(dict(self._notes.get(kind, {})))
 
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
-        """Write notes of a kind; `notes` has their texts by name, or `None` for each to delete."""
+        """Write notes of a kind; `notes` maps names to texts, or to `None` to delete the note."""
         stored = self._notes.setdefault(kind, {})
         for name, text in notes.items():
             if text is None:

@@ -26,7 +26,10 @@ class Questions:
         self._places = DeferredSemaphore(AT_ONCE)
 
     def ask(self, call: Callable[[], Deferred[_T]]) -> Deferred[_T]:
-        """Call `call`, which asks the store's thread a question, once fewer than `AT_ONCE` run.
+        """Call `call`, which asks the store's thread a question, once it may take another one.
+
+        That is so while fewer than `AT_ONCE` earlier calls are in progress.
+
 
         The Deferred fires with the answer, or fails as the call does. The caller may cancel it when
         the answer is no longer needed: if the call has not begun, it is never made. A call that has

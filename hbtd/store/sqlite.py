@@ -400,7 +400,7 @@ class SqliteStore:
         return self._noting(self._run(lambda cursor: sqlite_notes.read(cursor, kind)))
 
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
-        """Write notes of a kind; `notes` has their texts by name, or `None` for each to delete."""
+        """Write notes of a kind; `notes` maps names to texts, or to `None` to delete the note."""
         return self._write(lambda cursor, now: sqlite_notes.write(cursor, kind, notes))
 
     def undelivered(

@@ -65,10 +65,10 @@ def add_columns(cursor: Any) -> None:
 
 
 def write_rows(cursor: Any, statement: str, row: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Execute an SQL statement once for every `ROWS_PER_STATEMENT` of `rows`.
+    """Execute an SQL statement for all of `rows`, with at most `ROWS_PER_STATEMENT` rows at a time.
 
-    `{rows}` in the statement is replaced by as many copies of `row` as there are rows in the
-    portion, separated by commas. `row` has one placeholder for each value of a row.
+    `{rows}` in the statement is replaced by as many copies of `row`, separated by commas, as there
+    are rows at that time. `row` has one placeholder for each value of a row, such as `(?, ?)`.
     """
     for start in range(0, len(rows), ROWS_PER_STATEMENT):
         some = rows[start : start + ROWS_PER_STATEMENT]

@@ -12,7 +12,7 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore, NotLeading, StoreUnusable
 
 MAX_WAITING = 100_000
-"""The most old log entries that are not trimmed because a reader has yet to pass them on."""
+"""How many of the newest log entries are kept for readers that have yet to pass them on."""
 
 _INTERVAL = 60.0
 
@@ -38,8 +38,8 @@ class Trimming(PeriodicService):
         """Make the service that trims the log of `store`; it has yet to be started.
 
         `wall` returns the current Unix time in seconds, and `leading` returns whether this replica
-        leads. `readers` are the names of the log's readers. Entries that one of these readers has
-        yet to pass on are kept, unless they are not among the last `MAX_WAITING` entries.
+        leads. `readers` are the names of the log's readers. Of the newest `MAX_WAITING` entries,
+        those are kept that at least one of these readers has yet to pass on.
         """
         super().__init__(clock, _INTERVAL, self._trim, "trimming the log of transitions", now=False)
         self._wall = wall

@@ -50,7 +50,7 @@ class Uncommitted:
     def in_hand(self) -> Sequence[Judgement]:
         """The judgements that are being committed: those that `take` has returned last.
 
-        It is empty once `finish` is called.
+        The sequence is empty once `finish` has been called.
         """
         return self._in_hand
 

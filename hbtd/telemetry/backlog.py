@@ -34,7 +34,7 @@ class Order(NamedTuple):
 
 
 class Backlog:
-    """The log entries that were read from the log and that Kafka has yet to acknowledge.
+    """The entries that were read from the log of transitions and that Kafka has yet to acknowledge.
 
     The entries are in order, oldest first. The reactor's thread adds entries. The publisher's
     thread takes them in batches, and records which messages Kafka has accepted or refused. Both

@@ -27,7 +27,7 @@ class Contact:
         """Whether Kafka accepts messages."""
 
     def use(self, address: TelemetryAddress | None) -> None:
-        """Begin anew for another address of Kafka; `None` if messages are no longer published."""
+        """Begin anew, for Kafka at another address; `address` is `None` if nothing is published."""
         self._address = address
         self._outage.reset()
         self.connected = self._was_connected = False

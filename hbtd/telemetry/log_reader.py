@@ -53,9 +53,9 @@ class LogReader:
     ) -> None:
         """Make a reader that has yet to be started.
 
-        `since` is a number of a log entry: at the time when it was the last of the log,
-        `undelivered` were the judgements that HSM had yet to acknowledge. `jitter` returns a random
-        number from 0 to 1, which varies the pauses after failures.
+        `undelivered` are the judgements that HSM had yet to acknowledge when they were read from
+        the store, and `since` is the number that the log's last entry had at that time. `jitter`
+        returns a random number from 0 to 1, which varies the pauses after failures.
         """
         self._clock = clock
         self._store = store

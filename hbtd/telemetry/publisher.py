@@ -213,9 +213,9 @@ class Publisher(Service):
     def stopService(self) -> Deferred[None]:
         """Publish the waiting messages, for at most `sm_timeout` seconds; then stop the service.
 
-        The Deferred fires when the thread has ended, or has not ended within `sm_timeout` seconds,
-        and Kafka's cursor has been stored, or could not be stored within a second. Messages that
-        were not published stay in the log.
+        Wait until the thread has ended or `sm_timeout` seconds have passed; then store Kafka's
+        cursor, which may take a second at most. The Deferred fires after that. Messages that were
+        not published stay in the log.
         """
         super().stopService()
         if self._start_again is not None:

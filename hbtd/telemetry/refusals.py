@@ -66,7 +66,7 @@ _FOR_GOOD = (
 def is_refusal(error: BaseException) -> bool:
     """Return whether `error` is Kafka's answer that it refuses messages.
 
-    Unlike after other errors, to send the same messages again would probably fail, too.
+    After such an answer, sending the same messages again may fail, too.
     """
     return (
         isinstance(error, BrokerResponseError)
@@ -79,8 +79,8 @@ class Doubts:
     """Tells which refusals by Kafka may be temporary, so that messages must not be dropped.
 
     A refusal because of the message itself is never temporary. Any other refusal may be: for a
-    moment, one broker may refuse messages that other brokers accept. It counts as lasting only
-    once refusals have kept coming for a given time.
+    moment, one broker may refuse messages that other brokers accept. Such refusals count as lasting
+    only once they have kept coming for a given time.
     """
 
     def __init__(self, clock: Callable[[], float], patience: float) -> None:
@@ -126,8 +126,8 @@ class Refusals:
     more, and dropped if they are refused again.
 
     If instead eight messages in a row are refused alone, Kafka seems to refuse every message. Then
-    the messages set aside are sent again, before all other messages, in a new round. In each round,
-    twice as many messages may be set aside as in the round before.
+    the messages set aside are sent again, before all other messages, in a new round. In each new
+    round, twice as many messages as in the round before may be set aside.
     """
 
     def __init__(self, most: int) -> None:
@@ -180,8 +180,8 @@ class Refusals:
     def give_up(self) -> Outcome:
         """End a round in which Kafka has accepted nothing (see `Refusals`).
 
-        The outcome that is returned says to send the messages set aside again. In the next round,
-        twice as many messages may be set aside.
+        Return the decision to send the messages set aside again. In the next round, twice as many
+        messages may be set aside.
         """
         self.everything = True
         self._most_aside *= 2
@@ -191,7 +191,7 @@ class Refusals:
 
 
 class Complaints:
-    """Logs that messages were dropped, in at most one line a minute for the same cause."""
+    """Logs that messages were dropped: at once if the cause is new, else at most once a minute."""
 
     _log = Logger()
 
@@ -210,8 +210,8 @@ class Complaints:
     def add(self, count: int, cause: str) -> None:
         """Log that `count` messages were dropped because of `cause`.
 
-        If a line about the same cause was logged less than a minute ago, do not log another one;
-        the next line counts these messages, too.
+        If the last line was about the same cause, and less than a minute ago, log nothing now; the
+        next line will count these messages, too.
         """
         now = self._clock()
         self._unsaid += count

@@ -1,4 +1,4 @@
-"""TLS, the client certificate, and the user and password for connections to Kafka."""
+"""The TLS settings, client certificate, user and password of connections to Kafka."""
 
 import ssl
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class KafkaSecurity:
         """Read the files that `params` names for connections to Kafka.
 
         Raise `TLSUnusable` if a file with certificates or a key is missing or invalid, and
-        `SecretUnusable` if that with the user and password is.
+        `SecretUnusable` if the file with the user and password is missing or invalid.
         """
         self._params = params
         tls = params.telemetry_tls

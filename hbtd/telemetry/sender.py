@@ -46,7 +46,7 @@ _IDLE_CHECK = 1.0
 
 
 class Producer(Protocol):
-    """The interface of the Kafka producers that the sender uses, such as `Kafka`."""
+    """The interface of a Kafka producer, such as `hbtd.telemetry.kafka.Kafka`."""
 
     @property
     def connected(self) -> bool:
@@ -84,7 +84,7 @@ class Sender:
         monotonic: Callable[[], float],
         renewal: float = RENEWAL,
     ) -> None:
-        """Make a sender of the entries in `backlog`, which records in `contact` how Kafka answers.
+        """Make a sender of the entries in `backlog`; it records in `contact` if Kafka accepts them.
 
         The following functions are called in the thread that calls `run`: `connect` connects to
         Kafka; `jitter` returns a random number from 0 to 1; `progressed` is called when entries

@@ -9,10 +9,10 @@ from operator import le
 from typing import Final, NamedTuple
 
 NOT_HEARD: Final = -1.0
-"""The value of `Component.mean` until a heartbeat with which the first period begins."""
+"""The value of `Component.mean` before the first period between two heartbeats has begun."""
 
 NO_PERIOD: Final = 0.0
-"""The value of `Component.mean` between two heartbeats: the first period has begun, not ended."""
+"""The value of `Component.mean` while the first period has begun, but not ended."""
 
 _TENTHS: Final = tuple(i / 10 for i in range(3601))
 
@@ -133,7 +133,7 @@ class Component:
         self.longest = _TENTHS[tenths] if tenths < len(_TENTHS) else period
 
     def forget_periods(self) -> None:
-        """Discard all data on periods; with the next heartbeat, a first period begins again."""
+        """Discard all data on periods; the next heartbeat begins a new first period."""
         self.mean, self.deviation, self.longest = NOT_HEARD, 0.0, 0.0
 
 

@@ -1,4 +1,4 @@
-"""Limits how often one component can be forgotten, that is, no longer tracked, on request."""
+"""Limits how often the same component can be forgotten, that is, removed from tracking."""
 
 from collections import OrderedDict
 

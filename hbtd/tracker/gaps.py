@@ -33,7 +33,7 @@ class Gap(NamedTuple):
     cause: str
     """The cause of the gap, in a few words for operators; empty if not known."""
     observed: float
-    """The time of the observed clock, in seconds, at which it stood still during the gap."""
+    """The observed time, in seconds, at which the observed clock stood still during the gap."""
 
 
 class Gaps:
@@ -83,7 +83,7 @@ class Gaps:
         return self._total - self._before[first] if first < len(self._gaps) else 0.0
 
     def observed_before(self, seconds: float, now: float) -> float:
-        """Return the observed time, in seconds, that it was `seconds` real seconds ago.
+        """Return the value, in seconds, that the observed clock had `seconds` real seconds ago.
 
         `now` is the current observed time. Gaps that are no longer kept are ignored.
         """

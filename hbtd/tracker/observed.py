@@ -15,10 +15,10 @@ _LATE = 0.5
 """Seconds between two ticks, beyond which hbtd counts as having been deaf."""
 
 LONG_STALL = 10.0
-"""The length of a long stall, in seconds: the least time between two ticks that counts as one.
+"""The least time between two ticks, in seconds, that counts as a long stall.
 
 During a long stall, other replicas may have judged components that send to this replica. If
-`patience()` is less than this length, a stall of `patience()` seconds is a long one.
+`patience()` is less than this time, a stall of `patience()` seconds is a long one already.
 """
 
 _READ_LATE = 2.0
@@ -169,10 +169,10 @@ class ObservedClock:
             self._standstill = max(self._standstill, unheard)
 
     def hear(self, *, patiently: bool) -> None:
-        """Let the clock run again after `deafen`, following a standstill (see `deafen`).
+        """End what `deafen` has begun: let the clock run again, after a standstill (see `deafen`).
 
-        If `patiently` is true, the standstill is at least as long as the clock was stopped, but it
-        need not be longer than `patience()` seconds.
+        If `patiently` is true, the standstill lasts at least as long as the clock was stopped, or
+        at least `patience()` seconds if the clock was stopped for longer than that.
         """
         if self._deaf:
             self.tick()
@@ -194,14 +194,14 @@ class ObservedClock:
 
         If the clock stood still at `observed`, return how long ago that gap ended. Only the latest
         hundred gaps are known. If there were more since then, the result is too small by the total
-        length of the others.
+        length of the earlier ones.
         """
         now = self.now()
         uncounted = self._monotonic() - self.ticked_at - (now - self._observed)
         return now - observed + max(uncounted, 0.0) + self._gaps.since(observed)
 
     def shown(self, seconds_ago: float) -> float:
-        """Return the observed time, in seconds, that it was `seconds_ago` real seconds ago.
+        """Return the value, in seconds, that this clock had `seconds_ago` real seconds ago.
 
         The result is negative for a time before the clock was made. Gaps before the latest hundred
         are not known, and are ignored.

@@ -51,7 +51,7 @@ class Population:
 
     @property
     def warned(self) -> int:
-        """The number of components that have been warned about, and have not died."""
+        """The number of components warned about that have neither been heard nor died since."""
         return len(self._warned)
 
     @property
@@ -163,7 +163,7 @@ class Population:
         return [identity for identity in found if identity is not None]
 
     def put_back_renamed(self, identities: Iterable[Identity]) -> None:
-        """Mark identities as yet to be stored again, because storing them has failed.
+        """Mark identities again as yet to be stored, because storing them has failed.
 
         `identities` are those that `take_renamed` returned.
         """
@@ -194,7 +194,7 @@ class Population:
     def sort_queues(self) -> None:
         """Sort the queues of healthy and warned components by the times of the last heartbeats.
 
-        Call this after stored records have been applied in any other order.
+        Call this after stored records have been applied in another order.
         """
         sort_queue(self._healthy)
         sort_queue(self._warned)

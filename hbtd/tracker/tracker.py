@@ -1,4 +1,4 @@
-"""The tracker: keeps the state of every component in memory, and judges changes of the states."""
+"""The tracker: keeps the state of every component in memory, and makes judgements."""
 
 import sys
 from collections.abc import Container, Iterable, Mapping
@@ -27,7 +27,7 @@ _LOOK_EVERY = 15.0
 
 
 class TrackerFull(Exception):
-    """Raised for a heartbeat of an untracked component if the tracker has as many as it may."""
+    """Raised for a heartbeat of an untracked component if no further component can be tracked."""
 
 
 _HEARD = Unheard()
@@ -84,8 +84,8 @@ class Tracker(Population):
         `at` is the current observed time. `xname` must be valid and in normal form. `timestamp`,
         `status`, `hostname` and `nid` are cut off after 256 characters; real ones are shorter.
         `source` is the sender's IP address, if known; `fresh` says whether this is the first
-        heartbeat on its connection. Return `None` if the component was healthy already. Raise
-        `TrackerFull` if the component is not tracked and no further one can be.
+        heartbeat on its connection. If there is no judgement, return `None`. Raise `TrackerFull` if
+        the component is not tracked and no further component can be tracked.
 
         While hbtd reads heartbeats late (see `reads_late` of `tick`), a heartbeat of a warned or
         dead component is counted, but changes nothing else.
@@ -148,7 +148,7 @@ class Tracker(Population):
         nid: str = "",
         elsewhere: bool = False,
     ) -> bool:
-        """Take a heartbeat only if its component is healthy; return whether that is so.
+        """Take a heartbeat only if its component is healthy; return whether it was taken.
 
         If the component is not healthy, nothing changes. `xname` may be any text: the tracker finds
         a healthy component only under a valid name in normal form. `elsewhere` says whether another
@@ -309,7 +309,7 @@ class Tracker(Population):
 
         Call this after `apply_heard` has applied the heartbeat without its timestamp and status.
         `source` is the name of the replica that took the heartbeat. If the component's last
-        heartbeat came from another source, nothing changes. Return whether the component is living.
+        heartbeat is known to have come from another source, nothing changes. Return whether the component is living.
         """
         xname = record.component
         component = self._healthy.get(xname) or self._warned.get(xname)
@@ -324,7 +324,7 @@ class Tracker(Population):
         component.status = self._shared(status[:_LONGEST_TEXT])
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
-        """Mark a component as warned about, because another replica has judged and stored this.
+        """Mark a component as warned about, because another replica has stored this judgement.
 
         `record` is the record that the other replica has stored. The component's timestamp and
         status become those in `record`, so that later messages to Kafka don't name an earlier
