@@ -309,7 +309,8 @@ class Tracker(Population):
 
         Call this after `apply_heard` has applied the heartbeat without its timestamp and status.
         `source` is the name of the replica that took the heartbeat. If the component's last
-        heartbeat is known to have come from another source, nothing changes. Return whether the component is living.
+        heartbeat is known to have come from another source, nothing changes. Return whether the
+        component is living.
         """
         xname = record.component
         component = self._healthy.get(xname) or self._warned.get(xname)
