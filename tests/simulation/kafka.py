@@ -28,6 +28,9 @@ _FLIGHT = (0.0002, 0.003)
 _SAYS_WHICH = (InvalidRecordError,)
 """The errors with which a broker says which messages of a batch are invalid."""
 
+_PICKED = 0.5
+"""How likely it is that a message is the one that is refused for ever."""
+
 _REMEMBERED = 5
 """The batches of a producer in a partition which the broker knows again."""
 
@@ -76,7 +79,9 @@ class Broker:
         self.leaderless: set[int] = set()
         """The partitions whose leader is another broker, as yet."""
         self.poison: type[KafkaError] | None = None
-        """An error with which the next message that is new is refused, for ever."""
+        """An error with which one of the next messages that are new is refused, for ever."""
+        self.poisons_all = False
+        """Whether the very next one is."""
         self.refused: dict[bytes, type[KafkaError]] = {}
         """The values of messages that are refused for ever."""
         self.on_append: Callable[[int, Message], object] = lambda producer, message: None
@@ -85,6 +90,8 @@ class Broker:
         """Called with each message that is refused for ever, once."""
         self.on_down: list[Callable[[], object]] = []
         """Called, and removed, when the broker goes down."""
+        self.picks = Random(0)
+        """Decides which of the messages that are new is refused."""
         self._random = random
         self._appended: set[bytes] = set()
         self._sequences: dict[tuple[int, int], _Sequence] = {}
@@ -129,7 +136,9 @@ class Broker:
             if not self.appends_failing:
                 return Answer(error=error)
         for place, message in enumerate(batch):
-            if self.poison is not None and message.value not in self._appended:
+            new = message.value not in self._appended and message.value not in self.refused
+            picked = self.poisons_all or self.picks.random() < _PICKED
+            if self.poison is not None and new and picked:
                 self.refused[message.value], self.poison = self.poison, None
                 self.on_refuse(message)
             if message.value in self.refused:

@@ -131,6 +131,8 @@ class MixedWorld(ReplicatedWorld):
 
     options = " REPLICAS=3 ORIGINAL=yes"
     tampered = 0.0
+    compared = True
+    stalls_last = 0.0
     oracle: MixedOracle
     make_oracle = MixedOracle
     mixed: MixedServer

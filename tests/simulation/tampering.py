@@ -28,7 +28,9 @@ class Tampering:
         hsm: WorldHSM,
         names: Sequence[str],
         truth: Truth,
+        share: float = 0.67,
     ) -> None:
+        """Prepare for a world; in a `share` of all worlds the table is not left alone."""
         self._random = Random(f"table {seed}")
         self._clock = clock
         self._hsm = hsm
@@ -39,17 +41,11 @@ class Tampering:
         """How often a component's row was written by others since hbtd told something new of it."""
         self.again: Counter[str] = Counter()
         """How often hbtd has told the same of a component again since then."""
-        self.happens = False
+        self.happens = self._random.random() < share
         """Whether anything is done to the table in this world."""
 
-    def schedule(
-        self, begin: float, end: float, share: float = 0.67, between: float = 25.0
-    ) -> None:
-        """Plan what is done between two times, every `between` seconds on average.
-
-        That is so in a `share` of all worlds; the others' table is left alone.
-        """
-        self.happens = self._random.random() < share
+    def schedule(self, begin: float, end: float, between: float = 25.0) -> None:
+        """Plan what is done between two times, every `between` seconds on average."""
         if not self.happens:
             return
         kinds: tuple[Callable[[], None], ...] = (

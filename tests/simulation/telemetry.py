@@ -8,6 +8,7 @@ from typing import Any
 from kafka.errors import (
     ClusterAuthorizationFailedError,
     InvalidRecordError,
+    KafkaError,
     KafkaStorageError,
     MessageSizeTooLargeError,
     NotEnoughReplicasAfterAppendError,
@@ -35,6 +36,12 @@ _REFUSAL = 40.0
 
 _BETWEEN_REFUSALS = 75.0
 """Seconds between two such times, so that hbtd does not take them for one."""
+
+_LAST_REFUSED = 0.3
+"""The share of worlds whose last messages Kafka refuses for ever: nothing follows behind them."""
+
+_FORGETS = 0.5
+"""How often Kafka has forgotten producers when it is back: then what waits is sent to it."""
 
 _LOOK = 0.25
 """Seconds between two looks at who may send messages."""
@@ -70,6 +77,7 @@ class Telemetry:
         """Make a Kafka that is well; `leads` says whether the replica on a host may publish."""
         self.random = Random(f"kafka {seed}")
         self.broker = Broker(self.random, self.random.choice((1, 3)))
+        self.broker.picks = Random(f"picks {seed}")
         self.broker.on_append = self._appended
         self.broker.on_refuse = self._refused
         self._most = self.random.choice((1, 3, 60))
@@ -82,6 +90,8 @@ class Telemetry:
         self._producers: list[_Producer] = []
         self._well_from = 0.0
         self._busy = False
+        self._last = Random(f"last messages {seed}")
+        self._last_refused: type[KafkaError] | None = None
         self._look()
 
     # What hbtd gets
@@ -92,7 +102,7 @@ class Telemetry:
         producer.telemetry = self
         producer.entitled_at = self._clock.now
         self._producers.append(producer)
-        self._check(partial(self._oracle.connects, host, self._clock.now))
+        self._check(partial(self._oracle.connects, host, id(process), self._clock.now))
         self._truth.note("kafka", f"{host} has the producer {producer.id}", story=False)
         return producer
 
@@ -140,6 +150,7 @@ class Telemetry:
         text = message.value.decode()
         self._truth.note("kafka", f"refuses for ever {text}")
         self._oracle.refused(message.key.decode(), text)
+        self.broker.poison = self._last_refused
 
     # What goes wrong
 
@@ -157,6 +168,10 @@ class Telemetry:
             (3, self._change_leader),
             (1, self._lose_topic),
         ]
+        if self._last.random() < _LAST_REFUSED:
+            # Behind the end of what is refused until then.
+            error = self._last.choice(_FOR_GOOD)
+            self._clock.at(end + 0.1, partial(self._refuse_last, error))
         weights, calls = zip(*kinds, strict=True)
         time = begin
         while (time := time + self.random.expovariate(1 / 20)) < end - 20:
@@ -185,6 +200,8 @@ class Telemetry:
 
         def up() -> None:
             self.broker.up = True
+            if self._last.random() < _FORGETS:
+                self._forget()
 
         self._trouble("is away", 0.5, 60, up)
 
@@ -227,6 +244,12 @@ class Telemetry:
             self.broker.poison = None
 
         self._clock.at(min(self._clock.now + self.random.uniform(10, 60), self._end), mend)
+
+    def _refuse_last(self, error: type[KafkaError]) -> None:
+        """Refuse for ever each message that is new, until the end of the world."""
+        self._truth.note("kafka", f"refuses what is new with {error.__name__}")
+        self.broker.poison, self.broker.poisons_all = error, True
+        self._last_refused = error
 
     def _change_leader(self) -> None:
         partition = self.random.randrange(len(self.broker.partitions))

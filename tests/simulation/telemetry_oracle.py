@@ -29,7 +29,7 @@ _FOLLOWERS = {
 """What may be judged after what."""
 
 CONNECTIONS = 100
-"""The most connections to Kafka that a process makes in a minute."""
+"""The most connections to Kafka that a process makes in a minute, if Kafka refuses nothing new."""
 
 LATE = 2.0
 """Seconds for which a producer may send on, once it ought to be given up."""
@@ -83,7 +83,7 @@ class TelemetryOracle:
         self._oracle = oracle
         self._limits = {"warned": warntime, "died": errtime}
         self._topics: dict[str, _Topic] = {}
-        self._connected: dict[str, list[float]] = {}
+        self._connected: dict[tuple[str, int], list[float]] = {}
         self.stuck = 0
         """How many messages Kafka refuses for ever, and has accepted no other since."""
 
@@ -102,9 +102,13 @@ class TelemetryOracle:
             topic.loose += 1
             topic.last = None
 
-    def connects(self, host: str, now: float) -> None:
-        """Note that hbtd has connected to Kafka; raise `Violation` if it does so too often."""
-        times = self._connected.setdefault(host, [])
+    def connects(self, host: str, process: int, now: float) -> None:
+        """Record that a process has connected to Kafka; raise `Violation` if it does so too often.
+
+        A message that Kafka refuses for the first time ends a connection, so many such messages
+        need many connections. These are not counted.
+        """
+        times = self._connected.setdefault((host, process), [])
         times.append(now)
         if len(times) > CONNECTIONS:
             del times[0]
@@ -130,9 +134,10 @@ class TelemetryOracle:
             )
 
     def refused(self, name: str, text: str) -> None:
-        """Note that Kafka refuses a message for ever."""
+        """Record that Kafka refuses a message for ever."""
         self.stuck += 1
         self._get(name).refused.add(self._parse(name, text))
+        self._connected.clear()
 
     def appended(self, name: str, text: str, late: bool, now: float) -> None:
         """Note that a message was appended; raise `Violation` if that was wrong.

@@ -84,7 +84,7 @@ class MutantTests(SynchronousTestCase):
             ["replicas | 22 | 20 to 22 | x1 is lost |", "single | 7 | 1 to 7 | x0 / is dead |"],
         )
         self.assertNotIn("no_standstill,", table.read_text())
-        self.assertIn("superseded_alarms", table.read_text().partition("Not run yet: ")[2])
+        self.assertIn("woken_revives", table.read_text().partition("Not run yet: ")[2])
 
     def test_unknown(self):
         """A name that no mutant has is an error, and does not pass for one that was found."""
@@ -229,6 +229,12 @@ class TelemetryOracleTests(SynchronousTestCase):
         text = json.dumps({**message, "LastHBTimeStamp": f"t{beat}"})
         self.oracle.appended("x0", text, late, now)
 
+    def refuse(self, beat):
+        """Refuse the message of a start for ever."""
+        state, flag, info = self.SAID["started"]
+        message = {"ID": "x0", "NewState": state, "NewFlag": flag, "Info": info}
+        self.oracle.refused("x0", json.dumps({**message, "LastHBTimeStamp": f"t{beat}"}))
+
     def test_repeated(self):
         """Messages may be repeated from an earlier one on."""
         for word, beat in 2 * (("started", 1), ("warned", 1), ("restarted", 2)):
@@ -281,12 +287,15 @@ class TelemetryOracleTests(SynchronousTestCase):
         self.assertRaises(Violation, self.publish, "died", 2, now=25)
 
     def test_connections(self):
-        """Kafka is not connected without end."""
+        """Connections to Kafka are limited, but for those that each end with a new refusal."""
         for number in range(100):
-            self.oracle.connects("host", number)
+            self.oracle.connects("host", 1, number)
+        for number in range(200):
+            self.oracle.connects("host", 1, 200 + number / 10)
+            self.refuse(1)
         with self.assertRaises(Violation):
             for number in range(101):
-                self.oracle.connects("host", 200 + number / 2)
+                self.oracle.connects("host", 1, 300 + number / 2)
 
 
 class TimelineTests(SynchronousTestCase):

@@ -38,6 +38,9 @@ _FIRST_WITH_HAZARDS = 20_000
 """The first seed whose world may have hazards; those before were known when none had any."""
 
 
+_LAST_STALL = 60.0
+"""Seconds before the end of what goes wrong at which HSM begins to stall for the last time."""
+
 _BETWEEN_HAZARDS = 25.0
 """Seconds between two hazards, on average."""
 
@@ -66,6 +69,15 @@ class World:
 
     tampered = 0.67
     """In what share of worlds others than hbtd write in HSM's table."""
+
+    compared = False
+    """Whether hbtd compares HSM's table also if others leave it alone.
+
+    It would hide what hbtd itself has told HSM wrongly, or not at all.
+    """
+
+    stalls_last = 0.5
+    """In what share of worlds HSM stalls until all else is well: late words are the last ones."""
 
     between_tampering = 25.0
     """After how many seconds, on average, they do so again."""
@@ -123,7 +135,9 @@ class World:
         random = self.hazard("troubles", 0.5)
         self._troubles = None if random is None else Troubles(self, random, others)
         self._start_hsm()
-        self.tampering = Tampering(seed, self.clock, self.hsm, node_names(nodes), self.truth)
+        self.tampering = Tampering(
+            seed, self.clock, self.hsm, node_names(nodes), self.truth, self.tampered
+        )
         self.nodes = [
             Node(
                 name,
@@ -205,7 +219,7 @@ class World:
             warntime=self.warntime,
             errtime=self.errtime,
             interval=self.interval,
-            sm_sync=SYNC,
+            sm_sync=SYNC if self.compared or self.tampering.happens else 0,
         )
 
     def server(self, name: str, host: str, kv_url: str, make_store: StoreFactory) -> Server:
@@ -372,6 +386,41 @@ class World:
 
         self.later(1, 60, mend)
 
+    def _stall_last(self, random: Random) -> None:
+        """Have HSM stall while some nodes fall silent again and again, until all is at rest."""
+        if not self.hsm_ok:
+            return
+        self.truth.note("hsm", "stalls, as some nodes flap")
+        self.hsm.change({"stalls": True})
+        self.hsm_ok = False
+        self.note_state()
+        for node in random.sample(self.nodes, len(self.nodes) // 3):
+            self._flap(node, random)
+
+        def mend() -> None:
+            self.truth.note("hsm", "is well again")
+            self.hsm.change(USUAL)
+            self.clock.after(LONGEST_STALL, well)
+
+        def well() -> None:
+            self.hsm_ok = True
+            self.note_state()
+
+        self.clock.at(self.seconds, mend)
+
+    def _flap(self, node: Node, random: Random) -> None:
+        """Have a node fall silent, often until it is warned about, and come back."""
+        if self.clock.now >= self.seconds or node.hanging:
+            return
+        node.hang()
+        silent = random.uniform(1.0, 1.5) * (self.warntime + self.interval)
+
+        def wake() -> None:
+            node.wake()
+            self.clock.after(random.uniform(1, 15), lambda: self._flap(node, random))
+
+        self.clock.after(silent, wake)
+
     def cut(self, source: str, target: str, low: float, high: float) -> None:
         """Lose all messages from one host to another for some seconds."""
         self.truth.note("network", f"no messages from {source} to {target}")
@@ -428,7 +477,10 @@ class World:
         if self.telemetry is not None:
             hosts = tuple(server.host for server in self.servers)
             self.telemetry.schedule(10.0, self.seconds, hosts)
-        self.tampering.schedule(20.0, self.seconds - 20, self.tampered, self.between_tampering)
+        self.tampering.schedule(20.0, self.seconds - 20, self.between_tampering)
+        random = Random(f"last stall {self.seed}")
+        if random.random() < self.stalls_last:
+            self.clock.at(self.seconds - _LAST_STALL, partial(self._stall_last, random))
         time = 15.0
         while (time := time + self.random.expovariate(1 / 8)) < self.seconds - 20:
             (call,) = self.random.choices(kinds, weights)
