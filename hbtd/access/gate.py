@@ -39,8 +39,9 @@ class Credentials(NamedTuple):
     misdirected: bool = False
     """Whether the request's `Host` header names a host other than this one.
 
-    If `True`, the peer's address does not prove who sent the request: a web page may have caused
-    it, whose host name was made to resolve to this host (DNS rebinding).
+    If `True`, the peer's address does not prove who sent the request: a browser on this host may
+    have sent it for the web page of an attacker, who makes the host name of the page resolve to
+    this host (DNS rebinding).
     """
 
 
@@ -93,9 +94,10 @@ class Authentication(NamedTuple):
     `inf` if the sender needs no credentials.
     """
     keys: object
-    """The keys for verifying JWTs at the time of the authentication; `None` if there were none.
+    """The keys for verifying JWTs that were loaded at the time of the authentication.
 
-    Once these keys change, the result of the authentication is no longer valid.
+    `None` if no keys were loaded then. Once other keys are loaded, the result of the authentication
+    is no longer valid.
     """
 
 
@@ -192,7 +194,8 @@ class Gate:
         Raise `Forbidden` in one of these cases:
 
         - The sender has a valid certificate or JWT, but not that of an operator.
-        - The only rule for operators is that they are on this host.
+        - According to the rules, only callers on this host are operators, so that no credentials
+          could make the sender an operator.
         - Callers on this host are operators according to the rules, and the request comes from this
           host, but its `Host` header names another host (`Credentials.misdirected`).
 

@@ -29,8 +29,8 @@ REFRESH = 300.0
 MIN_REFRESH = 5.0
 """The minimum number of seconds from any fetch to a later fetch that `request_refresh` causes.
 
-The value is small: if tokens are signed with a new key, heartbeats with these tokens are refused
-until hbtd has fetched the key.
+The value is small because heartbeats with tokens that are signed with a new key are refused until
+hbtd has fetched this key.
 """
 
 FIRST_RETRY, LONGEST_RETRY = 5.0, 10.0

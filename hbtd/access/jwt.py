@@ -21,7 +21,7 @@ from hbtd.access.jwks import Key, Keys, KeySource
 from hbtd.access.peers import parse_spiffe_id
 
 LEEWAY = 10
-"""The tolerated difference, in seconds, between hbtd's wall clock and the clock of the issuer."""
+"""The tolerated difference, in seconds, between the wall clocks of hbtd and the issuer of JWTs."""
 
 _LONGEST = 8192
 """The most bytes in a token."""
@@ -118,8 +118,8 @@ class JWTVerifier:
         clock. With `require_xname`, a token whose subject names no component gives no rights. If
         `issuer` is given, a token is valid only if its `iss` claim is exactly this text. If
         `trust_domain` is given, a token is valid only if its subject is a SPIFFE ID of that domain.
-        The results for the `remember` valid tokens verified last are remembered, and the results
-        for at most `remember_refused` invalid tokens.
+        The results for at most `remember` valid tokens, and for at most `remember_refused` invalid
+        tokens, are remembered.
         """
         self._remember = remember
         self._remember_refused = remember_refused

@@ -105,7 +105,7 @@ def identify_peer(transport: Any) -> Peer:
 
 
 def host_of(where: Any) -> str:
-    """Return the name of an `IAddress` in log lines: the IP address, or `a Unix socket`.
+    """Return the text that log lines show for an `IAddress`: its IP address, or `a Unix socket`.
 
     An IPv4-mapped IPv6 address is returned as an IPv4 address.
     """

@@ -52,7 +52,10 @@ class Forbidden(Refused):
 
 
 class KeysUnavailable(Refused):
-    """Raised when a request's token can't be verified yet, because no keys have been fetched."""
+    """Raised when a request's token can't be verified yet, because no keys have been fetched.
+
+    The request is answered with status 503.
+    """
 
     reason = "no_keys"
 
@@ -60,14 +63,18 @@ class KeysUnavailable(Refused):
 class NoRoom(Refused):
     """Raised when an untracked component sends a heartbeat, and no more components can be tracked.
 
-    The maximum number of components is the parameter `max_components`.
+    The maximum number of components is the parameter `max_components`. The heartbeat is answered
+    with status 503.
     """
 
     reason = "full"
 
 
 class TooSoon(Refused):
-    """Raised when a request comes too soon after an earlier request to do the same."""
+    """Raised when a request comes too soon after an earlier request to do the same.
+
+    The request is answered with status 429.
+    """
 
     reason = "too_soon"
 

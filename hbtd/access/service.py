@@ -114,7 +114,7 @@ class Access(MultiService):
         )
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:
-        """Yield each certificate that hbtd presents, after its name.
+        """Yield a pair for each certificate that hbtd presents: a name, and the certificate.
 
         The certificate that hbtd presents to clients has the name `served`. A certificate that hbtd
         presents to a server has the name of the option for the certificate, such as `kv_cert`.
@@ -123,7 +123,7 @@ class Access(MultiService):
             yield from certificates.presented()
 
     def next_update(self) -> datetime | None:
-        """Return when the first of the certificate revocation lists expires.
+        """Return the time, in UTC, at which the first of the certificate revocation lists expires.
 
         Return `None` if no list is used.
         """

@@ -51,8 +51,9 @@ class Events:
 
         `may_read` returns whether the sender of a request may still read events.
 
-        There are `most` places. Readers at one IP address may take half of the places that are not
-        taken by readers at other addresses, but at least one place, if any place is free.
+        Each reader takes one of the `most` places. Readers at one IP address may take at most half
+        of the places that readers at other addresses have not taken. But the first reader at an
+        address may take any free place.
         """
         self._of_host: Counter[str | None] = Counter()
         self._tracker = tracker

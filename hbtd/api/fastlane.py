@@ -142,7 +142,7 @@ class _Head:
 
 
 class Sender:
-    """What the fast lane remembers about a connection and its client."""
+    """The data that the fast lane keeps about one connection and its client."""
 
     __slots__ = ("fresh", "head", "host", "may_beat", "raw")
 
@@ -152,7 +152,7 @@ class Sender:
         self.fresh = True
         """`True` until the first heartbeat has been taken from the connection."""
         self.may_beat = may_beat
-        """The function that decides whether a heartbeat is permitted; `None` to permit them all."""
+        """The function that decides whether a heartbeat is permitted; `None` permits every one."""
         # The last head with credentials: a node sends the same one with every heartbeat.
         self.raw = b""
         self.head: _Head | None = None
@@ -160,8 +160,8 @@ class Sender:
     def remember(self, raw: bytes, head: _Head) -> None:
         """Remember for this connection that the bytes `raw` were parsed into `head`.
 
-        The head contains credentials, so other connections can't use it. If `raw` is longer than
-        4096 bytes, do nothing.
+        `head` is not used for other connections, because it contains the client's credentials. If
+        `raw` is longer than 4096 bytes, do nothing.
         """
         if len(raw) <= _LONGEST_SECRET:
             self.raw, self.head = raw, head

@@ -19,7 +19,7 @@ from hbtd.tracker.forgotten import ForgottenLately
 from hbtd.tracker.tracker import TrackerFull
 
 FOUND = "Hbtd-Found"
-"""The name of the response header of a `DELETE` that says whether the component was tracked."""
+"""The name of the header, in replies to `DELETE`, that says whether hbtd tracked the component."""
 
 
 class Heartbeats:
@@ -44,7 +44,7 @@ class Heartbeats:
         )
 
     def post(self, request: Request, caller: Caller) -> Reply:
-        """Take a heartbeat of the component that the body names."""
+        """Take a heartbeat of the component that the body names; return a reply with status 200."""
         heartbeat = _decode(request)
         values = read_all(heartbeat)
         if values is None:
@@ -54,7 +54,7 @@ class Heartbeats:
         return self._beat(request, caller, xname, timestamp, status, hostname, nid)
 
     def post_named(self, request: Request, caller: Caller, xname: str) -> Reply:
-        """Take a heartbeat of the component that the path names."""
+        """Take a heartbeat of the component that the path names; return a reply with status 200."""
         heartbeat = _decode(request)
         values = read_named(heartbeat)
         if values is None:
@@ -63,7 +63,11 @@ class Heartbeats:
         return self._beat(request, caller, _parse_xname(xname), timestamp, status)
 
     def delete(self, request: Request, caller: Caller, xname: str) -> Reply:
-        """Stop tracking the component that the path names, so that its silence is not judged."""
+        """Stop tracking the component that the path names; return a reply with status 204.
+
+        The component's silence is no longer judged. The reply's header `FOUND` says whether the
+        component was tracked.
+        """
         component = _parse_xname(xname)
         caller.check_forget(component)
         try:

@@ -53,11 +53,11 @@ class History:
         return (Route("GET", "/history", Role.READER, self.history),)
 
     def history(self, request: Request) -> _Later:
-        """Return a page of entries of the log of transitions, or of the states at a past moment.
+        """Return a page of past transitions, or a page of components' states at a past moment.
 
-        If there is a query parameter `at`, return the states of components at that time. Raise
-        `Problem` 400 if a parameter is invalid, and 503 if the log can't be read, or if there is
-        not enough memory for the answer.
+        If the query parameter `at` is given, return the states at that time; otherwise, return
+        entries of the log of transitions. Raise `Problem` 400 if a parameter is invalid, and 503 if
+        the log can't be read, or if there is not enough memory for the answer.
         """
         assert isinstance(request, LimitedRequest)
         known = (*_WHAT, "since", "until", "order", "at", "state")

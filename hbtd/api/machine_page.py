@@ -66,7 +66,7 @@ class MachinePage:
     def to_folder(self, request: Request) -> Reply:
         """Redirect `/ui` to `/ui/`: the links in the page are relative to `/ui/`.
 
-        The query parameter that selects the wallboard is kept.
+        The query of the URL is kept, such as `?wallboard`, which shows the page without controls.
         """
         _, mark, query = request.uri.partition(b"?")
         place = "ui/" + quote_from_bytes(mark + query, safe=_OF_QUERIES)

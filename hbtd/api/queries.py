@@ -56,7 +56,7 @@ class Named(NamedTuple):
         return list(dict.fromkeys(chain.from_iterable(self.found.values())))
 
     def certain(self) -> list[str]:
-        """Return, without duplicates, the xnames for those names that stand for one component."""
+        """Return, without duplicates, the xnames for names that stand for exactly one component."""
         return list(dict.fromkeys(x[0] for x in self.found.values() if len(x) == 1))
 
     def ambiguous(self) -> list[str]:
@@ -205,7 +205,7 @@ async def fold_many(names: Collection[str], turn: Turn) -> str:
 
 
 def encode(value: object) -> bytes:
-    """Return a value as JSON in printable ASCII characters: all others are escaped.
+    """Return a value as JSON in printable ASCII; all other characters are escaped.
 
     Texts that nodes have sent may contain control characters, which would have an effect on the
     terminal on which somebody reads the JSON.

@@ -1,4 +1,4 @@
-"""The handlers of `/reconcile`: begin a comparison of HSM's table, and show its result."""
+"""The handlers of `/reconcile`, for comparisons of HSM's table with hbtd's records."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +17,7 @@ from hbtd.server.site import LimitedRequest
 
 
 class Reconciliation:
-    """The handlers of `/reconcile`: begin a comparison of HSM's table, and show its result."""
+    """The handlers of `/reconcile`, for comparisons of HSM's table with hbtd's records."""
 
     _log = Logger()
 

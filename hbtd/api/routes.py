@@ -10,7 +10,10 @@ from hbtd.server.replies import Reply
 
 
 class Role(Enum):
-    """Who may call a route; checked before its handler is called (docs/protocol.md, "Access")."""
+    """The role that the caller of a route must have (docs/protocol.md, "Access").
+
+    The role is checked before the handler of the route is called.
+    """
 
     ANYONE = "everyone, without credentials"
     READER = "everyone, or operators if reading is closed"

@@ -40,8 +40,8 @@ class States:
         """Return for each component that the body names, in order, whether it is heartbeating.
 
         Names are returned exactly as they were sent, because HSM's discovery compares strings.
-        Raise `Problem` 400 if the body is not an object or its `XNames` not a list of strings, and
-        413 if there are too many names.
+        Raise `Problem` 400 if the body is not an object, or if its field `XNames` is not a list of
+        strings, and 413 if the field has more than 200 000 names.
         """
         try:
             names = _names(read_json(request))

@@ -68,7 +68,10 @@ def make_self_checks(
 
 
 class InsideMetrics(Collector):
-    """The metrics of the time that telling HSM takes, of the reactor's lag, and of self-checks."""
+    """The metrics of the time to tell HSM, of the reactor's lag, and of self-checks.
+
+    The time to tell HSM is the time from a judgement to HSM's acknowledgement of the judgement.
+    """
 
     def __init__(self, telling: TimeToTell, lag: ReactorLag, self_checks: SelfChecks) -> None:
         self._telling = telling

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
 
 Step = Callable[[], Awaitable[object] | None]
-"""A function that starts or stops a part; if it returns an awaitable, this is awaited."""
+"""A function that starts or stops a part; `LifeCycle` awaits the result if it is an awaitable."""
 
 
 class LifeCycle:

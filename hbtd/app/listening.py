@@ -211,10 +211,11 @@ class Listening:
     async def close(self) -> None:
         """Stop listening, and close each connection once its request in progress is answered.
 
-        Two seconds after the ports were closed, hbtd closes its side of all connections, even if
-        requests have not been answered. After hbtd has closed its side, clients have half a second
-        to close theirs; less, but at least 0.1 seconds, if the two seconds end earlier. Connections
-        that are still open after that are aborted. If no port is bound, do nothing.
+        Two seconds after the ports were closed, at the latest, hbtd closes its side of every
+        connection, even if requests have not been answered. Then hbtd waits for the clients to
+        close their side: for at most half a second, and not beyond these two seconds, but for at
+        least 0.1 seconds. Connections that are still open after that are aborted. If no port is
+        bound, do nothing.
         """
         ports, self._ports = self._ports, []
         if not ports:

@@ -209,9 +209,9 @@ class HbtdService(Service):
         self._supervision.reload(lambda: self.access.reload(asked_by))
 
     def fit_connections(self, files: int) -> None:
-        """Lower the limit of connections, if the open-file limit `files` does not allow so many.
+        """Lower the maximum number of connections to what the open-file limit `files` allows.
 
-        The new limit is as high as `files` allows; log a warning about it.
+        If the maximum is lowered, log a warning. If it is low enough already, do nothing.
         """
         most = connections_for(files)
         if not self._connections.fit(most):
@@ -224,7 +224,10 @@ class HbtdService(Service):
             )
 
     def setServiceParent(self, parent: Any) -> None:
-        """Join the application `parent`, and make it log through hbtd's log observer, if any."""
+        """Join the application `parent`.
+
+        If hbtd was given a log observer, make the application use this observer for its log.
+        """
         super().setServiceParent(parent)
         if self._log_observer is not None:
             parent.setComponent(ILogObserver, self._log_observer)

@@ -76,7 +76,8 @@ class Supervision:
         """Start the timer that sends messages, if there is a systemd to send them to.
 
         `ticked_at` returns when the observed clock of hbtd last ticked, in seconds of a monotonic
-        clock. If the value is the same as at the watchdog's last message, hbtd hangs.
+        clock. If the value has not changed since the watchdog's last message, the watchdog's
+        message is not sent again, because hbtd seems to hang.
         """
         self._ticked_at = ticked_at
         if self._send is not None:
@@ -194,7 +195,12 @@ class Supervision:
 
 
 def make_supervision(clock: IReactorTime, environ: Mapping[str, str], pid: int) -> Supervision:
-    """Return the `Supervision` of the process `pid`, as systemd's environment variables say."""
+    """Return the `Supervision` of the process `pid`, made from environment variables of systemd.
+
+    `NOTIFY_SOCKET` names the socket for the messages, and `WATCHDOG_USEC` and `WATCHDOG_PID` say
+    whether the process has a watchdog. If `NOTIFY_SOCKET` is not set, or can't be used, the result
+    sends no messages.
+    """
     address = environ.get("NOTIFY_SOCKET")
     if not address:
         return Supervision(clock)

@@ -80,9 +80,10 @@ class UnreadHeartbeats:
 
         - Components whose last heartbeat was taken by this replica, from an address from which
           connections now wait to be read, at this or another replica. Only this replica knows these
-          components. The result names such a component from `SILENCE` seconds before the component
-          is due to be judged silent. So when the judgement is due, the leader either has received
-          the name, or has stopped its observed clock because it has not heard from this replica.
+          components. The result names such a component from three seconds (`SILENCE`) before the
+          component is due to be judged silent. So when the judgement is due, the leader either has
+          received the name, or has stopped its observed clock because it has not heard from this
+          replica.
         - Components whose heartbeats this replica has read, but is late to store: other replicas
           don't know of these heartbeats.
 
@@ -111,12 +112,13 @@ class UnreadHeartbeats:
     def _slowness_began(self, behind: str) -> None:
         self._log.warn(
             "etcd is slow: heartbeats that were taken in the last {behind} have yet to be stored."
-            " Until they are, the components that sent them are judged up to Errtime later.",
+            " Until then, judgements on the components that sent them are delayed, by at most"
+            " Errtime.",
             behind=behind,
         )
 
     def _slowness_ended(self) -> None:
-        self._log.info("etcd is fast enough again: heartbeats are stored in time.")
+        self._log.info("etcd is fast enough again: heartbeats are stored on schedule.")
 
     def _from_addresses(self, elsewhere: Iterable[Waiting]) -> Unheard:
         """Return the components last heard here from an address with waiting connections.

@@ -20,7 +20,7 @@ ORIGINAL_NAMES = {
         *("use_telemetry", "telemetry_host"),
     )
 }
-"""The environment variables of the original hbtd's container image, by the options they set."""
+"""The environment variables of the original hbtd's container image, keyed by the option's name."""
 
 _SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://[^/]+:[0-9]+")
 """Values that Kubernetes gives to variables such as `HBTD_PORT` if a Service is named `hbtd`."""
@@ -35,10 +35,10 @@ _KUBERNETES = re.compile(
 def find(environ: Mapping[str, str], parameter: Parameter) -> tuple[str, str] | None:
     """Return the name and value of the environment variable that sets a parameter.
 
-    Return `None` if no variable sets the parameter. An empty variable counts as unset, except that
-    of `kv_url`, for which an empty value has a meaning. The environment variables of the original
-    hbtd's container image are used, too, if `original_env` returns `True`, but variables `HBTD_...`
-    take precedence. Raise `ValueError` as `original_env` does.
+    Return `None` if no variable sets the parameter. An empty variable counts as unset, unless the
+    parameter is `kv_url`, for which an empty value has a meaning. The environment variables of the
+    original hbtd's container image are used, too, if `original_env` returns `True`, but variables
+    `HBTD_...` take precedence. Raise `ValueError` as `original_env` does.
     """
     names = [parameter.environment]
     if original_env(environ) and parameter.name in ORIGINAL_NAMES:

@@ -15,7 +15,10 @@ _TIMEX_BYTES = 512  # struct timex has fewer; all zero, it asks and sets nothing
 
 
 def check_host(params: Params, findings: Findings) -> None:
-    """Report these as warnings: a low open-file limit, an unsynchronised clock, a check by root."""
+    """Warn of a low open-file limit, of an unsynchronised clock, and of running the check as root.
+
+    root may use files that the service's user may not use.
+    """
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = connections_for(files)
     if files != resource.RLIM_INFINITY and most < params.max_connections:

@@ -1,4 +1,4 @@
-"""Finds the processes that hold a file's lock or a port, and the units of hbtd they belong to."""
+"""Finds the processes that hold a file's lock or a port, and the systemd units of the processes."""
 
 import os
 import re

@@ -78,7 +78,7 @@ class ProbingReactor:
         return self
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: object) -> object:
-        """Report, in `found`, a socket that was passed to this process; leave the socket alone."""
+        """Add to `found` that a socket was passed to this process; do nothing with the socket."""
         self.found.append("a socket that was passed to this process")
         return self
 
