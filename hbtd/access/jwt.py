@@ -21,7 +21,7 @@ from hbtd.access.jwks import Key, Keys, KeySource
 from hbtd.access.peers import parse_spiffe_id
 
 LEEWAY = 10
-"""The tolerated difference, in seconds, between the wall clocks of hbtd and the issuer of JWTs."""
+"""The tolerated difference, in seconds, between the wall clocks of hbtd and of the JWTs' issuer."""
 
 _LONGEST = 8192
 """The most bytes in a token."""

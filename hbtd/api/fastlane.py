@@ -152,7 +152,7 @@ class Sender:
         self.fresh = True
         """`True` until the first heartbeat has been taken from the connection."""
         self.may_beat = may_beat
-        """The function that decides whether a heartbeat is permitted; `None` permits every one."""
+        """The function that decides which heartbeats are permitted; `None` if all of them are."""
         # The last head with credentials: a node sends the same one with every heartbeat.
         self.raw = b""
         self.head: _Head | None = None

@@ -65,8 +65,8 @@ class Heartbeats:
     def delete(self, request: Request, caller: Caller, xname: str) -> Reply:
         """Stop tracking the component that the path names; return a reply with status 204.
 
-        The component's silence is no longer judged. The reply's header `FOUND` says whether the
-        component was tracked.
+        The component's silence is no longer judged. The reply's header `Hbtd-Found`, with the
+        value `true` or `false`, says whether the component was tracked.
         """
         component = _parse_xname(xname)
         caller.check_forget(component)

@@ -17,7 +17,10 @@ from hbtd.server.site import LimitedRequest
 
 
 class Reconciliation:
-    """The handlers of `/reconcile`, for comparisons of HSM's table with hbtd's records."""
+    """The handlers of `/reconcile`, for comparisons of HSM's table with hbtd's records.
+
+    One handler begins a comparison; the other shows the result of the last comparison.
+    """
 
     _log = Logger()
 

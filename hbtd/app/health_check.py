@@ -1,7 +1,7 @@
 """`hbtd --health`: asks the hbtd on this host, started with the same options, if it is alive.
 
-A container's health check runs every few seconds. So the request is made with the standard library
-only, without Twisted's reactor.
+A container's health check runs every few seconds and has to be quick. So the request is made with
+the standard library only, without Twisted's reactor.
 """
 
 import http.client

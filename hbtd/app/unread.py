@@ -112,8 +112,8 @@ class UnreadHeartbeats:
     def _slowness_began(self, behind: str) -> None:
         self._log.warn(
             "etcd is slow: heartbeats that were taken in the last {behind} have yet to be stored."
-            " Until then, judgements on the components that sent them are delayed, by at most"
-            " Errtime.",
+            " Until these heartbeats are stored, judgements on the components that sent them are"
+            " delayed, by at most Errtime.",
             behind=behind,
         )
 

@@ -117,7 +117,7 @@ class HbtdOptions(Options):
         self.health = True
 
     def opt_print_unit(self, name: str) -> NoReturn:
-        """Print hbtd.service for systemd, or the file of deploy/ that is named next, and exit."""
+        """Print hbtd.service for systemd, or the file of deploy/ whose name follows, and exit."""
         try:
             print(deployed_text(name), end="")
         except LookupError as error:
