@@ -1,4 +1,4 @@
-"""The current parameters of a running hbtd, and the listeners to their changes."""
+"""The current parameters of a running hbtd, and the functions that are called when they change."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -78,7 +78,7 @@ def adopted(params: Params, values: Mapping[str, object]) -> Params:
 
 
 def warnings(changes: Mapping[str, object], params: Params) -> list[str]:
-    """Return warnings about a `PATCH /params`.
+    """Return warnings about a `PATCH /params`: unknown names, and the results of `doubts`.
 
     `changes` is the JSON object of the request; `params` are the parameters after the change.
     """
@@ -94,7 +94,7 @@ def warnings(changes: Mapping[str, object], params: Params) -> list[str]:
 
 
 def doubts(params: Params) -> list[str]:
-    """Return warnings about valid values whose combination is probably a mistake."""
+    """Return warnings about values that are valid, but whose combination is probably a mistake."""
     if params.errtime > params.warntime:
         return []
     return [
@@ -125,7 +125,7 @@ def described(old: Params, new: Params) -> str:
 
 
 class LiveParams:
-    """The current parameters, and the listeners that are called when parameters change."""
+    """The current parameters, and the listeners: functions that are called when they change."""
 
     _log = Logger()
 

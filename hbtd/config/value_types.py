@@ -31,11 +31,11 @@ class ValueType(NamedTuple):
     """A type of parameter: how its values are parsed, checked and shown."""
 
     parse: Callable[[str], Any]
-    """A function from a text to a value; it raises `ValueError` if the text can't be used."""
+    """A function that converts a text to a value; it raises `ValueError` for an invalid text."""
     allowed: str
     """A description of the valid values, which error messages put after "must be"."""
     render: Callable[[Any], str] = str
-    """A function from a value to the text that `GET /params` shows."""
+    """A function that converts a value to the text that `GET /params` shows."""
     refusal: str = "with illegal value"
     """The words between the parameter's name and the invalid value in `PATCH /params` errors."""
 

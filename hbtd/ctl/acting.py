@@ -78,7 +78,10 @@ def _missing(run: Invocation, names: str, wanted: set[str]) -> tuple[bool, str]:
 
 
 def send(run: Invocation) -> int:
-    """Send heartbeats in the name of a component, until Ctrl-C, or as often as `--count` says."""
+    """Send heartbeats in the name of a component until Ctrl-C or, with `--count`, that many times.
+
+    The exit status is 3 if the last attempt failed because hbtd could not be reached or was busy.
+    """
     options = run.options
     body = {
         "Component": options.xname,
@@ -175,9 +178,10 @@ def forget(run: Invocation) -> int:
 
 
 def params(run: Invocation) -> int:
-    """Change the parameters that are given as `NAME=VALUE`; then print all parameters named.
+    """Change the parameters that are given as `NAME=VALUE`; then print their new values.
 
-    If no parameter is named, print every parameter.
+    Print the values of the parameters that are given by `NAME` alone, too. If no parameter is
+    given, or with `--output json`, print every parameter.
     """
     words = run.options.parameters
     before = run.api.get("/params")

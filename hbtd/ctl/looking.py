@@ -31,7 +31,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Component], str]]] = {
 }
 """The columns that `list` can print, by name: pairs of a header and a function.
 
-The function returns the text of a component in the column.
+The function takes a component and returns the text to print for it in the column.
 """
 
 _TABLE = ("xname", "nid", "state", "since", "age", "hsm")
@@ -237,9 +237,10 @@ def _fact(run: Invocation, name: str, text: str) -> None:
 
 
 def transition_line(entry: Component, *, named: bool = False) -> str:
-    """Return a transition, an entry of hbtd's log, as one line of text.
+    """Return one line of text about a transition.
 
-    If `named` is true, the line includes the component's name.
+    `entry` is the JSON object of the transition, from an answer or an event of hbtd. If `named` is
+    true, the line includes the component's name.
     """
     who = f"{shown(entry['XName']):16} " if named else ""
     judge = f" ({shown(entry['Judge'], 60)})" if entry.get("Judge") else ""

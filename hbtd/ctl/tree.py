@@ -24,7 +24,7 @@ class Group:
     def __init__(self, name: str) -> None:
         self.name = name
         self.inner: dict[str, Group] = {}
-        """The places directly within this place, by name."""
+        """The groups of the places directly within this place, by the names of the places."""
         self.own: list[Component] = []
         """The components of this place that are in no place of `inner`."""
         self.counts = dict.fromkeys(_STATES, 0)
@@ -38,7 +38,7 @@ class Group:
     def uniform(self) -> str | None:
         """The state that all components of this place have; `None` if their states differ.
 
-        The components of the places within it count, too.
+        The components of places within this place count, too.
         """
         present = [state for state in _STATES if self.counts[state]]
         return present[0] if len(present) == 1 else None

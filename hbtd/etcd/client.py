@@ -36,9 +36,9 @@ from hbtd.etcd.watch import Watch
 from hbtd.net.own_secrets import Login, SecretFile
 
 MAX_OPERATIONS = 128
-"""The maximum number of operations in a transaction, and the maximum number of compares.
+"""The maximum number of operations in a transaction, and likewise of its compares: 128.
 
-Both are the default of etcd's option `--max-txn-ops`.
+128 is the default of etcd's option `--max-txn-ops`, which limits each of the two numbers.
 """
 
 PAGE = 2000
@@ -235,14 +235,14 @@ class EtcdClient:
         before this call, and revokes it to release the lock. A transaction with `Compare.exists` of
         the returned key is fenced: it takes effect only while the lock is held.
 
-        A lease can be used for one call only. If the lock is not acquired, the lease is revoked, so
+        Each call needs a lease of its own. If the lock is not acquired, the lease is revoked, so
         that nothing is left behind in etcd, and the Deferred fails: with `LockTimeout` after `wait`
         seconds; with `EtcdRefused` if the lease has ended, which etcd may report only once the lock
         is free; with `EtcdUnavailable` or `CancelledError` as every call does. If the revocation
         fails as well, the lease lasts until it expires.
 
-        If the connection breaks unnoticed, this client may hold the lock without knowing, and keep
-        others from acquiring it, for at most `wait` seconds.
+        If the connection breaks unnoticed, etcd may give the lock to this client, which does not
+        learn of that; other clients then can't acquire the lock for up to `wait` seconds.
         """
         return Deferred.fromCoroutine(self._lock(name, lease, wait))
 

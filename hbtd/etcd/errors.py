@@ -43,8 +43,8 @@ class EtcdUnavailable(Exception):
     """Raised when a call failed, or was not answered; the message says why, in one line.
 
     etcd may have carried out the call nevertheless. The caller may try again; the next call is sent
-    to the next endpoint. `timed_out` says whether the call failed because no answer arrived in
-    time.
+    to the next endpoint. `timed_out` says whether the call failed because it took longer than its
+    time limit.
     """
 
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:

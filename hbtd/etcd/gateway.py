@@ -54,7 +54,10 @@ class Opened(NamedTuple):
 
     response: IResponse
     endpoint: int
-    """The number of the endpoint that sends the stream, for use with `Gateway.unavailable`."""
+    """The index, in the gateway's list, of the endpoint that sends the stream.
+
+    `Gateway.unavailable` takes it as an argument.
+    """
 
     token: str | None = None
     """The authentication token that was sent, for `Gateway.forget`; `None` without a login."""
@@ -170,7 +173,7 @@ class Gateway:
     ) -> EtcdUnavailable:
         """Send later requests to another endpoint; return an error that says why `endpoint` failed.
 
-        `endpoint` is the number of the endpoint that failed, as in `Opened`.
+        `endpoint` is the index of that endpoint in the gateway's list, as in `Opened.endpoint`.
         """
         self._pass_over(endpoint)
         return EtcdUnavailable(f"{self._endpoints[endpoint]} {reason}", timed_out=timed_out)

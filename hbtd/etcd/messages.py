@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 Message = dict[str, Any]
-"""A message as a JSON object."""
+"""A message to or from etcd, as a JSON object."""
 
 
 class KeyValue(NamedTuple):

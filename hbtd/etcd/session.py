@@ -13,17 +13,20 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
 """Seconds without another attempt after etcd has refused the same user and password."""
 
 Authenticate = Callable[[Login], Awaitable[str]]
-"""A function that gets a token from etcd; it raises the exceptions of `Gateway.call`."""
+"""A function that gets an authentication token from etcd for a user and password.
+
+The result is awaitable, and raises the exceptions with which `Gateway.call` fails.
+"""
 
 
 class Session:
     """Keeps an authentication token, and gets a new one when etcd no longer accepts it.
 
-    etcd's tokens expire after some minutes without use, when etcd is restarted, and when the user's
-    password is changed. Because etcd needs a tenth of a second of CPU time to check a password,
-    calls that need a token at the same time share one login. After etcd has refused a user and
-    password, they are tried again only after a pause of 1 to 10 seconds. If the file with them
-    changes, the new ones are tried at the next call.
+    etcd's tokens expire after 5 minutes (by default) without use, when etcd is restarted, and when
+    the user's password is changed. Because etcd needs a tenth of a second of CPU time to check a
+    password, calls that need a token at the same time share one login. After etcd has refused a
+    user and password, the same two are tried again only after a pause of 1 to 10 seconds. If the
+    file that contains the user and password changes, its new content is tried at the next call.
     """
 
     def __init__(self, login: SecretFile[Login], clock: IReactorTime) -> None:

@@ -64,7 +64,7 @@ class Watch:
 
         The watch counts as broken after `silence` seconds of `clock` without a message. etcd sends
         nothing while nothing changes, so the caller has to change a watched key more often than
-        that.
+        every `silence` seconds.
 
         Raise `ValueError` if there are no ranges, or if `start_revision` is below 1.
         """

@@ -36,8 +36,8 @@ def decode_object(body: bytes) -> object:
     result, `True` stands for each number, and for each value that is nested more than 1000 levels
     deep. Raise `ValueError` if the body is not a JSON object.
 
-    The time that this takes is proportional to the size of the body, whatever the body contains: up
-    to about 0.1 µs for each byte.
+    Decoding takes a time that is proportional to the size of the body, whatever the body contains:
+    up to about 0.1 µs for each byte.
     """
     if not _OBJECT.match(body):
         raise ValueError("no object")
@@ -56,8 +56,8 @@ def decode_object(body: bytes) -> object:
 def pick(source: Mapping[str, object], names: Sequence[str]) -> list[object]:
     """Return an object's values for the keys `names`, in that order; `None` for a missing key.
 
-    Case does not matter: `xname` matches `XName`. If several keys match, an exact match takes
-    precedence; otherwise the last one does.
+    Case does not matter: `xname` matches `XName`. If several keys match, a key in the same case
+    takes precedence; if there is none, the last matching key does.
     """
     folded: dict[str, object] | None = None
     values = []

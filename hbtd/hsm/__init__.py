@@ -1,1 +1,5 @@
-"""The Hardware State Manager (HSM): its client, the notifier, and the comparison of its table."""
+"""All that hbtd does with the Hardware State Manager (HSM).
+
+The client makes requests to HSM, the notifier sends judgements, and the reconciler compares HSM's
+table of components with the tracker.
+"""

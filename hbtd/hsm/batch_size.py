@@ -82,12 +82,14 @@ class BatchSize:
     def failed(self, count: int, now: float, *, timed_out: bool) -> None:
         """Reduce the size after a batch of `count` components has failed at the time `now`.
 
-        `timed_out` says whether the batch failed because HSM did not answer in time. Other failures
-        of a batch that was not full are ignored. The new size is half of the old size, or half of
-        `count` if that is less. If the previous full batch was accepted, had at least 10
-        components, and was smaller than the failed batch by a third at most, the size does not
-        exceed that of the accepted batch for a minute. `now` is in seconds of the clock that calls
-        of `answered` use.
+        The new size is half of the old size, or half of `count` if that is less. `timed_out` says
+        whether the batch failed because HSM did not answer within the time limit. If it is false,
+        and the batch was not full, the size stays the same. `now` is in seconds of the clock that
+        calls of `answered` use.
+
+        If HSM accepted the previous full batch, of at least 10 components, and the failed batch is
+        larger than that one by half at most, the size does not exceed that of the accepted batch
+        for a minute from `now`.
         """
         if count < self.size and not timed_out:
             return

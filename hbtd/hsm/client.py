@@ -47,10 +47,10 @@ _NO_TABLE = frozenset({403, 404, 405, 501})
 class UpdateFailed(Exception):
     """Raised when HSM did not accept an update; the message says why.
 
-    `timed_out` is true if HSM did not answer in time. `in_doubt` is true if HSM may have carried
-    out the request nevertheless, or may do so later. `unsent` is true if HSM can't have received
-    the request, so that the request's content can't be the reason. `retry_after` is the number of
-    seconds for which HSM asks not to be sent anything, 0 if it does not ask.
+    `timed_out` is true if HSM did not answer within the time limit. `in_doubt` is true if HSM may
+    have carried out the request nevertheless, or may do so later. `unsent` is true if HSM can't
+    have received the request, so that the request's content can't be the reason. `retry_after` is
+    the number of seconds for which HSM asks not to be sent anything, 0 if HSM does not ask for it.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class HSMClient:
 
         The update may take `within` seconds if that is less than `sm_timeout`. The Deferred fires
         when HSM has acknowledged the update. It fails with `HSMRejected` if HSM rejects the
-        content, and with `HSMUnavailable` after any other error and when it is cancelled.
+        content, and with `HSMUnavailable` after any other error or if the Deferred is cancelled.
         """
         body = orjson.dumps(
             {
@@ -151,7 +151,10 @@ class HSMClient:
         return Deferred.fromCoroutine(self._bounded(self._update(body), within))
 
     def ready(self) -> Deferred[None]:
-        """Return a Deferred that fires if HSM is ready, and fails with `HSMUnavailable` if not."""
+        """Ask HSM whether it is ready.
+
+        The Deferred fires if HSM is ready, and otherwise fails with `HSMUnavailable`.
+        """
         return Deferred.fromCoroutine(self._bounded(self._ready()))
 
     def read_table(self, types: Iterable[str], take: TakeRow) -> Deferred[None]:

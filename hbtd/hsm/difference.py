@@ -53,7 +53,8 @@ class Differences:
     """A collection of differences, at most one for each component.
 
     The differences are kept in dictionaries of texts and numbers, which the garbage collector does
-    not visit. With 100,000 objects, a collection would block the reactor for a tenth of a second.
+    not visit. If it had to visit 100,000 objects, it would block the reactor for a tenth of a
+    second.
     """
 
     def __init__(self, differences: Iterable[Difference] = ()) -> None:
@@ -110,7 +111,7 @@ class Differences:
 def agrees(phase: Phase, state: str, flag: str) -> bool:
     """Return whether a component's state and flag in HSM's table fit its phase in the tracker.
 
-    Upper and lower case make no difference. The state `Off` fits components that are warned or
+    Case does not matter. The state `Off` fits components that are warned or
     dead: HSM knows why they are silent, and ignores updates of them.
     """
     if phase is not Phase.HEALTHY and state.lower() == "off":
@@ -181,16 +182,22 @@ def confirmed(first: Differences, second: Iterable[Difference]) -> list[Differen
 
 
 class Decision(NamedTuple):
-    """What is done about confirmed differences: each of them is in exactly one of the fields."""
+    """The confirmed differences, divided into fields by what is done about them.
+
+    Each difference is in exactly one of the fields.
+    """
 
     warnings: Differences
-    """Warnings that HSM is told of at once."""
+    """Differences of components that are warned in the tracker; HSM is told of them at once."""
     deaths: Differences
-    """Deaths that HSM is told of at once."""
+    """Differences of components that are dead in the tracker; HSM is told of them at once."""
     listen: Differences
     """Differences that HSM is told of once the component has sent two more heartbeats."""
     held: Differences
-    """Deaths that HSM is told of only at an operator's request, because there are over 100."""
+    """Differences of dead components, if there are more than `MOST_DEATHS`.
+
+    HSM is told of them only at an operator's request.
+    """
     contested: Differences
     """Differences that HSM is not told of, because another writer keeps changing HSM's table."""
     unsettled: Differences
@@ -229,9 +236,9 @@ def decide(
 
 
 def hold_back(decision: Decision) -> Decision:
-    """Return `decision`; if it has more than `MOST_DEATHS` deaths, move all of them to `held`.
+    """Return `decision`; if `deaths` has more than `MOST_DEATHS` differences, move all to `held`.
 
-    HSM is told of the deaths in `held` only when an operator requests it.
+    HSM is told of the differences in `held` only at an operator's request.
     """
     if len(decision.deaths) <= MOST_DEATHS:
         return decision

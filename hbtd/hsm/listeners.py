@@ -12,6 +12,7 @@ _NEEDED: Final = 2
 class Listeners:
     """Components that must be heard twice more before HSM is told that they are alive.
 
+    A component was heard twice if it has sent two heartbeats since the time given to `count_from`.
     Heartbeats are counted by looking at the time of a component's last heartbeat, about once a
     second. All times are in seconds of the observed clock.
     """
@@ -44,7 +45,7 @@ class Listeners:
         return list(self._heard)
 
     def look(self, components: Iterable[str]) -> None:
-        """Count one heartbeat for each of `components` that was heard since it was last counted.
+        """Count one heartbeat of each of `components` that was heard since its last counted one.
 
         After a call of `wait_until`, drop those of `components` that were not passed to `wait_for`.
         """

@@ -93,7 +93,7 @@ class Notifier(Service):
         self._batch_sizes = {each: BatchSize() for each in Transition}
         self._in_doubt = InDoubt()
         self.time_to_tell = TimeToTell(wall)
-        """The times from judgements to HSM's acknowledgements of them."""
+        """Statistics of the seconds from each judgement to HSM's acknowledgement of it."""
         self._looking_back = PeriodicService(
             clock, _LOOK_BACK, self._look_back, "the notifier's look back", now=False
         )
@@ -236,10 +236,10 @@ class Notifier(Service):
         self._abandon_calls()
 
     def withdraw(self, xname: str) -> None:
-        """Remove the latest judgement on a component if it is an alarm (warned, died).
+        """Drop the latest judgement on a component if that is an alarm (warned, died).
 
-        The alarm is not sent or, if HSM has acknowledged it before, not sent again. An update in
-        flight is not stopped. Failures of updates with the component are forgotten.
+        An alarm in the outbox is not sent; one that HSM has acknowledged is not sent again. An
+        update in flight is not stopped. Failures of updates with the component are forgotten.
         """
         self._outbox.withdraw_alarm(xname)
         self._in_doubt.withdraw_alarm(xname)

@@ -51,10 +51,10 @@ class Outbox:
             self._groups[judgement.transition][judgement.component] = judgement
 
     def take_renewed(self) -> list[str]:
-        """Return the components, all held back by `hold`, for which `put` was called.
+        """Return the components that got a new judgement while `hold` held them back.
 
-        Only calls of `put` since the last call of this method count. A component is in the list
-        once for each of these calls.
+        The list has a component once for each call of `put` with a judgement on it, since the last
+        call of this method.
         """
         renewed, self._renewed = self._renewed, []
         return renewed

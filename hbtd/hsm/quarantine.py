@@ -152,10 +152,10 @@ class Quarantine:
                 yield suspect.failure
 
     def next_batch(self, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
-        """Return the next batch for the first connection; it is empty if only suspects wait.
+        """Return the next batch for the first connection, which sends no suspects.
 
-        All judgements of a batch have the same transition, whose entry in `sizes` limits their
-        number. The batch is also empty if nothing waits.
+        The batch is empty if the outbox has no judgement, or only judgements on suspects. All
+        judgements of a batch have the same transition, whose entry in `sizes` limits their number.
         """
         waiting = iter(self._outbox.next_group())
         first = next(waiting, None)

@@ -1,4 +1,4 @@
-"""The readiness probe, which asks HSM every few seconds whether it is ready."""
+"""The readiness probe, which asks HSM every 5 seconds whether it is ready."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ INTERVAL = 5.0
 
 
 class Readiness(Service):
-    """Probes HSM every few seconds, and remembers whether it is ready.
+    """Probes HSM every 5 seconds, and remembers whether HSM is ready.
 
     After a change of `sm_url`, HSM counts as not ready until a probe has found the new HSM ready.
     While `nosm` is set, HSM is not probed and counts as not ready.
@@ -58,7 +58,7 @@ class Readiness(Service):
         self._ready = False
 
     def startService(self) -> None:
-        """Start to probe HSM, at once and then every few seconds.
+        """Start to probe HSM, at once and then every 5 seconds.
 
         No probe is sent while `nosm` is set.
         """

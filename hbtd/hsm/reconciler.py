@@ -126,7 +126,7 @@ class Reconciler(Service):
         self.failure: str | None = None
         """Why the last comparison failed; `None` if it was completed, or if there was none."""
         self.begun = 0
-        """The number of comparisons that have begun; the latest one has this `Report.number`."""
+        """The number of comparisons that have begun; also the `Report.number` of the latest one."""
         self.comparisons = 0
         """The number of comparisons that were completed."""
         self.failures = 0

@@ -28,11 +28,14 @@ class Report:
     rows: int = 0
     """The number of rows that the second look read."""
     told: Differences = field(default_factory=Differences)
-    """The differences that HSM is told of at once."""
+    """Differences that HSM is told of at once; in a dry run, those that it would be told of."""
     waiting: Differences = field(default_factory=Differences)
     """Differences that HSM is told of once the component has sent two more heartbeats."""
     held: Differences = field(default_factory=Differences)
-    """Deaths that HSM is told of only at an operator's request, because there are over 100."""
+    """Differences of dead components, if there are more than `MOST_DEATHS`.
+
+    HSM is told of them only at an operator's request.
+    """
     contested: Differences = field(default_factory=Differences)
     """Differences that reappeared after HSM was told of them three times; HSM is not told again."""
     unsettled: Differences = field(default_factory=Differences)
@@ -73,7 +76,7 @@ class Report:
         return None
 
     def described(self) -> str:
-        """Return a phrase with the differences and what is done about them; "" if none exist."""
+        """Return a phrase that says what is done about which components; "" without differences."""
         return "; ".join(
             f"{what}: {_count(group.components(_NAMED), len(group))}"
             for what, group in (
