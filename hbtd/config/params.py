@@ -445,9 +445,10 @@ class Params(OutwardParams):
 
     @property
     def serves_tls(self) -> bool:
-        """Whether hbtd itself serves TLS: `tls` is on, and `listen` is empty or `tls_cert` is set.
+        """Whether hbtd itself serves TLS.
 
-        If `listen` is set without `tls_cert`, a proxy in front of hbtd is expected to serve TLS.
+        It does if `tls` is on, and either `listen` is empty or `tls_cert` is set. If `listen` is
+        set without `tls_cert`, a proxy in front of hbtd is expected to serve TLS.
         """
         return self.tls and (not self.listen or bool(self.tls_cert))
 

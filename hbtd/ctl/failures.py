@@ -9,7 +9,7 @@ USAGE = 2
 UNREACHABLE = 3
 """Exit status: hbtd can't be reached, or its certificate is not trusted."""
 REFUSED = 4
-"""Exit status: hbtd refuses a request for lack of permission (HTTP status 401 or 403)."""
+"""Exit status: hbtd refuses a request (HTTP 401, 403): credentials are missing or don't suffice."""
 BROKEN = 5
 """Exit status: hbtd can't do what was requested at present, or its answer is invalid."""
 INTERRUPTED = 130

@@ -63,8 +63,8 @@ class Watch:
         the functions raises an exception, `ended` fails with that exception.
 
         The watch counts as broken after `silence` seconds of `clock` without a message. etcd sends
-        nothing while nothing changes, so the caller has to change a watched key more often than
-        every `silence` seconds.
+        nothing while nothing changes, so the caller has to change a watched key at intervals
+        of less than `silence` seconds.
 
         Raise `ValueError` if there are no ranges, or if `start_revision` is below 1.
         """

@@ -50,7 +50,7 @@ class UpdateFailed(Exception):
     `timed_out` is true if HSM did not answer within the time limit. `in_doubt` is true if HSM may
     have carried out the request nevertheless, or may do so later. `unsent` is true if HSM can't
     have received the request, so that the request's content can't be the reason. `retry_after` is
-    the number of seconds for which HSM asks not to be sent anything, 0 if HSM does not ask for it.
+    the number of seconds for which HSM asks not to be sent anything, 0 if HSM does not ask.
     """
 
     def __init__(

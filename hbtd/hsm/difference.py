@@ -111,8 +111,8 @@ class Differences:
 def agrees(phase: Phase, state: str, flag: str) -> bool:
     """Return whether a component's state and flag in HSM's table fit its phase in the tracker.
 
-    Case does not matter. The state `Off` fits components that are warned or
-    dead: HSM knows why they are silent, and ignores updates of them.
+    Case does not matter. The state `Off` fits components that are warned or dead: HSM knows why
+    they are silent, and ignores updates of them.
     """
     if phase is not Phase.HEALTHY and state.lower() == "off":
         return True
@@ -194,7 +194,7 @@ class Decision(NamedTuple):
     listen: Differences
     """Differences that HSM is told of once the component has sent two more heartbeats."""
     held: Differences
-    """Differences of dead components, if there are more than `MOST_DEATHS`.
+    """Differences of dead components, if there are too many: more than `MOST_DEATHS` (100).
 
     HSM is told of them only at an operator's request.
     """

@@ -45,7 +45,7 @@ class Listeners:
         return list(self._heard)
 
     def look(self, components: Iterable[str]) -> None:
-        """Count one heartbeat of each of `components` that was heard since its last counted one.
+        """Count the last heartbeat of each of `components`, unless it has been counted before.
 
         After a call of `wait_until`, drop those of `components` that were not passed to `wait_for`.
         """

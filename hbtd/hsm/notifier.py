@@ -74,8 +74,8 @@ class Notifier(Service):
         `may_send` returns whether this replica, and no other, may send updates to HSM. `wall`
         returns the Unix time in seconds. `told` returns the Unix time at which HSM acknowledged the
         latest transition of a component, or 0 if that is not known. `superseded` returns whether
-        there is a judgement `STARTED` or `RESTARTED` on a component that is not committed yet, and
-        so is newer than the judgements that this notifier has.
+        a judgement `STARTED` or `RESTARTED` on a component has yet to be committed, and so is newer
+        than the judgements that this notifier has.
         """
         self._clock = clock
         self._client = client

@@ -32,7 +32,7 @@ class Report:
     waiting: Differences = field(default_factory=Differences)
     """Differences that HSM is told of once the component has sent two more heartbeats."""
     held: Differences = field(default_factory=Differences)
-    """Differences of dead components, if there are more than `MOST_DEATHS`.
+    """Differences of dead components, if there are too many: more than `MOST_DEATHS` (100).
 
     HSM is told of them only at an operator's request.
     """
@@ -76,7 +76,7 @@ class Report:
         return None
 
     def described(self) -> str:
-        """Return a phrase that says what is done about which components; "" without differences."""
+        """Return a phrase that lists the differences by what is done about them; "" if none."""
         return "; ".join(
             f"{what}: {_count(group.components(_NAMED), len(group))}"
             for what, group in (
