@@ -111,8 +111,8 @@ class Differences:
 def agrees(phase: Phase, state: str, flag: str) -> bool:
     """Return whether a component's state and flag in HSM's table fit its phase in the tracker.
 
-    Case does not matter. The state `Off` fits components that are warned or dead: HSM knows why
-    they are silent, and ignores updates of them.
+    Upper and lower case make no difference. The state `Off` fits components that are warned or
+    dead: HSM knows why they are silent, and ignores updates of them.
     """
     if phase is not Phase.HEALTHY and state.lower() == "off":
         return True
