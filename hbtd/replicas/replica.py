@@ -1,4 +1,7 @@
-"""The service of one of several replicas that share a store in etcd; only their leader judges."""
+"""The service of a replica: one of several hbtd processes that share a store in etcd.
+
+One replica is the leader. Only the leader judges; all other replicas are followers.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -143,7 +146,10 @@ class Replica(Service):
         self._compaction.startService()
 
     async def wait_until_synchronized(self, within: float) -> None:
-        """Wait until this replica is synchronized for the first time, or `within` seconds pass."""
+        """Wait until this replica is synchronized for the first time, for at most `within` seconds.
+
+        If it is not synchronized by then, return without an exception.
+        """
         waiting = self._first_synchronized.addTimeout(within, self._clock)
         await waiting.addErrback(lambda failure: failure.trap(TimeoutError))
 
@@ -155,8 +161,9 @@ class Replica(Service):
         """Stop; release the lock, so that another replica can lead at once.
 
         First, heartbeats that are only in blocks are written as records, since an original hbtd may
-        be started next, and originals do not read blocks. Then a leader deletes from etcd the
-        requests that it has granted. Return a Deferred that fires when this replica has stopped.
+        be started next, and originals do not read blocks. Then, if this replica leads, it deletes
+        from etcd the requests that have been granted. Return a Deferred that fires when this
+        replica has stopped.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())

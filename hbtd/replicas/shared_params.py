@@ -56,19 +56,19 @@ class SharedParams:
         self._unwritten = {p.wire: rendered[p.wire] for p in PARAMETERS if not p.fixed}
 
     def restore(self) -> None:
-        """Mark the parameters, so that `write` writes them again, since etcd has lost its data.
+        """Mark all parameters, so that `write` writes them to etcd, which has lost its data.
 
-        If another replica writes its parameters first, this replica adopts those, since they may
-        include changes that had not arrived here. Only the changes that were made through this
-        replica and are still in effect are then written.
+        If another replica writes its parameters first, this replica adopts them, since they may
+        include changes that had not arrived here. Then `write` writes only the changes that were
+        made through this replica and are still in effect.
         """
         self._unwritten.update(self._ours)
         self._restoring = True
 
     def apply(self, value: bytes | None, revision: int) -> None:
-        """Adopt the parameters in etcd, unless `revision` is the last seen or an earlier one.
+        """Adopt the parameters in etcd if `revision` is later than their last seen revision.
 
-        `value` is the value of their key in etcd, or `None` if there is no such key.
+        `value` is the value of the parameters' key in etcd, or `None` if etcd has no such key.
         """
         if revision <= self._revision:
             return

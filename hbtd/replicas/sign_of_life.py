@@ -4,7 +4,11 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 MOST_NAMED = 500
-"""The most names in each list of addresses or components from which a sign of life is made."""
+"""The most IP addresses, and the most components of each of two kinds, in a sign of life.
+
+`Waiting.components` says what the two kinds are. If there are more, the sign of life says instead
+that all components of a larger set count as waiting (`Waiting.heard_here`, `Waiting.everybody`).
+"""
 
 _FOR = b" for "
 """The text between the name of the replica and the names of those whose heartbeats wait there."""
@@ -29,7 +33,7 @@ _ALL = "all"
 
 
 class Waiting(NamedTuple):
-    """The components whose heartbeats may be waiting at a replica, to be read or to be stored."""
+    """The components whose heartbeats a replica may have received, but not yet read or stored."""
 
     addresses: frozenset[str] = frozenset()
     """The IP addresses from which connections wait to be read at the replica."""
@@ -41,7 +45,7 @@ class Waiting(NamedTuple):
     - Components whose heartbeats the replica took, and has yet to store.
     """
     fresh: bool = False
-    """Whether heartbeats of components that open a connection for each heartbeat may wait, too."""
+    """Whether all components that open a connection for each heartbeat count as waiting."""
     heard_here: bool = False
     """Whether all components whose last heartbeat the replica took count as waiting.
 
@@ -85,7 +89,10 @@ class SignOfLife(NamedTuple):
     name: bytes
     """The replica's host and port, for operators."""
     reads_blocks: bool
-    """Whether the replica reads blocks, keys with many heartbeats; false for earlier releases."""
+    """Whether the replica can read blocks, which are keys in etcd with the ages of many heartbeats.
+
+    Replicas of earlier releases can't.
+    """
     waiting: Waiting = Waiting()
     """The components whose heartbeats may be waiting at the replica."""
     leads: bool = False
@@ -94,8 +101,8 @@ class SignOfLife(NamedTuple):
     def to_bytes(self) -> bytes:
         """Return the value of the presence key.
 
-        Two marks end the value: that the replica reads blocks, and that heartbeats wait. Replicas
-        of earlier releases look for these marks at the end.
+        The value ends with a mark if the replica reads blocks, and a further mark if heartbeats
+        wait at the replica. Replicas of earlier releases look for these marks at the end.
         """
         waiting = self.waiting
         flags = {_NEW: waiting.fresh, _HERE: waiting.heard_here, _ALL: waiting.everybody}

@@ -54,7 +54,7 @@ class Sync(Service):
     First, all keys in etcd are read; then etcd is watched for changes. If the watch breaks, a new
     watch begins at the revision that the broken one has reached, or all keys are read again. This
     replica is *synchronized* once the watch has reported a write that this replica made after the
-    watch began: all older changes have been reported, too.
+    watch began, because all older changes have been reported by then.
 
     While this replica is not synchronized, or while the sign of life of a living replica is late,
     heartbeats that other replicas take may not arrive here, so the observed clock stands still.
@@ -110,10 +110,7 @@ class Sync(Service):
 
     @property
     def synchronized(self) -> bool:
-        """Whether this replica is synchronized, and has heard etcd recently.
-
-        Recently means within the last `SILENCE` seconds.
-        """
+        """Whether this replica is synchronized, and has heard from etcd in the last 3 s (`SILENCE`)."""
         return self._position.synchronized and self._hearing.current
 
     @property

@@ -12,7 +12,7 @@ class Backoff:
     """The growing pauses after failed attempts, computed by Twisted's `backoffPolicy`.
 
     Pauses grow from `first` to `longest` seconds. A random time, up to half of `first`, is added to
-    each pause, so that replicas that lost etcd at the same moment don't all retry at the same time.
+    each pause, so that replicas don't all retry at the same moment after etcd has failed.
     """
 
     def __init__(self, first: float, longest: float, jitter: Callable[[], float]) -> None:

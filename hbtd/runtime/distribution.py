@@ -20,9 +20,9 @@ class Distribution:
         """The upper limits, in seconds, of all buckets but the last one, which has none."""
         self._counts = [0] * (len(self.bounds) + 1)
         self.total = 0.0
-        """The sum of all durations, in seconds."""
+        """The sum of all durations counted so far, in seconds."""
         self.longest = 0.0
-        """The longest duration, in seconds."""
+        """The longest duration counted so far, in seconds; 0 before the first."""
 
     def add(self, seconds: float) -> None:
         """Count a duration in seconds; a negative one, after a clock was set back, counts as 0."""
@@ -33,7 +33,7 @@ class Distribution:
 
     @property
     def count(self) -> int:
-        """The number of durations that were counted."""
+        """The number of durations counted so far."""
         return sum(self._counts)
 
     def cumulative(self) -> list[int]:

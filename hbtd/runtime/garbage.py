@@ -17,6 +17,8 @@ _FEW = 1000
 class Freezer(PeriodicService):
     """A service that calls `gc.freeze` each time the number of components has grown by a quarter.
 
+    To be exact: by a quarter of the number at the last call, plus 1000.
+
     A full collection looks at every object that is not frozen. For 100,000 components that takes a
     tenth of a second, during which nothing else runs. `gc.freeze` freezes all objects, even those
     that are about to become garbage; if they are in a cycle of references, they are never freed.
@@ -37,7 +39,10 @@ class Freezer(PeriodicService):
         self._frozen = 0
 
     def startService(self) -> None:
-        """Begin to check, every ten seconds, how the number of components has grown since now."""
+        """Begin to check the number of components every ten seconds.
+
+        Growth is measured from the number at the time of this call.
+        """
         self._frozen = self._staying()
         super().startService()
 

@@ -1,4 +1,4 @@
-"""The writer of the log, whose callers never have to wait for the reader of the log."""
+"""The thread that writes the log, so that hbtd never waits for a slow disk or a stalled reader."""
 
 import os
 import select
@@ -18,7 +18,7 @@ _RETRY_MS = 1000
 
 
 class LogWriter:
-    """The writer of lines to a file descriptor, in a thread of its own.
+    """A writer of lines to a file descriptor, in a thread of its own.
 
     A write to a pipe whose reader has stalled, to journald's socket, or to a slow disk may block.
     So `write` only appends to a queue. Once the queue is full, lines are dropped and counted until
@@ -29,7 +29,7 @@ class LogWriter:
     def __init__(
         self, descriptor: int, encoding: str, notice: Callable[[int], str], most: int = MOST_WAITING
     ) -> None:
-        """Make a writer for an open file descriptor, which is left open.
+        """Make a writer for an open file descriptor, which the writer never closes.
 
         `notice(count)`, called in the thread, returns a line that says that `count` lines were
         dropped. `most` is the limit of the queue in bytes: a line is accepted if fewer than `most`

@@ -41,14 +41,14 @@ class PeriodicService(Service):
 
     @property
     def interval(self) -> float:
-        """Seconds between the starts of two runs."""
+        """Seconds from the start of one run to the start of the next."""
         return self._interval
 
     @interval.setter
     def interval(self, seconds: float) -> None:
         """Set the interval; the next run begins `seconds` from now.
 
-        If a run is in progress, the new interval counts once that run has finished.
+        If a run is in progress, the new interval takes effect when that run has finished.
         """
         self._interval = seconds
         if self._loop.running:

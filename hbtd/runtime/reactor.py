@@ -1,4 +1,8 @@
-"""The reactor of hbtd: its timers use the monotonic clock, and many hang-ups don't block it."""
+"""The reactor of hbtd: a subclass of Twisted's epoll reactor.
+
+It times delayed calls by the monotonic clock, and is not blocked when thousands of clients hang up
+at the same moment.
+"""
 
 import sys
 import time

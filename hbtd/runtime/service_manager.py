@@ -29,10 +29,11 @@ def passed_sockets(environ: Mapping[str, str], pid: int) -> range:
 
 
 def names_of_sockets(environ: Mapping[str, str], pid: int) -> str:
-    """Return a value for LISTEN_FDNAMES: "unknown" for each socket passed to the process `pid`.
+    """Return a value for LISTEN_FDNAMES that names each socket passed to the process `pid`.
 
-    Such a value is needed if systemd has not set LISTEN_FDNAMES, because Twisted does not use the
-    sockets without this variable. systemd, too, calls a socket without a name "unknown".
+    Each name is "unknown", and colons separate the names: "unknown:unknown" for two sockets. Such a
+    value is needed if systemd has not set LISTEN_FDNAMES, because Twisted does not use the sockets
+    without this variable. systemd, too, calls a socket without a name "unknown".
     """
     return ":".join("unknown" for _ in passed_sockets(environ, pid))
 

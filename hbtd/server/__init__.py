@@ -1,1 +1,1 @@
-"""The HTTP server below the REST API: client connections, and the limits for each client."""
+"""The HTTP server on which the REST API is built: client connections, requests, and limits."""

@@ -26,8 +26,8 @@ class CappedRequest(Request):
     A larger body is discarded as it arrives, and is answered with 413 at its end: so the client can
     read the answer, instead of seeing its connection reset. The 413 is sent earlier, and the
     connection is closed, if more than four times `most` bytes arrive, or thousands of chunks of a
-    few bytes each: processing a chunk takes as much time as a kilobyte of data. A body for which
-    there is no memory is discarded, too, and is answered with 503.
+    few bytes each: to process a chunk takes as much time as to process a kilobyte of data. A body
+    for which `room` has too little memory left is discarded, too, and is answered with 503.
     """
 
     # twisted.web's own default claims text/html for answers without a body.
@@ -92,7 +92,11 @@ class CappedRequest(Request):
         self._chunked = length is None
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Receive a piece of the body; discard it if the body exceeds `most` or the memory left."""
+        """Receive a piece of the body, and keep it in memory.
+
+        If the body is now larger than `most` bytes, or than the memory left in `room`, discard the
+        whole body instead.
+        """
         self.received += len(data)
         self._pieces += 1
         if self._refused:

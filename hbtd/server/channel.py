@@ -113,8 +113,8 @@ class StrictChannel(HTTPChannel):
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Keep the head of an answer until `write` or `write_head` is called.
 
-        Head and body are then written at once: two writes would take one more system call, and one
-        more TCP segment or TLS record.
+        The head and the first piece of the body are then written together: two writes would take
+        one more system call, and one more TCP segment or TLS record.
         """
         lines = [b"%b %b %b" % (version, code, reason)]
         for name, values in headers.getAllRawHeaders():
@@ -122,7 +122,7 @@ class StrictChannel(HTTPChannel):
         self._head = b"\r\n".join((*lines, b"", b""))
 
     def write(self, data: bytes) -> None:
-        """Write a piece of a body, preceded by the head if that has not been written."""
+        """Write a piece of an answer's body, after the head if the head is not written yet."""
         if self._head:
             data, self._head = self._head + data, b""
         super().write(data)
@@ -132,7 +132,7 @@ class StrictChannel(HTTPChannel):
         self.write(b"".join(iovec))
 
     def write_head(self) -> None:
-        """Write the head if `write` has not done so, because the answer has no body."""
+        """Write the head of an answer without a body; do nothing if it is written already."""
         if self._head:
             self.write(b"")
 
@@ -177,7 +177,7 @@ class Conversation(Protocol):
         """Count the connection as busy: a request has arrived completely, and is being answered."""
 
     def request_answered(self, unread: bytes, *, accepted: bool) -> None:
-        """Handle the end of the answer to a request; process `unread`, the data behind the request.
+        """Handle the end of the answer to a request; process `unread`, the data after the request.
 
         `accepted` says whether the status of the answer was below 400.
         """
@@ -227,7 +227,7 @@ class RequestChannel(StrictChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
-        """Pass the data that followed the request, which is answered, back to the connection."""
+        """End the answer to a request; pass the data after the request back to the connection."""
         self.paused = True  # or it would go on with what it has
         super().requestDone(request)
         self.paused = False

@@ -1,7 +1,7 @@
-"""The protocol of a client's connection, which has each request answered in one of two lanes.
+"""The protocol of a client's connection, which passes each request to one of two lanes.
 
-The fast lane answers plain heartbeats without twisted.web; each request is offered to it first. A
-request that the fast lane does not take goes to the ordinary lane: an HTTP channel of twisted.web.
+Each request is first offered to the fast lane, which answers plain heartbeats without twisted.web.
+A request that it does not take goes to the ordinary lane: an HTTP channel of twisted.web.
 The channel answers that request, and returns the bytes that follow the request; these are offered
 to the fast lane again. So heartbeats are fast even on the connections of gateways, each of which
 carries all kinds of requests.
@@ -41,7 +41,10 @@ class Owner(Interface):
     scheduler: Scheduler
     idle_closed: int
     now: float
-    """The factory's clock, in seconds: it advances in ticks, but not while hbtd is suspended."""
+    """The factory's clock, in seconds; it advances in steps of one second.
+
+    It stands still while the factory has no connections, or hbtd is suspended.
+    """
 
     @property
     def proven_since(self) -> float:
@@ -57,7 +60,7 @@ class Owner(Interface):
         """Remove a lost connection from the open ones."""
 
     def renew(self, connection: "Connection") -> None:
-        """Move a connection to the end of the order in which those of its network are closed.
+        """Move a connection to the end of the order in which its network's connections are closed.
 
         When a limit on connections is reached, the first connection in this order that is not
         proven is closed. Call this when a request was answered on the connection.
@@ -68,8 +71,8 @@ class Owner(Interface):
 class Connection(Protocol):
     """The protocol of one client's connection; it passes requests to the fast or ordinary lane.
 
-    Received data are kept only if they can't be processed yet: the beginning of a request, or
-    requests that wait for a turn, or until the client has read previous answers.
+    Received data are kept only if they can't be processed yet, for one of three reasons: a request
+    is incomplete, the connection waits for a turn, or the client has yet to read previous answers.
     """
 
     _log = Logger()
@@ -101,7 +104,10 @@ class Connection(Protocol):
         self.since = factory.now
         """The time, on the clock `factory.now`, from which the duration of `state` is counted."""
         self.heard = -inf
-        """The time of the last heartbeat accepted on the connection, on the clock `factory.now`."""
+        """The time of the last heartbeat accepted on the connection, on the clock `factory.now`.
+
+        It is `-inf` before the first heartbeat.
+        """
         # Requests are offered to the lane, if there is one; the sender is what it remembers.
         self._lane = factory.lane
         self._sender: Any = None
@@ -158,7 +164,11 @@ class Connection(Protocol):
         self._enter(State.NEW)
 
     def handshakeMayGoOn(self) -> bool:
-        """Return whether to do a step of the TLS handshake now; if not, wait for a turn."""
+        """Return whether the transport may do a step of the TLS handshake now.
+
+        If not, pause the transport, and queue the connection for a turn, in which `take_turn`
+        continues the handshake.
+        """
         if self.factory.scheduler.enter():
             self._enter(State.HANDSHAKE)
             return True
@@ -310,7 +320,7 @@ class Connection(Protocol):
             self._abort()
 
     def take_turn(self) -> None:
-        """Continue the TLS handshake, or process the data, that waited for this turn."""
+        """Use this connection's turn to continue its TLS handshake, or to process waiting data."""
         if self.state is State.WAITING:
             self.transport.resumeProducing()
             self.transport.continueHandshake()

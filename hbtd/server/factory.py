@@ -69,9 +69,9 @@ class ConnectionFactory(ServerFactory):
         self.scheduler = scheduler or Scheduler(clock)
         """The scheduler, which decides which connection's work is done next."""
         self.now = 0.0
-        """The clock of connections, in seconds: it advances in ticks.
+        """The clock of the connections, in seconds; it advances in steps of one second.
 
-        It stands still while there are no connections, and while the process is stopped.
+        It stands still while the factory has no connections, or hbtd is suspended.
         """
         self._jitter = jitter
         # All open connections: those on which a heartbeat was taken lately, and the others.
@@ -142,7 +142,9 @@ class ConnectionFactory(ServerFactory):
         return self.now - self.scheduler.errtime()
 
     def fit(self, most: int) -> bool:
-        """Lower the limit of connections to `most`; return whether the limit was that low already.
+        """Lower the limit of connections to `most`, and return `False`.
+
+        If the limit is `most` or less already, change nothing, and return `True`.
 
         If there is a limit of connections per address, lower it to at most three quarters of
         `most`, so that there is room for other addresses.
@@ -182,8 +184,8 @@ class ConnectionFactory(ServerFactory):
         """Close each connection as soon as no request is in progress on it.
 
         Return when all connections are being closed, or after `seconds` seconds. In one iteration
-        of the reactor, at most `_CLOSED_AT_ONCE` are closed: so requests that arrive meanwhile on
-        other connections are still answered.
+        of the reactor, at most 100 connections are closed, so that requests which arrive in the
+        meantime on other connections are still answered.
         """
         deadline = self.reactor.seconds() + seconds
         left = deque(self)
@@ -246,7 +248,7 @@ class ConnectionFactory(ServerFactory):
             self._ticking.stopService()
 
     def renew(self, connection: Connection) -> None:
-        """Move a connection to the end of the order in which those of its network are closed.
+        """Move a connection to the end of the order in which its network's connections are closed.
 
         When a limit on connections is reached, the first connection in this order that is not
         proven is closed. Call this when a request was answered on the connection.

@@ -87,14 +87,20 @@ class FairQueue(Generic[T]):
         return entry.item, entry.since
 
     def longest_since(self) -> float | None:
-        """Return the time at which the oldest item was added; `None` if the queue is empty."""
+        """Return the time at which the oldest item was added; `None` if the queue is empty.
+
+        The time is the argument `now` of `append`.
+        """
         return min(
             (entries[0].since for hosts in self._networks.values() for entries in hosts.values()),
             default=None,
         )
 
     def waiting_since(self, before: float) -> Iterator[str | None]:
-        """Yield the IP addresses whose oldest item was added before the time `before`."""
+        """Yield the IP addresses whose oldest item was added before the time `before`.
+
+        `before` is on the clock of the argument `now` of `append`. `None` stands for Unix sockets.
+        """
         for hosts in self._networks.values():
             for host, entries in hosts.items():
                 if entries[0].since < before:

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 
 class Verdict(Enum):
-    """The reason why `Lane.take` stopped where it did in the data."""
+    """The reason why `Lane.take` took no more requests from the data."""
 
     DRY = "all bytes are taken"
     BEGINNING = "the rest is the beginning of the head of what may be a request"
@@ -18,11 +18,11 @@ class Verdict(Enum):
 Taken = tuple[int, int, Verdict, int]
 """The result of `Lane.take`: the tuple `(count, size, verdict, need)`.
 
-`count` is the number of requests that were taken, and `size` the number of bytes that they had, at
-the beginning of the data. `verdict` says why no more requests were taken. If the remaining bytes
-are the beginning of a request, `take` should be called again once they and the bytes that follow
-are at least `need` bytes; otherwise `need` is 0. The type is a plain tuple, because one is made for
-every heartbeat.
+The lane has taken the first `count` requests of the data, which are the first `size` bytes;
+`verdict` says why it took no more. If the remaining bytes are the beginning of a request, the
+caller should keep them until further bytes have arrived, and call `take` again when it has at least
+`need` bytes in all. Otherwise `need` is 0. The type is a plain tuple, because one is made for every
+heartbeat.
 """
 
 

@@ -58,10 +58,10 @@ class Limits(NamedTuple):
     idle_timeout: float
     """Seconds without a request after which a connection is closed."""
     connection_age: float = inf
-    """The age of a connection, in seconds, by which hbtd decides to close it after its next answer.
+    """The age of a connection, in seconds, after which it is closed with its next answer.
 
-    The moment of the decision is random, and may be somewhat earlier than this age, so that clients
-    don't all connect again at once.
+    hbtd chooses for each connection a random age between 80 % of this value and the whole value,
+    so that clients don't all connect again at once.
     """
 
     @property

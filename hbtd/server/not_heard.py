@@ -12,10 +12,12 @@ _MOST_NETWORKS = 50_000
 
 
 class NotHeard:
-    """The IP addresses of clients that were refused or gave up waiting, and when that was.
+    """The IP addresses of clients that were refused, or that gave up waiting.
 
-    The number of addresses is limited for each network, so that a client with many addresses does
-    not displace the addresses of other networks.
+    For each address, the latest time at which this happened is kept.
+
+    At most 10,000 addresses of each network are kept, so that a client with many addresses does not
+    displace the addresses of other networks.
     """
 
     def __init__(self) -> None:

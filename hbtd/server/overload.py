@@ -82,7 +82,10 @@ class Overload(PeriodicService):
         self.longest_queue = 0
         """The number of connections in the longest accept queue at the last check."""
         self.longest_wait = 0.0
-        """The longest time in seconds that a connection had waited for a turn at the last check."""
+        """The longest time for which a connection had been waiting for a turn, in seconds.
+
+        It is measured at each check, and is 0 if no connection was waiting.
+        """
 
     @property
     def queue_full(self) -> bool:

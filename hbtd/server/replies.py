@@ -1,4 +1,4 @@
-"""Replies: what the handlers of HTTP requests return, and how that is sent to the client."""
+"""Replies: the results of the handlers of HTTP requests, and the sending of replies to clients."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,12 +23,16 @@ class Reply(NamedTuple):
     content_type: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     change: str = ""
-    """A text for the log on what the request changed, with old and new value; empty: no text."""
-    stream: Callable[[Any], Deferred[bytes]] | None = None
-    """For a body of unknown length, a function that begins to write it to the request object.
+    """A phrase, for the log, that says what the request changed, with the old and new value.
 
-    The Deferred that the function returns fires, with an empty body, when all has been written. It
-    is cancelled if the client closes the connection.
+    If it is empty, no change is logged.
+    """
+    stream: Callable[[Any], Deferred[bytes]] | None = None
+    """For a body of unknown length, a function that writes the body to the request object.
+
+    The function takes the request, begins to write, and returns a Deferred that fires with `b""`
+    when all has been written. The Deferred is cancelled if the client closes the connection. If
+    `stream` is `None`, the body is the field `body`.
     """
 
 

@@ -114,9 +114,10 @@ class Scheduler:
     def __init__(self, clock: Any, errtime: Callable[[], float] = lambda: inf) -> None:
         """Make a scheduler without connections.
 
-        `clock` is a `MonotonicReactor`, or another `IReactorTime`. `errtime` returns a number of
-        seconds: for so long, a connection is proven after a heartbeat on it, and `waiting_long`
-        returns the IP address of a client after the client was refused or gave up waiting.
+        `clock` is a `MonotonicReactor`, or another `IReactorTime`. `errtime` returns the
+        value of `Errtime`, in seconds. A connection is proven for this time after a heartbeat on
+        it. For the same time after a client was refused or gave up waiting, `waiting_long` returns
+        the client's IP address.
         """
         self.errtime = errtime
         """A function that returns for how many seconds a heartbeat makes a connection proven."""

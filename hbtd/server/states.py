@@ -30,7 +30,7 @@ class State(IntEnum):
     ANSWERING = 6
     """The ordinary lane processes a request."""
     BLOCKED = 7
-    """The ordinary lane writes an answer, and waits until the client has read what was sent."""
+    """The ordinary lane is writing an answer; the client has yet to read the part sent so far."""
     STALLED = 8
     """The client has yet to read previous answers; until then, no further request is processed."""
     CLOSING = 9

@@ -44,9 +44,9 @@ async def _run(reactor: Any, options: SimulatorOptions) -> None:
 def main(argv: Sequence[str], err: TextIO) -> None:
     """Run the simulator with the arguments `argv`, which don't include the program's name.
 
-    Errors in the arguments, and the log, are written to `err`. Always end by raising `SystemExit`,
-    with status 2 if the arguments can't be used, and 1 if a port can't be bound or a
-    certificate can't be used.
+    Errors in the arguments, and the log, are written to `err`. Always end by raising `SystemExit`:
+    with status 0 when the command has finished, 2 if the arguments can't be used, and 1 if a port
+    can't be bound, a certificate can't be used, or the command fails.
     """
     options = SimulatorOptions()
     try:

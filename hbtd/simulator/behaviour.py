@@ -11,9 +11,10 @@ import orjson
 from hbtd.formats import xnames
 
 FAULTS: Final = ("reset", "garbage", "hang", "page")
-"""The names of the faults that a PATCH can have besides an HTTP status.
+"""The names of the faults of PATCHes that are not HTTP statuses.
 
-The fields of `Behaviour` with the same names say what each fault is.
+The fields of `Behaviour` with the same names say what each fault does. An HTTP status, such as
+`"500"`, is a fault, too: the fake HSM answers the PATCH with that status.
 """
 
 
@@ -33,10 +34,10 @@ class Behaviour:
     """The HTTP status with which every PATCH is answered, or `None` for the usual answers."""
 
     hang: bool = False
-    """Whether arriving PATCHes are left without an answer, even after this is false again."""
+    """Whether PATCHes that arrive now are never answered, not even when `hang` is false again."""
 
     hang_ready: bool = False
-    """Whether readiness probes, too, are never answered while `hang` is true."""
+    """Whether readiness probes that arrive while `hang` is true are never answered, either."""
 
     reset: bool = False
     """Whether the TCP connection of every PATCH is aborted."""
@@ -79,9 +80,9 @@ class Behaviour:
     """The values to use in place of `cost_ms`, by the state that a PATCH sets."""
 
     discovers: bool = True
-    """Whether an update adds components that are not in the table.
+    """Whether a PATCH adds components to the table that are not in it yet.
 
-    Otherwise such components are ignored, as they are by the real HSM.
+    If not, such components are ignored, as they are by the real HSM.
     """
 
     lists: bool = True
