@@ -91,7 +91,7 @@ class SignOfLife(NamedTuple):
     reads_blocks: bool
     """Whether the replica can read blocks, which are keys in etcd with the ages of many heartbeats.
 
-    Replicas of earlier releases can't.
+    It is false for replicas of earlier releases.
     """
     waiting: Waiting = Waiting()
     """The components whose heartbeats may be waiting at the replica."""

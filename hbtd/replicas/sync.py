@@ -110,7 +110,10 @@ class Sync(Service):
 
     @property
     def synchronized(self) -> bool:
-        """Whether this replica is synchronized, and has heard from etcd in the last 3 s (`SILENCE`)."""
+        """Whether this replica is synchronized, and still in contact with etcd.
+
+        Contact is lost when etcd has sent nothing for `SILENCE` seconds.
+        """
         return self._position.synchronized and self._hearing.current
 
     @property

@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class DeadlineExceeded(Exception):
-    """Raised when work was not done within a time limit; the message states the limit in seconds."""
+    """Raised when work exceeds its time limit; the message states the limit in seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"not done within {seconds:g} s")

@@ -48,7 +48,7 @@ class PeriodicService(Service):
     def interval(self, seconds: float) -> None:
         """Set the interval; the next run begins `seconds` from now.
 
-        If a run is in progress, the new interval takes effect when that run has finished.
+        If a run is in progress, the new interval takes effect only after that run.
         """
         self._interval = seconds
         if self._loop.running:

@@ -1,10 +1,10 @@
 """The protocol of a client's connection, which passes each request to one of two lanes.
 
 Each request is first offered to the fast lane, which answers plain heartbeats without twisted.web.
-A request that it does not take goes to the ordinary lane: an HTTP channel of twisted.web.
-The channel answers that request, and returns the bytes that follow the request; these are offered
-to the fast lane again. So heartbeats are fast even on the connections of gateways, each of which
-carries all kinds of requests.
+A request that the fast lane does not take goes to the ordinary lane: an HTTP channel of
+twisted.web. The channel answers that request, and returns the bytes that follow the request; these
+are offered to the fast lane again. So heartbeats are fast even on the connections of gateways, each
+of which carries all kinds of requests.
 """
 
 from math import inf

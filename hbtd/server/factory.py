@@ -144,10 +144,10 @@ class ConnectionFactory(ServerFactory):
     def fit(self, most: int) -> bool:
         """Lower the limit of connections to `most`, and return `False`.
 
-        If the limit is `most` or less already, change nothing, and return `True`.
+        If there is a limit of connections per address, lower that limit to at most three quarters
+        of `most`, so that there is room for other addresses.
 
-        If there is a limit of connections per address, lower it to at most three quarters of
-        `most`, so that there is room for other addresses.
+        If the limit of connections is `most` or less already, lower neither; return `True`.
         """
         limits = self.limits
         if most >= limits.connections:

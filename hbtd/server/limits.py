@@ -58,10 +58,10 @@ class Limits(NamedTuple):
     idle_timeout: float
     """Seconds without a request after which a connection is closed."""
     connection_age: float = inf
-    """The age of a connection, in seconds, after which it is closed with its next answer.
+    """Seconds after which a connection is closed, as soon as its next answer has been sent.
 
-    hbtd chooses for each connection a random age between 80 % of this value and the whole value,
-    so that clients don't all connect again at once.
+    Each connection has a random limit of its own, from 80 % to 100 % of this value, so that clients
+    don't all connect again at once. `inf` means that there is no limit.
     """
 
     @property

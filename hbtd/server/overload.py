@@ -82,9 +82,9 @@ class Overload(PeriodicService):
         self.longest_queue = 0
         """The number of connections in the longest accept queue at the last check."""
         self.longest_wait = 0.0
-        """The longest time for which a connection had been waiting for a turn, in seconds.
+        """The longest time, in seconds, for which a connection had been waiting for a turn.
 
-        It is measured at each check, and is 0 if no connection was waiting.
+        It is the result of the last check; 0 means that no connection was waiting.
         """
 
     @property
