@@ -35,6 +35,12 @@ _PATIENCE = 5.0
 _REFUSED_PAUSE = 0.1
 """Seconds between two attempts to send while Kafka refuses some messages."""
 
+_NEXT_PAUSE = 1.0
+"""Seconds between two messages sent alone, once Kafka has refused every message for a while.
+
+Each refusal ends a connection, so a long backlog would otherwise cost many connections.
+"""
+
 _LONGEST_REFUSED_PAUSE = 30.0
 """The longest pause, in seconds, while Kafka refuses all messages."""
 
@@ -284,7 +290,7 @@ class Sender:
         if given_up:
             self._progressed()
         if not everything:
-            return _REFUSED_PAUSE
+            return _NEXT_PAUSE if self._backlog.refuses_everything else _REFUSED_PAUSE
         self._note_failure(order, KafkaError(f"all messages are refused: {error}"))
         return self._refused_backoff.next()
 

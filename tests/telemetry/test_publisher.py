@@ -281,7 +281,7 @@ class RefusalTests(PublisherTestCase):
         self.assertFalse(publisher.connected)
         before = picky.connections
         await deferLater(reactor, 3)
-        self.assertLess(picky.connections - before, 40)
+        self.assertLess(picky.connections - before, 10)
         self.assertEqual(len(self.said), 2, self.said)
         self.assertFalse(publisher.connected)
         self.assertEqual((publisher.pending_count, publisher.refused_count), (1000, 0))
