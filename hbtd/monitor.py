@@ -76,8 +76,8 @@ class Monitor:
         self.beat_again = tracker.beat_again
         """A function that takes a heartbeat of a healthy component; see `Tracker.beat_again`.
 
-        It returns `False`, and does nothing, if the component is not healthy. The attribute is that
-        method itself, because a method that only calls it would cost time for each heartbeat.
+        It returns `False`, and does nothing, if the component is not healthy. The attribute is
+        `Tracker.beat_again` itself: a method that only called it would cost time per heartbeat.
         """
         self.running = False
         """Whether the monitor has been started, and has not been stopped since."""
@@ -86,7 +86,7 @@ class Monitor:
         self.judged = Counter(dict.fromkeys(Transition, 0))
         """The number of judgements since the start, by transition."""
         self.sweep_seconds = 0.0
-        """The duration of the last sweep in seconds, including other work between its batches."""
+        """The duration of the last sweep in seconds, including other work done meanwhile."""
         params.on_change(self._params_changed)
 
     async def start(self) -> None:
@@ -158,9 +158,9 @@ class Monitor:
         component was not tracked.
 
         Raise `ForgottenLately`, and forget nothing, if the component is tracked, and was forgotten
-        less than `errtime` seconds ago. Without this limit, a node could cause transitions, updates
-        of HSM and log lines without bound: it would send heartbeats and requests to be forgotten in
-        turn.
+        less than `errtime` seconds ago on the reactor's clock. Without this limit, a node could
+        cause any number of transitions, updates of HSM and log lines, by sending heartbeats and
+        requests to be forgotten in turn.
         """
         if xname in self._tracker:
             self._forgotten.check(xname, self._clock.seconds(), self._params.current.errtime)
@@ -175,7 +175,7 @@ class Monitor:
     def forget(self, xname: str) -> None:
         """Stop tracking a component, and withdraw unsent alarms about that component.
 
-        This is called when another replica was asked to forget the component. The log of that
+        Call this method when another replica was asked to forget the component. The log of that
         replica says who asked.
         """
         if self._forget(xname):
@@ -226,10 +226,10 @@ class Monitor:
         return max(self._observed.now() - component.last_heard, 0.0)
 
     def judged_later(self, xname: str, component: Component) -> bool:
-        """Return whether judgements that a component is silent are postponed.
+        """Return whether alarms about a component, named `xname`, are postponed.
 
-        They are postponed as long as a replica may have received heartbeats of the component that
-        the replica has yet to read.
+        Alarms are postponed as long as heartbeats of the component may have reached a replica that
+        has yet to read them.
         """
         return self._unheard().includes(xname, component)
 
@@ -243,7 +243,7 @@ class Monitor:
     # Leading and following
 
     async def become_leader(self, started: Iterable[str] = ()) -> None:
-        """Begin to judge, and send judgements that the last leader or process has not delivered.
+        """Begin to judge, and send judgements that the previous leader or process left undelivered.
 
         `started` are components whose first heartbeat was taken by a follower. The healthy ones
         among them are judged to have started. Raise `StoreUnusable` if the store can't be read.

@@ -23,7 +23,7 @@ from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement
 
 TOLD_TO: Final = "told-again-to"
-"""The kind of the note in the store that says which HSM was told again.
+"""The kind of the store's note that says which HSM was told again; see `IStore.notes`.
 
 The text of the note is a digest of the parameter `sm_url`.
 """
@@ -59,9 +59,9 @@ class Retelling:
     ) -> None:
         """Make an object whose counts are 0; `load` reads the counts that the store keeps.
 
-        `wall` returns the Unix time in seconds. `settled` returns whether HSM has acknowledged the
-        latest judgement on a component, and no older update can undo its effect. `allowed` returns
-        whether HSM may be told anything at this moment.
+        `wall` returns the Unix time in seconds. `settled` takes an xname, and returns whether HSM
+        has acknowledged the component's latest judgement for good: no older update can undo the
+        effect. `allowed` returns whether HSM may be told anything at this moment.
         """
         self._clock = clock
         self._wall = wall
@@ -209,6 +209,6 @@ class Retelling:
             )
             return
         self._log.info(
-            "HSM is told of no more differences in its table until the next comparison: {why}",
+            "hbtd corrects nothing more in HSM's table until the next comparison: {why}",
             why=failure.getErrorMessage() or "hbtd stops",
         )

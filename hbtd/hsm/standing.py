@@ -12,7 +12,7 @@ class Told(Enum):
     WAITING = "waiting"
     """The transition is to be sent to HSM, or was sent and is not acknowledged yet."""
     SET_ASIDE = "set aside"
-    """Updates of the component fail, so they are sent alone, after growing pauses."""
+    """Updates to HSM with this component alone fail; they are retried after growing pauses."""
     IN_DOUBT = "in doubt"
     """HSM has acknowledged the transition, but an older, abandoned update may yet undo it."""
     CONTESTED = "contested"

@@ -50,11 +50,14 @@ class TableParser:
 
     @property
     def kept(self) -> int:
-        """The number of fields of the latest row that are in memory."""
+        """The number of fields that are in memory: those of the row parsed now, or parsed last."""
         return len(self._row)
 
     def feed(self, data: bytes) -> None:
-        """Parse the next portion; raise `TableInvalid` if it can't be part of a table."""
+        """Parse the next portion of HSM's answer.
+
+        Raise `TableInvalid` if the answer can't be a table of components.
+        """
         try:
             self._parser.send(data)
         except (ijson.JSONError, ValueError, SystemError) as error:

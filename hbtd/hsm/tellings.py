@@ -1,4 +1,4 @@
-"""Counts of how often HSM was told again of a component because its table differed."""
+"""Counts of how often HSM was told again of a component because HSM's table was wrong."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
@@ -34,7 +34,7 @@ class Telling(NamedTuple):
     def is_about(self, phase: Phase, since: float) -> bool:
         """Return whether this object counts how often HSM was told of `phase`, entered at `since`.
 
-        `since` is a Unix time; 0 stands for an unknown time, which counts as equal to any other.
+        `since` is a Unix time; 0 stands for an unknown time, which counts as equal to any time.
         """
         return self.phase is phase and (self.since == since or not (self.since and since))
 
@@ -70,7 +70,10 @@ class Tellings:
         self.read((notes or {}).items())
 
     def read(self, notes: Iterable[tuple[str, str]]) -> None:
-        """Add notes from the store: pairs of an xname and a text. Invalid texts are ignored."""
+        """Add the counts in notes from the store: pairs of an xname and a text.
+
+        Invalid texts are ignored.
+        """
         self._notes.update(each for each in notes if read_telling(each[1]) is not None)
 
     def __len__(self) -> int:

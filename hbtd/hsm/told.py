@@ -18,7 +18,10 @@ class TimeToTell:
         # the latest, until HSM acknowledges that or a later one.
         self._repeats: dict[str, Judgement] = {}
         self.durations = {each: Distribution(_BOUNDS) for each in Transition}
-        """The seconds from the judgement to the acknowledgement, by transition."""
+        """The distributions of the times from judgement to acknowledgement, by transition.
+
+        The times are in seconds of the wall clock.
+        """
 
     def acknowledged(self, batch: Sequence[Judgement]) -> None:
         """Measure the times from the judgements in a batch to HSM's acknowledgement, which is now.
@@ -39,9 +42,9 @@ class TimeToTell:
         self._repeats[judgement.component] = judgement
 
     def drop_repeat(self, xname: str) -> None:
-        """Undo the call of `repeated` for a component: its judgement will not be sent again."""
+        """Undo the call of `repeated` for a component whose judgement will not be sent again."""
         self._repeats.pop(xname, None)
 
     def drop_repeats(self) -> None:
-        """Undo all calls of `repeated`; the judgements passed to it will not be sent again."""
+        """Undo all calls of `repeated`, because their judgements will not be sent again."""
         self._repeats.clear()

@@ -39,7 +39,8 @@ class BearerAgent:
     ) -> Deferred[IResponse]:
         """Make a request with the wrapped agent.
 
-        `bodyProducer` must be able to produce the body twice.
+        The arguments and the result are those of `IAgent.request`, but `bodyProducer` must be able
+        to produce the body twice.
         """
         return Deferred.fromCoroutine(self._request(method, uri, headers, bodyProducer))
 

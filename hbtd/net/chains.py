@@ -78,12 +78,15 @@ def find_fault(chain: Sequence[Certificate], now: datetime) -> Fault | None:
 
 
 def describe(certificate: Certificate) -> str:
-    """Return the name of a certificate's subject, shortened if necessary."""
+    """Return the name of a certificate's subject, in the form that `describe_name` returns."""
     return describe_name(certificate.subject)
 
 
 def describe_name(distinguished: Name) -> str:
-    """Return a distinguished name, of a subject or an issuer, as text, shortened if necessary."""
+    """Return a distinguished name, of a subject or an issuer, as text.
+
+    A text of more than 100 characters is cut, and ends with `...`.
+    """
     name = distinguished.rfc4514_string()
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
 

@@ -136,7 +136,7 @@ class ClientCredentials:
 class RenewedAgent:
     """An HTTP agent that uses only new connections after the credentials have changed.
 
-    Requests in progress finish on the old connections, each of which is closed then.
+    Requests in progress finish on the old connections; each of these is closed after its request.
     """
 
     _log = Logger()
@@ -168,7 +168,10 @@ class RenewedAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        """Make a request, on a connection with the current credentials."""
+        """Make a request, on a connection with the current credentials.
+
+        The arguments and the result are those of `IAgent.request`.
+        """
         return self._agent.request(method, uri, headers, bodyProducer)
 
     def closeCachedConnections(self) -> Deferred[None]:

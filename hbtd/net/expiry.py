@@ -11,7 +11,7 @@ from hbtd.net.chains import Expiring
 from hbtd.runtime.periodic import PeriodicService
 
 NOTICES = (30, 7, 1, 0)
-"""The days before a certificate's expiry at which a line is logged; 0 is the expiry itself."""
+"""The numbers of days before a certificate's expiry at which lines are logged; 0: at the expiry."""
 
 _NOT_YET = 10_000
 """The number that stands for the notice that a certificate is not valid yet; see `NOTICES`."""
@@ -34,8 +34,8 @@ def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None
 class ExpiryNotices(PeriodicService):
     """Logs when certificates and revocation lists are about to expire, and when they have expired.
 
-    Each notice is logged once, even if the file is read again. If the clock is set back so far that
-    no notice is due, all notices may be logged once more.
+    Each notice is logged once, even if the certificate's file is read again. If the wall clock is
+    set back so far that no notice is due, all notices may be logged once more.
     """
 
     _log = Logger()
@@ -46,7 +46,7 @@ class ExpiryNotices(PeriodicService):
         expiring: Callable[[], Iterable[Expiring]],
         now: Callable[[], datetime],
     ) -> None:
-        """Make a service that checks every ten minutes of `clock`.
+        """Make a service that logs the notices that are due, every ten minutes of `clock`.
 
         `expiring` returns the certificates and revocation lists in use; `now` returns the current
         date and time, with a time zone.

@@ -93,7 +93,8 @@ class PlainAgent:
     ) -> Deferred[IResponse]:
         """Make a request with the wrapped agent.
 
-        If the server compresses the response all the same, its body stays compressed.
+        The arguments and the result are those of `IAgent.request`. If the server compresses the
+        response all the same, its body stays compressed.
         """
         plain = Headers() if headers is None else headers.copy()
         plain.removeHeader(b"accept-encoding")
@@ -142,12 +143,12 @@ class HandshakeUnfinished(Exception):
 
 
 class BoundedPool(HTTPConnectionPool):
-    """A connection pool that limits the size of a response's head, which twisted.web does not.
+    """A connection pool that limits a response's head to 64 KiB; twisted.web has no such limit.
 
-    If a head is larger, its connection is aborted and the request fails with `ResponseTooLarge`,
+    If a head is larger, the connection is aborted and the request fails with `ResponseTooLarge`,
     wrapped in exceptions of twisted.web (see `root_cause`).
 
-    After a response with the status 408, 421, 425, 429 or 5xx, its connection is not used again,
+    After a response with the status 408, 421, 425, 429 or 5xx, the connection is not used again,
     and idle connections are closed. The server's name may stand for several servers, and only a new
     connection, for which the name is looked up again, can reach another of them.
     """

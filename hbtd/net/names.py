@@ -24,7 +24,8 @@ PATIENCE = 0.5
 ANOTHER = 30.0
 """Seconds after which a look-up that has not ended may be begun again in a second thread.
 
-For each further thread, the time since the previous one began must be twice as long as before.
+A third thread may begin the look-up twice as many seconds after the second thread, and so on: each
+pause is twice as long as the previous pause.
 """
 
 _FAMILIES = {IPv4Address: socket.AF_INET, IPv6Address: socket.AF_INET6}
@@ -102,8 +103,9 @@ class Names:
 
     A look-up continues after its callers have given up, because the system's retries may take
     longer than callers wait: the system asks the second nameserver after 5 s. The answer is kept
-    for the next caller. An older answer is used if there is no new one within `PATIENCE` seconds,
-    or if the look-up fails without a nameserver saying that the name does not exist.
+    for the next caller. An older answer is used if there is no new answer within `PATIENCE`
+    seconds. It is also used if the look-up fails, unless a nameserver says that the name does not
+    exist.
 
     A look-up may never end, because the system may also ask services that hang. So a second thread
     begins the same look-up when a caller asks 30 s or more after the first thread began, a third

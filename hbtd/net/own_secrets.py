@@ -80,9 +80,9 @@ class SecretFile(Generic[_Secret]):
         return self.current != refused
 
     def conceal(self, text: str) -> str:
-        """Return `text`, received from outside, with each copy of the secret replaced by a mark.
+        """Return `text`, received from outside, with `(a secret)` in place of the secret.
 
-        The previous secret in the file is replaced, too.
+        Copies of the secret that the file had before are replaced, too.
         """
         for each in self._known:
             text = text.replace(each.secret, _CONCEALED)

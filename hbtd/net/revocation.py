@@ -15,7 +15,10 @@ from hbtd.net.chains import Expiring, Validity, describe, describe_name, expirin
 from hbtd.net.tls import TLSUnusable, describe_authorities, load_authorities, read_pem
 
 Revoked = frozenset[tuple[bytes, int]]
-"""Revoked certificates: pairs of the issuer's name, from `Name.public_bytes`, and serial number."""
+"""Revoked certificates, each given as the pair of its issuer's name and its serial number.
+
+The name is in the form that `Name.public_bytes` returns.
+"""
 
 _LARGEST = 1024 * 1024
 """The most bytes of a file: some 20,000 revoked certificates, which take 0.4 s to read."""

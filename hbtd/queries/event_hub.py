@@ -41,7 +41,7 @@ _RETRY: Final = 1.0
 
 
 class Block(NamedTuple):
-    """Some successive events as bytes, with their numbers and components."""
+    """Successive events as bytes, with the numbers and the components of these events."""
 
     numbers: Sequence[int]
     names: Sequence[str]
@@ -292,7 +292,7 @@ class EventHub:
     # Writing
 
     def wake(self, reader: Reader) -> None:
-        """Write to a reader soon, if there is anything to write."""
+        """Add a reader to the queue of readers to be written to, if there is anything to write."""
         if reader.queued or not (reader.unchecked or self._can_write(reader)):
             return
         reader.queued = True

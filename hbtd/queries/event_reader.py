@@ -19,7 +19,7 @@ class Hub(Protocol):
         """Remove a reader; do nothing if it was removed already."""
 
     def wake(self, reader: "Reader") -> None:
-        """Write to a reader soon, if there is anything to write."""
+        """Add a reader to the queue of readers to be written to, if there is anything to write."""
 
 
 class Reader:
@@ -55,7 +55,7 @@ class Reader:
         self.queued = False
         """Whether the reader is in the hub's queue of readers to be written to."""
         self.idle = False
-        """Whether a comment is to be sent if there are no events, to keep the connection open."""
+        """Whether to send a comment to keep the connection open, if no events are sent first."""
         self.ended: Deferred[bytes] = Deferred(lambda _: hub.leave(self))
         """A Deferred that fires with `b""` when the hub ends the stream.
 

@@ -39,9 +39,9 @@ class Layout(NamedTuple):
     order: list[str]
     """The xnames of the components, in natural order."""
     starts: "tuple[array[int], ...]"
-    """For each of `LEVELS`, the position in `order` of the first component of each part."""
+    """For each of `LEVELS`, an array of positions in `order`, each of a part's first component."""
     ends: "tuple[array[int], ...]"
-    """For each of `LEVELS`, the position in `order` after the last component of each part."""
+    """For each of `LEVELS`, an array of positions in `order`, each just after the end of a part."""
 
     def name(self, level: int, index: int) -> str:
         """Return the xname of a part of the machine.

@@ -18,7 +18,7 @@ The field `Number` counts all components with this kind of difference.
 
 
 async def describe(reconciler: Reconciler, turn: Turn) -> dict[str, Any]:
-    """Return the state of comparisons with HSM's table, and the result of the last comparison.
+    """Return the API's JSON object about comparisons: the state, counts, and the last result.
 
     `turn` is awaited between portions of the work.
     """

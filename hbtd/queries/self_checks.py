@@ -33,7 +33,7 @@ _GRACE = 60.0
 """Seconds that the sweeps may need, beyond what the parameters say, to judge everybody."""
 
 Check = Callable[[], Coroutine[Deferred[Any], Any, str | None]]
-"""A function that returns what is wrong, in a sentence for operators; `None` if nothing is."""
+"""A coroutine function that returns what is wrong, as a sentence; `None` if nothing is wrong."""
 
 Turn = Callable[[], Deferred[None]]
 """A function that returns a Deferred, which fires when the reactor has done other work."""
@@ -124,7 +124,7 @@ def clock_check(
 
 
 def queues_check(tracker: Tracker, turn: Turn) -> Check:
-    """Return the check that no component is in two states: healthy, warned about or dead.
+    """Return the check that no component is in two of the states healthy, warned and dead.
 
     `turn` is awaited between portions of the work.
     """
@@ -152,11 +152,12 @@ def overdue_check(
 ) -> Check:
     """Return the check that no living component has been silent for much longer than `errtime`.
 
-    In observed seconds, a silence of up to three times the sum of `errtime` and `interval`, plus a
-    minute, is allowed: a component may be judged as much as `errtime` later if hbtd was
-    overloaded, and several sweeps may pass before all overdue components are judged. `judging`
-    returns whether this replica judges; if this replica does not judge, nothing is checked. `turn`
-    is awaited between portions of the work.
+    The check finds a fault if a silence is longer than three times the sum of `errtime` and
+    `interval`, plus a minute, in observed seconds. Shorter silences need not be due to a bug: if
+    hbtd was overloaded, components are judged up to `errtime` too late, and several sweeps may
+    pass before all overdue components are judged. `judging` returns whether this replica judges;
+    if this replica does not judge, nothing is checked. `turn` is awaited between portions of the
+    work.
     """
 
     async def check() -> str | None:
@@ -192,9 +193,10 @@ class JournalCheck:
         self._first: Judgement | None = None
 
     async def __call__(self) -> str | None:
-        """Return what is wrong if the first uncommitted judgement is the same as in the last run.
+        """Return what is wrong, as a sentence; `None` if nothing is wrong.
 
-        Return `None` otherwise, or if the store can't be used.
+        Something is wrong if the first uncommitted judgement is the same as in the previous run,
+        although the store can be used.
         """
         before, self._first = self._first, self._uncommitted.first if self._usable() else None
         if self._first is None or self._first is not before:

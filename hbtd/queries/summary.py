@@ -39,7 +39,7 @@ class TableFound(NamedTuple):
     wrong: int
     """The number of components whose state or flag in HSM's table was wrong at that time."""
     held: int
-    """The number of deaths that HSM is told of only at an operator's request: they are too many."""
+    """The number of deaths that HSM is told of only at an operator's request; 0 unless over 100."""
     contested: int
     """The number of components that another client of HSM keeps overwriting in HSM's table."""
 

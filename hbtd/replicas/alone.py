@@ -8,7 +8,7 @@ from hbtd.replicas.sign_of_life import Waiting
 
 
 class Alone(Service):
-    """A service that makes an hbtd, whose store is not shared, lead while the service runs."""
+    """Makes an hbtd that does not share its store the leader, as long as this service runs."""
 
     def __init__(self, leadership: Leadership, name: str) -> None:
         """Make a service that holds `leadership` while it runs; `name` is the name of this hbtd."""

@@ -134,15 +134,15 @@ class Applier:
     def warned(self) -> set[str]:
         """The components of which an original hbtd may have told HSM that they are warned about.
 
-        A component is left out again once an original has told HSM that it returned, or a replica
-        has stored a judgement about it.
+        A component is removed once an original has told HSM that the component returned, or a
+        replica has stored a judgement about the component.
         """
         return self._times.warned
 
     def load(
         self, records: Sequence[StoredRecord], others: Sequence[KeyValue], *, first: bool
     ) -> None:
-        """Replace the data of this replica by that of etcd, after all of etcd was read.
+        """Replace the data of this replica with the data in etcd, after all of etcd was read.
 
         `records` are the records in etcd, and `others` are all other keys. `first` says whether
         etcd was read for the first time since the start. If so, this replica publishes its own

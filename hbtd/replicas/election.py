@@ -19,7 +19,7 @@ LEASE = 10
 """The TTL of a replica's leases, in seconds."""
 
 MARGIN = 1.0
-"""A replica that can't renew its lease stops leading this many seconds before the lease ends."""
+"""Seconds before its lease ends at which a leader that can't renew the lease stops leading."""
 
 _RENEWAL = 2.0
 """Seconds between two renewals of the lease."""
@@ -94,9 +94,10 @@ class Election(Service):
         self._running_for_leader = Deferred.fromCoroutine(self._run())
 
     def stopService(self) -> Deferred[None]:
-        """Stop trying to become the leader; release the lock if held, so that another can lead.
+        """Stop trying to become the leader; release the lock if this replica holds it.
 
-        Return a Deferred that fires once etcd has released the lock, or two seconds have passed.
+        Another replica can then lead. Return a Deferred that fires once etcd has released the lock,
+        or two seconds have passed.
         """
         super().stopService()
         stopped = self._running_for_leader

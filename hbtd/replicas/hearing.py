@@ -18,7 +18,7 @@ class Hearing:
         moment: Callable[[], Moment],
         present: Mapping[int, Moment],
     ) -> None:
-        """Make the object; count etcd as heard from just now.
+        """Make the object; set `heard` to the current time.
 
         `moment` returns the current time by two clocks. `present` has the time at which each living
         replica was last heard from, by replica number.
@@ -44,7 +44,7 @@ class Hearing:
         return self.silent_for < SILENCE
 
     def begin(self) -> None:
-        """Stop the observed clock until etcd has been read; count etcd as heard from just now."""
+        """Stop the observed clock until etcd has been read; set `heard` to the current time."""
         self.hear()
         self._observed.deafen(0.0, "etcd has yet to be read")
 
@@ -53,7 +53,7 @@ class Hearing:
         self.heard = self._moment()
 
     def give(self, seconds: float) -> None:
-        """Count etcd as last heard from at most `seconds` ago, to give it more time to answer."""
+        """Act as if etcd was heard from at most `seconds` ago, to give etcd more time to answer."""
         soonest = self._moment().elapsed - seconds
         self.heard = self.heard._replace(elapsed=max(self.heard.elapsed, soonest))
 

@@ -5,10 +5,10 @@ record for each heartbeat, as this hbtd does, but also in its sweeps. When a com
 warned about is heard from again, the original leaves the flag of the warning in the record until
 its next sweep. So the flag does not show whether a heartbeat or a sweep has written the record.
 
-The times in the record do. A sweep writes a time that it has read from the record, even if a
-heartbeat has replaced that time meanwhile. So a time that the record has not had before is that of
-a new heartbeat. This time may be earlier than the times before, because the clocks of hosts differ,
-and may be set back.
+The times in the record do show it. A sweep writes a time that it has read from the record, even if
+a heartbeat has replaced that time meanwhile. So a time that the record has not had before is that
+of a new heartbeat. This time may be earlier than the times before, because the clocks of hosts
+differ, and may be set back.
 """
 
 from collections.abc import Collection, Sequence

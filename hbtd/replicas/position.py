@@ -72,10 +72,10 @@ class Position:
         self.state = State.CATCHING_UP
 
     def wrote(self, revision: int) -> bool:
-        """Record that this replica has written to etcd, and that the write has this revision.
+        """Record that a write of this replica to etcd has been given the revision `revision`.
 
-        Return whether the replica is synchronized by that: the watch may have reported the write
-        already.
+        Return whether the replica has become synchronized now, because the watch has reported the
+        write already.
         """
         if self._barrier is None:
             self._barrier = revision
@@ -84,7 +84,7 @@ class Position:
     def applied(self, revision: int) -> bool:
         """Record that all changes up to `revision` are applied.
 
-        Return whether this replica has become synchronized by that.
+        Return whether this replica has become synchronized now.
         """
         self.revision = self._newest = revision
         return self._becomes_synchronized()

@@ -58,13 +58,13 @@ class RemoteChanges:
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
 
     def merge(self, records: Collection[Record], dead: Collection[str]) -> None:
-        """Apply what is stored since the store lost its data; have all other data stored again.
+        """Combine the data of this replica with those in a store that has lost its data.
 
-        `records` are all records that other replicas have stored since then; `dead` are the
-        components that have died by a judgement stored since then. These data may be newer than
-        those of this replica, because this process may have been stopped meanwhile. So they replace
-        this replica's data about the same components, except for heartbeats that are not stored
-        yet. This replica's data about all other components are marked to be stored.
+        `records` are all records that other replicas have stored since the loss. `dead` are the
+        components that have died according to a judgement stored since the loss. These data may be
+        newer than those of this replica, because this process may have been stopped meanwhile. So
+        they replace this replica's data about the same components, except for heartbeats that are
+        not stored yet. This replica's data about all other components are marked to be stored.
         """
         for xname in dead:
             self.apply_death(xname)
@@ -87,8 +87,9 @@ class RemoteChanges:
     def apply_heartbeat(self, record: Record, source: str | None = None) -> None:
         """Apply a heartbeat that another replica took.
 
-        If the component has started or restarted by this heartbeat, and this replica leads, commit
-        that judgement. `source` names the other replica (`source_of`); it is `None` if not known.
+        If the heartbeat shows that the component has started or restarted, and this replica leads,
+        commit that judgement. `source` names the other replica (`source_of`); it is `None` if not
+        known.
         """
         judgement = self._tracker.apply_beat(
             record.component, self._observed.now(), record.timestamp, record.status, source
@@ -99,8 +100,9 @@ class RemoteChanges:
         """Apply heartbeats that another replica took, and wrote in a block without timestamps.
 
         `ages` are the ages of the heartbeats, by component, in observed seconds. `source` names
-        the other replica (`source_of`). If components that were warned about have restarted by
-        these heartbeats, and this replica leads, commit these judgements.
+        the other replica (`source_of`). Heartbeats of components that are dead or not tracked are
+        ignored. If heartbeats show that components which were warned about have restarted, and
+        this replica leads, commit these judgements.
         """
         at = self._observed.now()
         judgements = [
@@ -109,19 +111,19 @@ class RemoteChanges:
         self._commit_applied(judgements)
 
     def apply_recorded(self, record: Record, age: float, source: str | None) -> None:
-        """Apply a heartbeat that another replica took `age` observed seconds ago, as in `record`.
+        """Apply the heartbeat in `record`, which another replica took `age` observed seconds ago.
 
-        `source` names the other replica (`source_of`). If the component has started or restarted
-        by this heartbeat, and this replica leads, commit that judgement.
+        `source` names the other replica (`source_of`). If the heartbeat shows that the component
+        has started or restarted, and this replica leads, commit that judgement.
         """
         at = self._observed.now() - age
         sent = record.timestamp, record.status
         self._commit_applied([self._tracker.apply_heard(record.component, at, source, sent)])
 
     def apply_sent(self, record: Record, source: str | None) -> None:
-        """Apply the status and timestamp in `record`, of a heartbeat that was applied without them.
+        """Add the status and timestamp in `record` to a heartbeat that was applied without them.
 
-        An earlier block had the age of the heartbeat only. `source` names the replica that took the
+        An earlier block had only the age of the heartbeat. `source` names the replica that took the
         heartbeat (`source_of`). If the component is dead or not tracked, apply the record as a new
         heartbeat instead.
         """
@@ -134,11 +136,15 @@ class RemoteChanges:
             self._monitor.commit(made)
 
     def apply_warning(self, record: Record, *, by_a_leader: bool = True) -> None:
-        """Mark a component as warned about, unless this replica has heard from it since.
+        """Mark a component as warned about, because another process has judged so.
 
-        `by_a_leader` says whether the warning is a judgement of the leader. If not, the warning is
-        that of an original hbtd, which has told HSM itself. Then the leader, too, applies the
-        warning, so that the leader tells HSM when the component restarts.
+        Do nothing if a heartbeat of the component that this replica took is not stored yet. Also
+        do nothing if this replica leads and tracks the component, and the warning is a judgement
+        of an earlier leader.
+
+        `by_a_leader` says whether the warning is a judgement of a leader. If not, the warning is
+        that of an original hbtd, which tells HSM itself. Then even the leader applies the warning,
+        so that the leader tells HSM when the component restarts.
         """
         known = by_a_leader and self._monitor.leading and record.component in self._tracker
         if known or self._checkpointer.has_news(record.component):
@@ -151,8 +157,8 @@ class RemoteChanges:
         """Mark a component as warned about, and measure its silence from now on.
 
         An original hbtd has warned about the component after a time in which no hbtd could hear
-        heartbeats. HSM and Kafka are told nothing. Do nothing if this replica has heard from the
-        component since.
+        heartbeats. HSM and Kafka are told nothing. Do nothing if a heartbeat of the component that
+        this replica took is not stored yet.
         """
         if not self._checkpointer.has_news(record.component):
             self._checkpointer.withdraw(record.component)
@@ -161,7 +167,7 @@ class RemoteChanges:
     def apply_death(self, xname: str) -> None:
         """Mark a component as dead, because the leader has judged so.
 
-        Do nothing if this replica has heard from the component since.
+        Do nothing if a heartbeat of the component that this replica took is not stored yet.
         """
         if not self._checkpointer.has_news(xname):
             self._checkpointer.withdraw(xname)
@@ -177,7 +183,8 @@ class RemoteChanges:
     def apply_removal(self, xname: str) -> None:
         """Stop tracking a component whose record was deleted.
 
-        Do nothing if this replica has heard from the component since.
+        Do nothing if the component is dead, or if a heartbeat of the component that this replica
+        took is not stored yet.
         """
         if self.is_stored(xname):
             self._tracker.forget(xname)
@@ -186,11 +193,11 @@ class RemoteChanges:
     def apply_burial(self, xname: str) -> None:
         """Apply the deletion of a component's record by an original hbtd that declared it dead.
 
-        The original tells HSM only afterwards: it may be killed before, or HSM may not answer. So
-        a follower marks the component as warned about; the next leader judges the component by its
-        silence, tells HSM, and stores the judgement. A leader stops tracking the component instead,
-        because no original may judge while this replica leads. Do nothing if this replica has
-        heard from the component since.
+        The original tells HSM only after the deletion, and may be killed before it does, or HSM
+        may not answer. So a follower marks the component as warned about; the next leader judges
+        the component by its silence, tells HSM, and stores the judgement. A leader stops tracking
+        the component instead, because no original may judge while this replica leads. Do nothing
+        if a heartbeat of the component that this replica took is not stored yet.
         """
         if self._monitor.leading:
             self.apply_removal(xname)
@@ -221,7 +228,10 @@ class RemoteChanges:
         return self._tracker.record(xname, self._observed.now()) is not None
 
     def is_stored(self, xname: str) -> bool:
-        """Return whether a component is living, and all heartbeats of it taken here are stored."""
+        """Return whether a component is living, and its latest heartbeat is stored.
+
+        A heartbeat that another replica took counts as stored.
+        """
         return self.is_living(xname) and not self._checkpointer.has_news(xname)
 
     def all_committed(self, xnames: Iterable[str]) -> list[str]:
