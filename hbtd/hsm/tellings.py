@@ -34,7 +34,7 @@ class Telling(NamedTuple):
     def is_about(self, phase: Phase, since: float) -> bool:
         """Return whether this object counts how often HSM was told of `phase`, entered at `since`.
 
-        `since` is a Unix time; 0 stands for an unknown time, which counts as equal to any time.
+        `since` is a Unix time; 0 stands for an unknown time, which counts as equal to any other.
         """
         return self.phase is phase and (self.since == since or not (self.since and since))
 
