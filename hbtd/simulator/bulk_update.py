@@ -13,8 +13,9 @@ from hbtd.simulator.hsm_table import invalid_state
 class Update:
     """A bulk PATCH that was received, and its outcome.
 
-    All times are seconds of the fake HSM's clock. Fields that can't be read from the body are
-    empty; a missing `Flag` counts as `OK`.
+    All times are seconds of the fake HSM's clock. `read_update` reads the attributes `names`,
+    `state`, `flag` and `message` from the body. An attribute that can't be read stays empty; but if
+    the body has no `Flag`, `flag` is `OK`.
     """
 
     body: bytes

@@ -31,7 +31,11 @@ _NAMES_SHOWN: Final = 4
 
 
 def describe_update(update: Update) -> str:
-    """Return a line that describes an applied update, with the local time at its beginning."""
+    """Return a line that describes an applied update.
+
+    The line has the local time at which the update was applied, the new state and flag, the
+    message, the number of components, and the names of the first four.
+    """
     when = datetime.fromtimestamp(update.applied or update.received)
     shown = " ".join(update.names[:_NAMES_SHOWN])
     more = " ..." if len(update.names) > _NAMES_SHOWN else ""
@@ -40,7 +44,7 @@ def describe_update(update: Update) -> str:
 
 
 async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
-    """Serve a fake HSM until the reactor stops, and print a line for each update to `out`.
+    """Serve a fake HSM until the reactor stops; print a line on `out` about each applied update.
 
     Raise `CannotListenError` if the port can't be bound, and `TLSUnusable` if a file of
     certificates or a key can't be used.
@@ -84,9 +88,10 @@ def _certificate(options: HSMOptions) -> ServerOptions | StrictServerOptions:
 async def run_fleet(
     reactor: Any, options: FleetOptions, out: TextIO, *, stdin: bool = False
 ) -> None:
-    """Run a fleet for as long as the options say, or until the reactor stops.
+    """Run a fleet until the reactor stops, but at most for the time that the options set.
 
-    Print its progress and a summary to `out`. If `stdin` is true, read commands from standard
+    The option `seconds` sets this time; 0 stands for no limit. Print the progress of the fleet and,
+    at the end, a summary to `out`. If `stdin` is true, read commands to the fleet from standard
     input. Raise `CannotListenError` if the port for commands can't be bound.
     """
     random = Random(options["seed"])  # noqa: S311

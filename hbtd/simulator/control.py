@@ -58,8 +58,9 @@ class FleetControl:
     def change(self, what: str, nodes: str) -> Collection[str]:
         """Kill, freeze or revive nodes; return the names of the nodes whose state has changed.
 
-        `what` is one of `CHANGES`. `nodes` says which nodes: it is the argument `text` of `select`.
-        Raise `CommandRefused` if `select` raises it for this text.
+        `what` is one of `CHANGES`. `nodes` is a text that stands for nodes, such as `10%`; see
+        `select`. Raise `CommandRefused` if the text is invalid, or names nodes that are not in the
+        fleet.
         """
         fleet = self._fleet
         names = select(fleet, what, nodes)
@@ -80,8 +81,8 @@ def select(fleet: Fleet, what: str, text: str) -> list[str]:
     - A percentage, such as `10%`. The nodes are chosen at random: if `what` is `revive`, among the
       killed and frozen nodes, otherwise among the nodes that send heartbeats.
 
-    Raise `CommandRefused` if the text is anything else, or if it names a node, or a part of the
-    machine, of which the fleet has no node.
+    Raise `CommandRefused` if the text is anything else, if it names a node that is not in the
+    fleet, or if it names a part of the machine in which the fleet has no node.
     """
     text = text.strip()
     if not text:

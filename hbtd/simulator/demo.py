@@ -46,9 +46,10 @@ async def run_demo(
 ) -> None:
     """Run the demonstration, and report on `out` what happens.
 
-    It takes about 4.5 times `warntime` seconds. With the option `live`, the fleet is larger, and
-    the demonstration goes on until it is interrupted. Raise `RuntimeError` if the process of hbtd
-    ends before it serves requests, and `TimeoutError` if it does not serve within 20 seconds.
+    The demonstration takes about 4.5 times `warntime` seconds. With the option `live`, the fleet is
+    larger, and the demonstration goes on until it is interrupted. Raise `RuntimeError` if the
+    process of hbtd ends before it serves requests, and `TimeoutError` if it does not serve requests
+    within 20 seconds of its start.
     """
     transcript = Transcript(reactor, out)
     say = transcript.say

@@ -1,10 +1,11 @@
 """A fake Hardware State Manager: a table of component states with a REST API.
 
 The fake offers the part of HSM's API that hbtd uses, and the part by which other programs change
-the table. It has the drawbacks of the real HSM: updates are applied one after another, an update
-takes longer the more components it names, it continues after its client has disconnected, and one
-invalid name leads to the rejection of the whole update. Answers have the texts of a recorded real
-HSM, which answers 400 to an invalid update as well as when its database fails.
+the table. The fake has the drawbacks of the real HSM: updates are applied one after another, an
+update takes longer the more components it names, an update is applied even if its client has
+disconnected meanwhile, and one invalid name leads to the rejection of the whole update. The texts
+of answers were recorded from a real HSM. Like that HSM, the fake answers an update with 400 both if
+the update is invalid and if the database, which is simulated, has failed.
 """
 
 from collections import deque
@@ -79,7 +80,7 @@ class FakeHSM:
         self, clock: IReactorTime, on_update: Callable[[Update], None] | None = None
     ) -> None:
         self.table = HSMTable()
-        """The states of all components."""
+        """The `HSMTable`, which has the states of all components."""
 
         self.updates: list[Update] = []
         """All bulk PATCHes received since the last `clear`, in order."""

@@ -22,7 +22,7 @@ _LAST_CABINET: Final = 9999
 _CABINET: Final = (8, 8, 2, 4)
 
 MOST_NODES: Final = (_LAST_CABINET - _FIRST_CABINET + 1) * math.prod(_CABINET)
-"""The most nodes in a fleet: the number of names that `node_names` can make."""
+"""The largest possible number of nodes in a fleet: `node_names` can't make more names."""
 
 
 def node_names(count: int) -> list[str]:
@@ -63,7 +63,7 @@ class Fleet(Service):
     """Nodes that POST heartbeats to hbtd, on independent schedules, over a few shared connections.
 
     Each node sends a heartbeat every `period` seconds. The time of each heartbeat deviates at
-    random by up to `jitter`, a fraction of the period below 1. The nodes' first heartbeats are
+    random by up to `jitter` times the period; `jitter` is below 1. The nodes' first heartbeats are
     spread over one period. While a heartbeat has no answer, the same node's next heartbeats are not
     sent and count as failed. No heartbeat is sent twice.
 

@@ -27,11 +27,11 @@ class StrictServerOptions:
         authorities: Sequence[Certificate],
         lists: Sequence[CertificateRevocationList] = (),
     ) -> None:
-        """Make a context that serves with `identity`, the server's certificate and its key.
+        """Make a factory for a server with `identity`, the server's certificate and private key.
 
         A client needs a certificate that one of `authorities` signed. `lists` are certificate
-        revocation lists. If there are any, each authority needs one, and a client's certificate
-        must not be revoked.
+        revocation lists. If `lists` is not empty, it must have a list of each authority, and
+        clients whose certificates are revoked are rejected.
         """
         self._context = server_context(identity, authorities, lists, required=True)
 

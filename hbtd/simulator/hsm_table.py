@@ -1,8 +1,9 @@
 """HSM's table: the states of components, and the rules by which they change.
 
-The rules are those of a recorded real HSM (hms-smd 2025-11): an update may name components that are
-not in the table, and components whose current state does not permit the new state. Such an update
-succeeds, but does not change these components.
+The rules are those that a real HSM (hms-smd 2025-11) was seen to follow. A component whose current
+state does not permit the new state of an update is not changed; the update succeeds nevertheless.
+The real HSM also ignores components that are not in its table; `HSMTable.update` ignores or adds
+such components, as its caller chooses.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
 """The connections that a fleet's nodes share: a small, fast HTTP/1.1 client.
 
-treq and twisted.web's agent are not used, because each heartbeat would take them several times as
-long as it takes hbtd: a benchmark of hbtd would measure the speed of the fleet.
+treq and twisted.web's agent are not used, because they need several times as long to send a
+heartbeat as hbtd needs to take it. With them, a benchmark of hbtd would measure the fleet's speed.
 """
 
 from collections import deque
@@ -73,7 +73,7 @@ class Outcomes:
     """Called with each heartbeat that got a 2xx answer."""
 
     failed: Callable[[Beat, str], None]
-    """Called with each heartbeat that failed, and the reason."""
+    """Called with each heartbeat that failed, and with the reason of the failure as a text."""
 
 
 class Link(Service):
@@ -82,7 +82,8 @@ class Link(Service):
     A heartbeat is never sent twice. While there is no connection, heartbeats wait for the result of
     the next attempt to connect, and fail if the attempt fails. The connection is aborted when a
     heartbeat has no answer within `timeout` seconds of `clock`. `jitter` returns a random number
-    from 0 to 1, so that several links don't try to connect at the same moments.
+    from 0 to 1, which varies the pauses between attempts to connect, so that several links don't
+    try to connect at the same moments.
     """
 
     def __init__(

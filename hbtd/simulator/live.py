@@ -22,7 +22,10 @@ class Kind(NamedTuple):
     change: str
     """The command that makes the nodes fail: `kill` or `freeze`."""
     level: int
-    """The type of what fails, as an index in `LEVELS`; `len(LEVELS)` stands for a single node."""
+    """The type of the part of the machine that fails, as an index in `LEVELS`.
+
+    See `hbtd.queries.machine.LEVELS`; `len(LEVELS)` stands for a single node.
+    """
     seconds: tuple[float, float]
     """The shortest and the longest duration of such a mishap, in seconds."""
     weight: int

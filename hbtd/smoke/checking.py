@@ -51,7 +51,7 @@ class Checks:
     def __init__(self, report: Report, clock: Callable[[], float]) -> None:
         """Make a runner that adds the outcomes of checks to `report`.
 
-        `clock` returns the seconds by which the duration of each check is measured.
+        `clock` returns the seconds of a monotonic clock, which measures the duration of each check.
         """
         self._report = report
         self._clock = clock
@@ -61,8 +61,8 @@ class Checks:
     def run(self, name: str, check: Callable[[], str]) -> bool:
         """Run a check and report its outcome; return whether it has passed or was skipped.
 
-        `check` returns what it has found, or raises `Wrong`, `Skipped`, or `Failure` if the server
-        can't be reached or refuses the request.
+        `check` returns a sentence about what it has found, or raises `Wrong`, `Skipped` or, if the
+        server can't be reached or refuses the request, `hbtd.ctl.failures.Failure`.
         """
         begun = self._clock()
         status, skipped = YES, False

@@ -104,10 +104,11 @@ class Heartbeat:
         return f"{self._period:.3g} s"
 
     def free(self) -> str:
-        """Check that hbtd does not track the component, or only because of an earlier run.
+        """Check that no node uses the component's name.
 
-        A tracked component comes from an earlier run of hbtd-smoke if it is silent, and if the
-        status in its last heartbeat is `STATUS`. Raise `Wrong` for any other tracked component.
+        The check passes if hbtd does not track the component, or if the component was left behind
+        by an earlier run of hbtd-smoke: then the component is silent, and the status in its last
+        heartbeat is `STATUS`. Otherwise, raise `Wrong`.
         """
         found = self._component()
         if found is None:
@@ -137,8 +138,8 @@ class Heartbeat:
     def seen(self) -> str:
         """Wait until hbtd shows the component as healthy and heartbeating.
 
-        Raise `Wrong` if that takes longer than `patience` seconds, or if another client than
-        hbtd-smoke has sent the component's last heartbeat.
+        Raise `Wrong` if that takes longer than `patience` seconds, or if the component's last
+        heartbeat was not sent by hbtd-smoke.
         """
 
         def healthy() -> str | None:
@@ -179,11 +180,11 @@ class Heartbeat:
     def forgotten(self) -> str:
         """Have hbtd forget the component, and check that hbtd no longer tracks it.
 
-        If hbtd is unreachable, or has forgotten the component less than `Errtime` seconds ago,
-        retry, and send heartbeats in the meantime. Raise `Wrong` if hbtd has not forgotten the
-        component within `Errtime` plus 5 seconds, or within `patience` seconds if that is longer.
-        Also raise `Wrong` if another client than hbtd-smoke has sent the component's last
-        heartbeat.
+        hbtd refuses to forget a component twice within `Errtime` seconds. If hbtd refuses for this
+        reason, or is unreachable, retry, and send heartbeats in the meantime. Raise `Wrong` if hbtd
+        has not forgotten the component within `Errtime` plus 5 seconds, or within `patience`
+        seconds if that is longer. Also raise `Wrong` if the component is healthy, but its last
+        heartbeat was not sent by hbtd-smoke.
         """
         begun = self._clock()
         deadline = begun + max(self._errtime + 5, self._patience)

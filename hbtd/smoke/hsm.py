@@ -32,8 +32,8 @@ class HSM:
     def state(self, xname: str) -> tuple[str, str] | None:
         """Return the state and the flag of a component; `None` if HSM does not know it.
 
-        Raise `Wrong` if the status of HSM's answer is neither 200 nor 404, and `Failure` if HSM
-        can't be reached.
+        Raise `Wrong` if the status of HSM's answer is neither 200 nor 404, and
+        `hbtd.ctl.failures.Failure` if HSM can't be reached.
         """
         path = f"/State/Components/{quote(xname, safe='')}"
         answer = self._client.call("GET", path, expected=_ANY)

@@ -14,7 +14,7 @@ _NAMES = ("hbtd_components", "hbtd_heartbeats_total", "hbtd_store_usable")
 
 
 class Service:
-    """The checks of what hbtd says about itself.
+    """The checks that only read from hbtd: they send GET requests, and change nothing.
 
     Each check is a method that returns a sentence about what it has found, or raises an exception.
     """
@@ -64,7 +64,10 @@ class Service:
         return True
 
     def liveness(self) -> str:
-        """Check that hbtd answers `GET /liveness` with 204; keep the answer's Date for `clock`."""
+        """Check that hbtd answers `GET /liveness` with 204.
+
+        Keep the answer's header `Date`, which the check `clock` needs.
+        """
         before = self._wall()
         answer = self._api.call("GET", "/liveness")
         self._date = (answer.headers.get("Date"), before, self._wall())
@@ -73,7 +76,10 @@ class Service:
         return f"answered within {self._date[2] - before:.3f} s"
 
     def certificate(self) -> str:
-        """Check that the certificate is valid for `least_days` more days; skip this without TLS."""
+        """Check that hbtd's certificate is valid for at least `least_days` more days.
+
+        Raise `Skipped` if hbtd is reached without TLS.
+        """
         der = self._certificate()
         if der is None:
             raise Skipped("there is no TLS")
@@ -88,7 +94,11 @@ class Service:
         return text
 
     def clock(self) -> str:
-        """Check that hbtd's clock and this host's are at most `most_apart` seconds apart."""
+        """Check that the clocks of hbtd and of this host differ by at most `most_apart` seconds.
+
+        The time of hbtd is taken from the header `Date` of the answer to `GET /liveness`, which the
+        check `liveness` has kept. Raise `Skipped` if the answer had no such header.
+        """
         date, before, after = self._date
         if date is None:
             raise Skipped("the answer has no Date")
@@ -116,25 +126,30 @@ class Service:
         return f"silence is warned about after {warn} s, and is death after {err} s"
 
     def store(self) -> str:
-        """Check, by `GET /health`, that the store is usable; keep the answer for later checks."""
+        """Check that hbtd can use its store, according to the answer to `GET /health`.
+
+        Keep the answer, which the checks `hsm`, `kafka` and `load` need.
+        """
         self._health = self._api.get("/health")
         if self._health.get("KvStoreReason"):
             raise Wrong(str(self._health["KvStoreReason"]))
         return str(self._health["KvStore"])
 
     def hsm(self) -> str:
-        """Check, by the answer that `store` kept, that HSM is ready.
+        """Check that HSM is ready, according to the answer to `GET /health`.
 
-        Skip this if hbtd does not use HSM.
+        The answer is the one that the check `store` has kept. Raise `Skipped` if hbtd does not use
+        HSM.
         """
         if self.params.get("Nosm") == "1":
             raise Skipped("hbtd leaves HSM alone (Nosm)")
         return self._neighbour("HsmStatus", "HsmStatusReason", "Ready")
 
     def kafka(self) -> str:
-        """Check, by the answer that `store` kept, that hbtd is connected to Kafka.
+        """Check that hbtd is connected to Kafka, according to the answer to `GET /health`.
 
-        Skip this if hbtd does not use Kafka.
+        The answer is the one that the check `store` has kept. Raise `Skipped` if hbtd does not use
+        Kafka.
         """
         if self.params.get("Use_telemetry") == "0" or not self.params.get("Telemetry_host"):
             raise Skipped("hbtd publishes nothing on Kafka")
@@ -147,7 +162,10 @@ class Service:
         return text
 
     def load(self) -> str:
-        """Check, by the answer that `store` kept, that hbtd is not overloaded."""
+        """Check that hbtd is not overloaded, according to the answer to `GET /health`.
+
+        The answer is the one that the check `store` has kept.
+        """
         if self._health.get("Overload"):
             raise Wrong(str(self._health["Overload"]))
         self._health["KvStore"]  # there is an answer

@@ -13,7 +13,10 @@ class Acknowledgements:
     """Tells the tracker and the store which judgements HSM has acknowledged, and when."""
 
     def __init__(self, wall: Callable[[], float], tracker: Tracker, store: IStore) -> None:
-        """Make an object that tells `tracker` and `store`; `wall` returns the present Unix time."""
+        """Make an object that passes acknowledgements on to `tracker` and `store`.
+
+        `wall` returns the present Unix time in seconds.
+        """
         self._wall = wall
         self._tracker = tracker
         self._store = store

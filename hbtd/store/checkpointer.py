@@ -47,7 +47,7 @@ class Checkpointer:
     """Stores the records of components, and restores the tracker from the stored records.
 
     If the store is durable, a checkpoint every `IStore.gather` seconds stores the records of the
-    components that have sent heartbeats since the checkpoint before. The time between checkpoints
+    components that have sent heartbeats since the previous checkpoint. The time between checkpoints
     is longer if there are more than 3000 records to store per second. While a judgement on a
     component is uncommitted, the component's record is stored only together with the judgement, so
     that the store never has one of the two without the other.
@@ -135,7 +135,7 @@ class Checkpointer:
             self._unfinished = True
 
     def end(self) -> None:
-        """Begin no more checkpoints; one in progress ends after its present batch of records."""
+        """Begin no more checkpoints; a checkpoint in progress ends after its present batch."""
         self._checkpoints.stopService()
         self._identities.end()
 
@@ -266,11 +266,11 @@ class Checkpointer:
         return self._being_stored.union(changed, self._uncommitted.components())
 
     def behind_others(self) -> bool:
-        """Return whether this replica may lack judgements that others made while it was stalled.
+        """Return whether this replica, after a stall, may lack judgements of other replicas.
 
-        As long as this is so, judgements that this replica makes from heartbeats sent before the
-        end of its last long stall might contradict those of other replicas. The result is `False`
-        if no other replica can use the store.
+        While the result is `True`, judgements that this replica makes from heartbeats sent before
+        the end of its last long stall might contradict those of other replicas. The result is
+        `False` if no other replica can use the store.
         """
         if not self._store.shared:
             return False
@@ -312,7 +312,8 @@ class Checkpointer:
     async def forget_again(self, xname: str) -> None:
         """Make the store forget a component once more, unless the component is tracked again.
 
-        If it is tracked again, its next record overwrites the old one.
+        A component that is tracked again need not be forgotten: its next record overwrites the old
+        one.
         """
         if xname not in self._tracker:
             await self._forget(xname)

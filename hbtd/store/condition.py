@@ -19,7 +19,7 @@ class StoreCondition:
     _log = Logger()
 
     def __init__(self, store: IStore, now: Callable[[], float]) -> None:
-        """Make the object for a store of which no call has failed yet.
+        """Make an object that tracks whether `store` can be used.
 
         `now` returns the seconds of a monotonic clock.
         """
@@ -30,7 +30,7 @@ class StoreCondition:
         self._failed_at = -inf
 
     def ready(self) -> bool:
-        """Return whether the store can be used now, or could be used in the last five seconds.
+        """Return whether the store can be used now, or was usable less than five seconds ago.
 
         The store is checked only when this method is called; each checkpoint calls the method.
         """

@@ -61,9 +61,9 @@ class EtcdStore:
         """Make a store in the etcd that `client` talks to.
 
         `wall` returns the present Unix time in seconds; times in stored records are by this clock.
-        `blocks` decides which heartbeats are written in blocks; without it, all are written as
-        records. `judge` is the host and port of this replica, for the entries that it adds to the
-        log.
+        `blocks` decides which heartbeats are written in blocks; if it is `None`, all heartbeats are
+        written as records. `judge` is the host and port of this replica, for the entries that the
+        replica adds to the log.
         """
         self._client = client
         self.wall = wall
@@ -92,8 +92,9 @@ class EtcdStore:
     def open(self) -> Deferred[None]:
         """Open the store: read judgements and requests to the leader from etcd into `mirror`.
 
-        Of the log, only its readers' cursors and the number of its last entry are read. The key
-        `HBTD_HEALTH_KEY` is written as well (docs/protocol.md, "etcd").
+        Also read the cursors of the log's readers and the number of the last log entry, but no log
+        entries. Write the key `HBTD_HEALTH_KEY`, too (docs/protocol.md, "etcd"). The Deferred fails
+        with `StoreUnusable` if etcd fails.
         """
         return self._noting(self._open())
 
@@ -211,8 +212,8 @@ class EtcdStore:
         together with a record that agrees with it.
 
         The Deferred's result is `True` on the leader and `False` on a follower. A follower writes
-        no judgements, but the records and, for each component that started, a request to the leader
-        to judge that it started. A component that restarted needs no request: the leader recognizes
+        no judgements, but the records and, for each judgement `STARTED`, a request to the leader to
+        make that judgement. A component that restarted needs no request: the leader recognizes
         the restart by the record.
         """
 
@@ -357,7 +358,7 @@ class EtcdStore:
         return self._noting(self._identities.read(after, most))
 
     def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
-        """Store host names and NIDs; of etcd's keys, only those whose values change are written."""
+        """Store host names and NIDs; write only those keys of etcd whose values change."""
         return self._noting(self._identities.write(identities))
 
     # Notes
@@ -445,9 +446,9 @@ class EtcdStore:
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
         """Delete old entries of the log; return how many were deleted.
 
-        `IStore.trim` says which entries are old. In a log of more than 10,000 entries, up to a
-        tenth of the log's entries may be kept for now although they are old. The Deferred fails
-        with `NotLeading` if this replica does not lead.
+        `IStore.trim` says which entries are old. In a log of more than 10,000 entries, old entries,
+        up to a tenth of the log, may be left for later calls. The Deferred fails with `NotLeading`
+        if this replica does not lead.
         """
         return self._noting(self._trimming.trim(before, most, told))
 

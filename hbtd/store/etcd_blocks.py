@@ -26,7 +26,7 @@ The slot is the number of the block among the blocks of one plan, from 0.
 """
 
 MOST_RESTATED = 1500
-"""The most records of earlier heartbeats (`Plan.restated`) that one checkpoint writes."""
+"""The greatest number of records that `Blocks.plan` puts into `Plan.restated`."""
 
 _MOST_HEARD = 500
 """The most components in a block."""
@@ -94,7 +94,7 @@ class Plan(NamedTuple):
     heard: Mapping[str, float]
     """The ages, in seconds, of the heartbeats that are written in blocks only, by component."""
     own: Sequence[Record]
-    """The records of the other new heartbeats, which are written as records."""
+    """The records of the new heartbeats that are not in `heard`."""
     restated: Sequence[Record]
     """The records of earlier heartbeats, which so far were written in blocks only."""
     in_blocks: bool
@@ -235,7 +235,8 @@ class Blocks:
     def note_change(self, xname: str) -> None:
         """Make later plans contain the next heartbeat of a component as a record.
 
-        Call this when the component was warned about, has died or was forgotten.
+        Call this when the component was warned about, has died or was forgotten. A record of the
+        component that this replica owes etcd is no longer owed.
         """
         self._recorded.pop(xname, None)
         self._owed.pop(xname, None)
@@ -244,8 +245,8 @@ class Blocks:
         """Make later plans contain the next heartbeat of every component as a record.
 
         Call this when all of etcd has been read again, or all records were deleted. `living` are
-        the components that have a record in etcd without a warning. The records that this replica
-        owes etcd for other components are forgotten.
+        the components whose records in etcd say that the component is healthy (not warned about).
+        The records that this replica owes etcd for other components are no longer owed.
         """
         self._recorded.clear()
         for xname in [xname for xname in self._owed if xname not in living]:

@@ -57,7 +57,10 @@ FORGET = b"forget"
 """The value of a request to forget a component."""
 
 END_OF_NUMBERS = 2**53
-"""The numbers of judgements are below this limit, because JSON represents such numbers exactly."""
+"""The exclusive upper limit of the numbers of judgements: 2 to the power of 53.
+
+Many JSON parsers read numbers as IEEE 754 doubles, which are exact for integers below this limit.
+"""
 
 _WARNED, _WARNED_AFTER_GAP = "WN", "WG"
 """The values of `Had_warning` for components that were warned about."""

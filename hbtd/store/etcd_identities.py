@@ -1,8 +1,8 @@
-"""The host names and NIDs of components in etcd, where up to 16 slots of a chassis share a key.
+"""The host names and NIDs of components in etcd, in one key for up to 16 slots of a chassis.
 
 A node sends its host name and NID with every heartbeat, but they hardly ever change. So they are
 not in the records, which are written often and which the original hbtd reads, too. The identities
-of many components share a key, which is written only when one of them has changed.
+of many components share a key, which is written only when one of these identities has changed.
 """
 
 import re

@@ -133,7 +133,7 @@ def read_cursor(_: bytes, value: bytes) -> int:
 def read_last_number(key: bytes, value: bytes) -> int:
     """Return the number in a key of the log, or in the value of a cursor.
 
-    The log has or had entries with numbers up to this one. Raise `InvalidValue` if the key or the
-    cursor is invalid.
+    The log has, or once had, entries with numbers up to that number. Raise `InvalidValue` if the
+    key or the cursor is invalid.
     """
     return number_of(key) if key.startswith(LOG) else read_cursor(key, value)

@@ -151,8 +151,9 @@ class EtcdMirror:
     def read(self, reader: Callable[[bytes, bytes], _T], key: bytes, value: bytes) -> _T | None:
         """Interpret the value of a key in etcd: return the result of `reader(key, value)`.
 
-        If `reader` raises `InvalidValue`, return `None`, count the invalid value, and log it unless
-        one with the same key was logged before.
+        If `reader` raises `InvalidValue`, return `None` and count the invalid value. Also log the
+        key and the error, unless an invalid value of the same key, or invalid values of 1000 keys,
+        were logged before.
         """
         try:
             return reader(key, value)

@@ -39,10 +39,9 @@ class EtcdTrimming:
     """Deletes old entries of the log of transitions, but never the last entry of a component.
 
     Entries are examined in portions, beginning with the oldest. For each portion, all later entries
-    are read, to find out which entries of the portion are the last ones of their components. Since
-    this takes long, a portion of a large log is examined only when it has at least a fiftieth of
-    all entries, and entries that were kept are examined again only after the log has grown by a
-    tenth.
+    are read, to find out which entries of the portion are the last ones of their components. To
+    save time in a large log, portions with less than a fiftieth of all entries are not examined
+    yet, and entries that were kept are examined again only after the log has grown by a tenth.
     """
 
     def __init__(

@@ -78,7 +78,7 @@ class EtcdWriter:
 
         The revision is a number that etcd gives to each transaction. No step is divided between
         transactions. If `fenced` is true, the transactions take effect only while this replica
-        holds the leader's lock; raise `NotLeading` if it does not. Raise the exceptions of
+        holds the leader's lock; raise `NotLeading` if the lock is not held. Raise the exceptions of
         `EtcdClient.txn` if etcd fails. Even when an exception is raised, some of the steps may have
         been written.
         """
@@ -112,10 +112,10 @@ class EtcdWriter:
     async def remove(self, requests: dict[str, LeaderRequest]) -> bool:
         """Delete requests to the leader from etcd, and from the mirror.
 
-        Return whether the requests were deleted. If any of them was replaced or deleted in etcd
-        meanwhile, etcd deletes none of them. The mirror then keeps them, too, unless `requests` has
-        only one request: this one is not in etcd any more. Raise the exceptions of `EtcdClient.txn`
-        if etcd fails.
+        If any of the requests was replaced or deleted in etcd meanwhile, delete no request, and
+        return `False`; otherwise return `True`. In the former case, the mirror keeps the requests,
+        too, unless `requests` has only one: then it is known that this request is no longer in
+        etcd. Raise the exceptions of `EtcdClient.txn` if etcd fails.
         """
         keys = [key_of(REQUEST, xname) for xname in requests]
         revisions = [request.revision for request in requests.values()]

@@ -50,11 +50,11 @@ class IStore(Interface):
     def commit(judgements: Sequence[Judgement], records: Sequence[Record] = ()) -> Deferred[bool]:
         """Store judgements and records; the judgements are marked as not delivered.
 
-        They replace the stored judgements and records of the same components. The judgement and the
-        record of a component are committed together or not at all. Each judgement is also added to
-        the log, in the same transaction. The log has the judgements in the order in which they are
-        given, even if several are about one component. The stored record of a component that died
-        is deleted, unless `records` has a record of that component.
+        New judgements and records replace the stored ones of the same components. The judgement and
+        the record of a component are committed together or not at all. Each judgement is also added
+        to the log, in the same transaction. The log has the judgements in the order in which they
+        are given, even if several are about one component. The stored record of a component that
+        died is deleted, unless `records` has a record of that component.
 
         The Deferred fires once everything is stored safely. Its result is `True` if the caller is
         to send the judgements to HSM and Kafka, and `False` if another replica leads: then only
@@ -90,8 +90,8 @@ class IStore(Interface):
         The result has the first `most` of these components after the name `after`, in the order of
         their names, including components that were forgotten since. A component's state follows
         from its last log entry with a judgement made at `at` or before. If the log has no such
-        entry, the state follows from the component's first later entry, which has the state before
-        that judgement. The Deferred fails with `StoreUnusable` if the log can't be read.
+        entry, the state follows from the component's first later entry, which also has the state
+        from before its judgement. The Deferred fails with `StoreUnusable` if the log can't be read.
         """
 
     def last_number() -> int:
@@ -188,7 +188,7 @@ class IStore(Interface):
 
         `notes` has the texts by name; notes with other names stay as they are. The Deferred fails
         with `StoreUnusable` if the notes can't be stored, and with `NotLeading` if another replica
-        leads. Even when it fails, some of the notes may have been written.
+        leads. Even when the Deferred fails, some of the notes may have been written.
         """
 
     def undelivered(
@@ -198,9 +198,9 @@ class IStore(Interface):
 
         A store that does not keep judgements in memory calls `share` with the component's name and
         the timestamp of each judgement, and puts the two strings that `share` returns into the
-        result. They are equal to the arguments, but may be objects that are in memory already, so
-        that a million strings are not in memory twice. The Deferred fails with `StoreUnusable` if
-        the judgements can't be read.
+        result. These strings are equal to the arguments, but may be objects that are in memory
+        already, so that a million strings are not in memory twice. The Deferred fails with
+        `StoreUnusable` if the judgements can't be read.
         """
 
     def told() -> Deferred[dict[str, tuple[Transition, float]]]:
