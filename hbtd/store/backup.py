@@ -57,7 +57,7 @@ class TooLate(BackupFailed):
 
 
 Progress = Callable[[int, int], None]
-"""A function that is called with the number of pages copied so far and the number of all pages."""
+"""The type of functions called with the number of pages copied so far, and that of all pages."""
 
 
 def back_up(

@@ -20,7 +20,7 @@ LOG = b"hbtd/log/"
 The key keeps this number even if trimming of the log has deleted that entry.
 """
 LOG_END = b"hbtd/log0"
-"""The end of the range of the keys of the log."""
+"""The exclusive end of the range of the keys of the log, which begins with `LOG`."""
 CURSOR = b"hbtd/cursor/"
 """The prefix of the key of a cursor; the name of the reader follows."""
 

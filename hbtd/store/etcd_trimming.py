@@ -20,7 +20,7 @@ from hbtd.store.interface import NotLeading
 from hbtd.store.past import TRIMMED
 
 SMALL = 10_000
-"""The number of entries up to which a log is examined as a whole each time it is trimmed."""
+"""The greatest number of entries in a log that is examined as a whole at each trimming."""
 
 PORTION = 10_000
 """The approximate number of entries that are examined at once in a log larger than `SMALL`."""
