@@ -55,11 +55,15 @@ class Journal:
     ) -> None:
         """Make the journal of a store.
 
-        `wall` returns the current Unix time in seconds. `uncommitted` and `condition` are the
-        objects that `checkpointer` uses as well; `checkpointer` provides the records. If this
-        replica leads, each of `tellers` is called with the judgements of each commit. `jitter`
-        returns a random number from 0 to 1, which varies the pauses before a failed commit is tried
-        again. `judged` is called with the judgements of each call of `add`, before their commit.
+        `wall` returns the current Unix time in seconds. `uncommitted` is the queue of judgements to
+        be committed, and `condition` records whether `store` can be used; `checkpointer` must have
+        been made with the same two objects. `checkpointer` provides the records that are committed
+        with the judgements.
+
+        While this replica leads, each of `tellers` is called with the judgements of each commit.
+        `jitter` returns a random number from 0 to 1, which varies the pauses before a failed commit
+        is tried again. `judged` is called with the judgements of each call of `add`, before their
+        commit.
         """
         self._clock = clock
         self._wall = wall
@@ -136,8 +140,8 @@ class Journal:
                 await self._committing
         except CancelledError:
             self._log.error(
-                "hbtd stops although {judgements} could not be committed to the store; HSM was not"
-                " told.",
+                "hbtd stops although {judgements} could not be committed to the store, nor passed"
+                " on to HSM and Kafka.",
                 judgements=counted(len(self._uncommitted), "judgement"),
             )
             return False

@@ -45,8 +45,9 @@ class LogFollower(Service):
 
     After its start, the follower finds out in the background when each tracked component entered
     its state, and when HSM acknowledged each alarm (warned, died). From then on, it reads each new
-    entry once, and passes the entry on to the tracker and to the listeners. `tell` wakes it when
-    this replica has committed judgements, `notify` when another replica may have committed some.
+    entry once, and passes the entry on to the tracker and to the listeners. New entries are read
+    every five seconds, and soon after a call of `tell` (this replica has committed judgements) or
+    `notify` (another replica may have committed judgements).
     """
 
     _log = Logger()
@@ -101,7 +102,7 @@ class LogFollower(Service):
         self.notify()
 
     def notify(self) -> None:
-        """Read new entries of the log, if any, soon: another replica may have added entries."""
+        """Read the log soon, because another replica may have committed judgements."""
         self._wakeup.notify()
 
     async def _run(self) -> None:

@@ -52,7 +52,8 @@ class MemoryStore:
     ) -> Deferred[bool]:
         """Store judgements and records, and add the judgements to the log of transitions.
 
-        The judgements are marked as not delivered. The Deferred's result is always `True`.
+        The judgements are marked as not delivered. The Deferred's result is always `True`: the
+        caller is to send the judgements to HSM and Kafka.
         """
         for judgement in judgements:
             # Deleting the key first moves it to the end: the dicts are in the order of commits.
@@ -114,7 +115,12 @@ class MemoryStore:
         return succeed(None)
 
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
-        """Delete old entries of the log, as `IStore.trim` says; return how many were deleted."""
+        """Delete old entries of the log; return the number of deleted entries.
+
+        Entries of judgements made before the Unix time `before` are deleted, and then the oldest of
+        the other entries until `most` are left. Entries with numbers above `told`, and the last
+        entry of each component, are never deleted.
+        """
         return succeed(self._log.trim(before, most, told))
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
@@ -170,7 +176,10 @@ class MemoryStore:
         return succeed(None)
 
     def notes(self, kind: str) -> Deferred[dict[str, str]]:
-        """Return the texts of all notes of a kind, by the notes' names; see `IStore.notes`."""
+        """Return all notes of a kind, as a dict from names to texts.
+
+        Notes are texts that parts of hbtd keep across restarts; see `IStore.notes`.
+        """
         return succeed(dict(self._notes.get(kind, {})))
 
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:

@@ -28,7 +28,8 @@ class MemoryLog:
         self.cursors: dict[str, int] = {}
         """The cursor of each reader: the number of the last log entry that it has passed on.
 
-        The key `TRIMMED` is not a reader: its value is the highest number of a trimmed entry.
+        The key `TRIMMED` is not the name of a reader: its value is the highest number that a
+        deleted entry had.
         """
         self._entries: list[LogEntry] = []
         # The same entries by component; each list has one at least.
@@ -92,7 +93,11 @@ class MemoryLog:
         return self._entries[later - 1].number if later else 0
 
     def trim(self, before: float, most: int, told: int) -> int:
-        """Delete old entries, as `IStore.trim` says; return how many were deleted.
+        """Delete old entries; return the number of deleted entries.
+
+        Entries of judgements made before the Unix time `before` are deleted, and then the oldest of
+        the other entries until `most` are left. Entries with numbers above `told`, and the last
+        entry of each component, are never deleted.
 
         The call blocks the reactor: for up to 20 ms if the log has 100,000 entries, and longer if
         it has more.

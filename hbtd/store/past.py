@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hbtd.tracker.transitions import Judgement, Phase
 
 TRIMMED = "trimmed"
-"""The name of a cursor of the log: its value is the highest number of a trimmed entry."""
+"""The name of the cursor whose value is the highest number that a deleted log entry had."""
 
 
 class LogEntry(NamedTuple):
@@ -58,9 +58,9 @@ class Span(NamedTuple):
     """The span of time that a question about log entries covers, and the order of the answer."""
 
     since: float = -inf
-    """Only entries judged at this Unix time or later are selected."""
+    """Only entries of judgements made at this Unix time or later are selected."""
     until: float = inf
-    """Only entries judged before this Unix time are selected."""
+    """Only entries of judgements made before this Unix time are selected."""
     newest_first: bool = False
     """Whether entries are returned newest first, instead of oldest first."""
     after: int | None = None
@@ -83,7 +83,7 @@ class StateThen(NamedTuple):
     silent: float | None
     """The component's silence, in observed seconds, when it was warned about or died.
 
-    It is `None` if the phase is another one, or if the silence is not known.
+    The silence is `None` if `phase` is neither `WARNED` nor `DEAD`, or if it is not known.
     """
 
 

@@ -6,10 +6,10 @@ from typing import Any, Final, TypeVar
 from twisted.internet.defer import Deferred, DeferredSemaphore, maybeDeferred
 
 AT_ONCE: Final = 2
-"""The most questions about the past that wait in the store's thread at a time.
+"""The most questions about the past that are handed to the store's thread at a time.
 
-A commit may have to wait for them. If a question is answered in portions, each portion counts as a
-question of its own.
+A commit may have to wait until all of these questions are answered. If a question is answered in
+portions, each portion counts as a question of its own.
 """
 
 _T = TypeVar("_T")
@@ -26,14 +26,12 @@ class Questions:
         self._places = DeferredSemaphore(AT_ONCE)
 
     def ask(self, call: Callable[[], Deferred[_T]]) -> Deferred[_T]:
-        """Call `call`, which asks the store's thread a question, once it may take another one.
+        """Call `call` as soon as fewer than `AT_ONCE` earlier calls are in progress.
 
-        That is so while fewer than `AT_ONCE` earlier calls are in progress.
-
-
-        The Deferred fires with the answer, or fails as the call does. The caller may cancel it when
-        the answer is no longer needed: if the call has not begun, it is never made. A call that has
-        begun counts towards `AT_ONCE` until it ends, because it still occupies the thread.
+        `call` asks the store's thread a question. The Deferred that `ask` returns fires with the
+        answer, or fails with the error of `call`. The caller may cancel this Deferred when the
+        answer is no longer needed. If `call` has not been called by then, it never is; otherwise it
+        counts towards `AT_ONCE` until it ends, because it still occupies the thread.
         """
         place = self._places.acquire()
         answer: Deferred[_T] = Deferred(lambda _: place.cancel())

@@ -170,7 +170,8 @@ class SqliteStore:
     ) -> Deferred[bool]:
         """Store judgements and records, and add the judgements to the log, in one transaction.
 
-        The judgements are marked as not delivered. The Deferred's result is always `True`.
+        The judgements are marked as not delivered. The Deferred's result is always `True`: the
+        caller is to send the judgements to HSM and Kafka.
         """
 
         def work(cursor: Any, now: float) -> int:
@@ -276,7 +277,11 @@ class SqliteStore:
         return self._write(lambda cursor, now: sqlite_log.move_cursor(cursor, reader, number))
 
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
-        """Delete old entries of the log, as `IStore.trim` says; return how many were deleted.
+        """Delete old entries of the log; return the number of deleted entries.
+
+        Entries of judgements made before the Unix time `before` are deleted, and then the oldest of
+        the other entries until `most` are left. Entries with numbers above `told`, and the last
+        entry of each component, are never deleted.
 
         The entries are deleted in portions, between which other calls of the store are carried out.
         """
@@ -305,10 +310,11 @@ class SqliteStore:
         return deleted
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Store records, which replace those of the same components, and the file's clock.
+        """Store the time of the file's clock, and records.
 
-        This clock shows the sum of the observed seconds of all processes that have used the file.
-        Its time is stored even if there are no records.
+        The records replace the stored records of the same components. The file's clock shows the
+        sum of the observed seconds of all processes that have used the file; its time is stored
+        even if `records` is empty.
         """
         return self._write(lambda cursor, now: _write(cursor, now, records))
 
@@ -396,7 +402,10 @@ class SqliteStore:
         return self._write(lambda cursor, now: sqlite_identities.write(cursor, identities))
 
     def notes(self, kind: str) -> Deferred[dict[str, str]]:
-        """Return the texts of all notes of a kind, by the notes' names; see `IStore.notes`."""
+        """Return all notes of a kind, as a dict from names to texts.
+
+        Notes are texts that parts of hbtd keep across restarts; see `IStore.notes`.
+        """
         return self._noting(self._run(lambda cursor: sqlite_notes.read(cursor, kind)))
 
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
@@ -408,9 +417,10 @@ class SqliteStore:
     ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits.
 
-        The judgements are read in portions. `share` is called with the component's name and the
-        timestamp of each judgement. The two strings that it returns are put into the judgement in
-        their place; they are equal, but may be objects that are in memory already.
+        The judgements are read in portions. To save memory, `share` is called with the component's
+        name and the timestamp of each judgement; it returns a name and a timestamp that are equal
+        to its arguments, but may be objects that are in memory already. The judgement is made with
+        these objects.
         """
         return Deferred.fromCoroutine(self._undelivered(share))
 

@@ -400,7 +400,10 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def missing_directory(path: str) -> str:
-    """Return an empty text if the directory of `path` exists, else a hint for an error message."""
+    """Return the end of an error message about `path`: a hint if the directory is missing.
+
+    The end is an empty text if the directory of `path` exists.
+    """
     folder = os.path.dirname(os.path.abspath(path))
     return "" if os.path.isdir(folder) else f"; there is no directory {folder}: create it"
 

@@ -67,8 +67,9 @@ def add_columns(cursor: Any) -> None:
 def write_rows(cursor: Any, statement: str, row: str, rows: Sequence[Sequence[Any]]) -> None:
     """Execute an SQL statement for all of `rows`, with at most `ROWS_PER_STATEMENT` rows at a time.
 
-    `{rows}` in the statement is replaced by as many copies of `row`, separated by commas, as there
-    are rows at that time. `row` has one placeholder for each value of a row, such as `(?, ?)`.
+    Each time, `{rows}` in the statement is replaced by copies of `row`, separated by commas: one
+    copy for each of the rows that are written this time. `row` has one placeholder for each value
+    of a row, such as `(?, ?)`.
     """
     for start in range(0, len(rows), ROWS_PER_STATEMENT):
         some = rows[start : start + ROWS_PER_STATEMENT]

@@ -15,7 +15,7 @@ NOTES_SCHEMA: Final = """CREATE TABLE IF NOT EXISTS note (
 
 
 def read(cursor: Any, kind: str) -> dict[str, str]:
-    """Return the texts of all notes of a kind, by the notes' names; see `IStore.notes`."""
+    """Return all notes of a kind, as a dict from the notes' names to their texts."""
     cursor.execute(
         "SELECT CAST(name AS BLOB), CAST(text AS BLOB) FROM note WHERE kind = ? ORDER BY name",
         (kind,),

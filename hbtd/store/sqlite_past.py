@@ -132,10 +132,10 @@ def _entries(cursor: Any, numbers: list[int]) -> list[LogEntry]:
 
 
 def number_at(cursor: Any, at: float) -> tuple[int, bool]:
-    """Return the number of the last entry judged at the Unix time `at` or before.
+    """Return the number of the last log entry of a judgement made at the Unix time `at` or before.
 
     The number is 0 if there is no such entry. The second value says whether the log still has all
-    entries that were added after it.
+    entries with higher numbers, that is, whether none of these entries has been trimmed.
     """
     later = cursor.execute("SELECT 1 FROM log WHERE at > ? LIMIT 1", (at,)).fetchone()
     if later is None:

@@ -20,8 +20,8 @@ _INTERVAL = 60.0
 class Trimming(PeriodicService):
     """A service that trims the log of transitions once a minute, while this replica leads.
 
-    The parameter `history` says for how long entries are kept, and `history_count` how many are
-    kept at most.
+    The parameter `history`, a duration such as `30d`, says for how long entries are kept, and
+    `history_count` says how many entries are kept at most.
     """
 
     _log = Logger()
@@ -38,8 +38,8 @@ class Trimming(PeriodicService):
         """Make the service that trims the log of `store`; it has yet to be started.
 
         `wall` returns the current Unix time in seconds, and `leading` returns whether this replica
-        leads. `readers` are the names of the log's readers. Of the newest `MAX_WAITING` entries,
-        those are kept that at least one of these readers has yet to pass on.
+        leads. `readers` are the names of the log's readers. An entry that at least one of these
+        readers has yet to pass on is kept, if the entry is one of the newest `MAX_WAITING`.
         """
         super().__init__(clock, _INTERVAL, self._trim, "trimming the log of transitions", now=False)
         self._wall = wall

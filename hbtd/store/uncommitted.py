@@ -48,9 +48,9 @@ class Uncommitted:
 
     @property
     def in_hand(self) -> Sequence[Judgement]:
-        """The judgements that are being committed: those that `take` has returned last.
+        """The judgements that are being committed: those that the last call of `take` returned.
 
-        The sequence is empty once `finish` has been called.
+        The sequence is empty after `finish` has been called.
         """
         return self._in_hand
 
@@ -77,13 +77,13 @@ class Uncommitted:
     def take(self, most: int) -> Sequence[Judgement]:
         """Return the first judgements of the queue, up to `most`, to be committed by the caller.
 
-        They stay in the queue until `finish` is called; until then, further calls return the same
-        judgements, followed by later ones if there are fewer than `most`.
+        The returned judgements stay in the queue until `finish` is called; until then, further
+        calls return the same judgements, followed by later ones if there are fewer than `most`.
 
-        A repeated judgement is dropped instead: one with the same transition as the previous
-        judgement about its component, if that was committed since the queue was last empty. Such
-        repetitions occur when a replica becomes the leader while its own request to the last leader
-        is pending.
+        Judgements that repeat a judgement are dropped from the queue, and not returned. A judgement
+        is a repetition if the previous judgement about the same component has the same transition,
+        and has been committed since the queue was last empty. Repetitions occur when a replica
+        becomes the leader while its own request to the previous leader is pending.
         """
         while self._waiting and len(self._in_hand) < most:
             judgement = self._waiting.popleft()
@@ -101,7 +101,8 @@ class Uncommitted:
     def finish(self, *, passed_on: bool) -> Sequence[Judgement]:
         """Remove the judgements in hand from the queue, because they are committed; return them.
 
-        `passed_on` says whether the caller passes these judgements on to HSM and Kafka.
+        `passed_on` says whether the caller passes these judgements on to HSM and Kafka. If it is
+        false, `take` does not drop later judgements that repeat judgements committed before.
         """
         done, self._in_hand = self._in_hand, []
         for judgement in done:

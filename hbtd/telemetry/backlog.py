@@ -11,13 +11,13 @@ from hbtd.store.interface import LogEntry
 from hbtd.telemetry.refusals import Outcome, Refusals
 
 BATCH = 500
-"""The most messages in a batch, which are handed to Kafka together.
+"""The most messages in a batch, that is, the most messages that are handed to Kafka together.
 
-The next batch is sent when Kafka has acknowledged all messages of this one.
+The next batch is sent when Kafka has acknowledged all messages of the current batch.
 """
 
 CAPACITY = 4000
-"""The most log entries in the backlog; no more are read from the log until it has room again."""
+"""The most entries in the backlog; while it is full, no further entries are read from the log."""
 
 
 class Order(NamedTuple):
@@ -145,9 +145,10 @@ class Backlog:
             self.changed.notify()
 
     def stop(self, at: float) -> None:
-        """Order the publisher's thread to stop once the backlog is empty, or at the time `at`.
+        """Order the publisher's thread to stop once the backlog is empty, at the latest at `at`.
 
-        `at` is in seconds of the monotonic clock. The thread stops then even if entries are left.
+        `at` is a time in seconds of the monotonic clock. At this time, the thread stops even if the
+        backlog still has entries.
         """
         with self.changed:
             self._order = self._order._replace(stop_at=at)
@@ -183,9 +184,10 @@ class Backlog:
         return self._refusals.everything
 
     def take(self) -> list[LogEntry]:
-        """Return the entries to send now, as the current batch; empty if the backlog is empty.
+        """Return the current batch: the log entries to send to Kafka now.
 
-        These are the rest of the current batch or, if it has none, the next entries of the backlog.
+        If the current batch is empty, the next entries of the backlog become the current batch. The
+        result is an empty list if no entries are waiting to be sent.
         """
         with self.changed:
             if not self._batch:

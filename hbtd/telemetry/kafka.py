@@ -146,10 +146,12 @@ class Kafka:
     """
 
     def __init__(self, address: TelemetryAddress, **settings: Any) -> None:
-        """Connect to Kafka. Raise `KafkaError` if that fails, or takes more than a few seconds.
+        """Connect to Kafka at `address`.
 
-        `settings` are further arguments of `kafka.KafkaProducer`, such as those of `KafkaSecurity`.
-        The producer is idempotent: a message that it sends again is stored once.
+        Raise `KafkaError` if no connection is made within 5 seconds, or if Kafka does not confirm
+        within 1 second that the topic exists. `settings` are further arguments of
+        `kafka.KafkaProducer`, such as those of `KafkaSecurity`. The producer is idempotent: a
+        message that it sends again is stored once.
         """
         self._topic = address.topic
         self._client: _PatientClient | None = None
@@ -208,8 +210,9 @@ class Kafka:
 def check_connection(address: TelemetryAddress, settings: Mapping[str, Any]) -> None:
     """Check that Kafka can be reached: connect, and disconnect again.
 
-    Raise `KafkaError` if connecting fails or takes more than a few seconds. `settings` are those of
-    `KafkaSecurity`. No topic is requested, since a request might create it. The function blocks.
+    Raise `KafkaError` if Kafka does not answer within 3 seconds. `settings` are those of
+    `KafkaSecurity`. No topic is requested, since a request might create the topic. The function
+    blocks.
     """
     client: _PatientClient | None = None
     try:

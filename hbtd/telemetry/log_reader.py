@@ -17,7 +17,10 @@ from hbtd.telemetry.refusals import Complaints
 from hbtd.tracker.transitions import Judgement
 
 KAFKA = "kafka"
-"""The name of Kafka's cursor in the store: the number of the last log entry that Kafka was told."""
+"""The name of Kafka's cursor in the store.
+
+The cursor is the number of the log entry up to which Kafka has been told of all entries.
+"""
 
 _PORTION = 500
 """The most entries that are read from the log in one call of the store."""
@@ -34,8 +37,8 @@ _DROPPED = "{messages} dropped, oldest first, because more than 100,000 waited f
 class LogReader:
     """Reads the log of transitions for Kafka while this replica leads and telemetry is on.
 
-    Reading begins after Kafka's cursor in the store. If the store has no such cursor, because an
-    earlier version of hbtd has written it, reading begins at the end of the log. In that case, the
+    Reading begins after Kafka's cursor in the store. If the store has no such cursor, because the
+    store was written by an earlier version of hbtd, reading begins at the end of the log. Then, the
     judgements that HSM has not acknowledged are put into the backlog first, because Kafka may not
     have been told of them, either.
     """
@@ -110,7 +113,10 @@ class LogReader:
         self._wakeup.notify()
 
     def progressed(self) -> None:
-        """Continue to read the log, and store the cursor, soon: entries have left the backlog."""
+        """Make the reader go on soon, because entries have left the backlog.
+
+        The reader then reads further entries of the log, and stores Kafka's cursor.
+        """
         self._wakeup.notify()
 
     @property

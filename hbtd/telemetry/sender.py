@@ -26,7 +26,7 @@ RENEWAL = 30.0
 
 A producer keeps trying the broker addresses that it knows; a new producer asks `telemetry_host` for
 the present addresses. But only the old producer can send an unacknowledged message again without
-Kafka storing the message twice. Therefore it must not be replaced too early.
+Kafka storing the message twice. Therefore the old producer must not be replaced too early.
 """
 
 _PATIENCE = 5.0
@@ -90,12 +90,13 @@ class Sender:
         monotonic: Callable[[], float],
         renewal: float = RENEWAL,
     ) -> None:
-        """Make a sender of the entries in `backlog`; it records in `contact` if Kafka accepts them.
+        """Make a sender of the entries in `backlog` to Kafka.
 
-        The following functions are called in the thread that calls `run`: `connect` connects to
-        Kafka; `jitter` returns a random number from 0 to 1; `progressed` is called when entries
-        have left the backlog; `may_send` returns whether this replica still leads; `monotonic`
-        returns the seconds of a monotonic clock.
+        The sender records in `contact` whether Kafka accepts messages. The following functions are
+        called in the thread that calls `run`: `connect` connects to Kafka; `jitter` returns a
+        random number from 0 to 1; `progressed` is called when entries have left the backlog;
+        `may_send` returns whether this replica still leads; `monotonic` returns the seconds of a
+        monotonic clock.
 
         After `renewal` seconds without an acknowledgement the sender connects to Kafka again.
         Refusals that are not due to the message itself count as failures of Kafka, so that no

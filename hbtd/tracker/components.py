@@ -144,9 +144,10 @@ class Unheard(NamedTuple):
     """
 
     sources: Set[str | None] = frozenset()
-    """IP addresses and replicas (see `Component.source`).
+    """The IP addresses, and names of replicas, whose components are in the set.
 
-    Components whose last heartbeat came from one of them are in the set.
+    A component is in the set if its `Component.source`, from which its last heartbeat came, is in
+    `sources`.
     """
     fresh: bool = False
     """Whether components whose last heartbeat was the first on its connection are in the set."""
@@ -208,7 +209,7 @@ def find_unheard(
     """Return the xnames of long-silent components that are in both `queue` and `unheard`.
 
     A component is long-silent if it has been silent for `silent` observed seconds or more at `at`,
-    the current observed time. Return `None` if there are more than `most`.
+    the current observed time. Return `None` if there are more than `most` such components.
     """
     found: list[str] = []
     for xname, component in queue.items():

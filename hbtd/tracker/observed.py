@@ -155,13 +155,14 @@ class ObservedClock:
         return self._monotonic() - self.ticked_at >= min(self._patience(), LONG_STALL)
 
     def deafen(self, unheard: float, cause: str = "") -> None:
-        """Stop the clock until `hear` is called: heartbeats from other replicas don't arrive here.
+        """Stop the clock until `hear` is called, because this replica lacks others' heartbeats.
 
-        `unheard` is the number of seconds that the clock has counted although these heartbeats did
-        not arrive. Because the clock is not set back, a standstill of `unheard` seconds follows
-        when `hear` is called, or the rest of the current standstill if that is longer. If the clock
-        is stopped already, nothing changes. `cause` says in words, for `gaps`, why heartbeats don't
-        arrive.
+        Heartbeats that other replicas take do not arrive at this replica at the moment. `unheard`
+        is the number of seconds that the clock has counted although these heartbeats did not
+        arrive. Because the clock is not set back, the call of `hear` is followed by a standstill of
+        `unheard` seconds, or by the rest of the current standstill if this rest is longer. If the
+        clock is stopped already, nothing changes. `cause` says in words, for `gaps`, why the
+        heartbeats don't arrive.
         """
         if not self._deaf:
             self.tick()
@@ -169,10 +170,11 @@ class ObservedClock:
             self._standstill = max(self._standstill, unheard)
 
     def hear(self, *, patiently: bool) -> None:
-        """End what `deafen` has begun: let the clock run again, after a standstill (see `deafen`).
+        """Let the clock, which `deafen` has stopped, run again after a standstill.
 
-        If `patiently` is true, the standstill lasts at least as long as the clock was stopped, or
-        at least `patience()` seconds if the clock was stopped for longer than that.
+        `deafen` says how long the standstill lasts. If `patiently` is true, the standstill lasts at
+        least as long as the clock was stopped, or at least `patience()` seconds if the clock was
+        stopped for longer than that. If the clock is not stopped, nothing changes.
         """
         if self._deaf:
             self.tick()
@@ -193,8 +195,8 @@ class ObservedClock:
         """Return how many real seconds ago the observed time was `observed`.
 
         If the clock stood still at `observed`, return how long ago that gap ended. Only the latest
-        hundred gaps are known. If there were more since then, the result is too small by the total
-        length of the earlier ones.
+        hundred gaps are known. If there were more gaps since then, the result is too small by the
+        total length of the gaps that are not known.
         """
         now = self.now()
         uncounted = self._monotonic() - self.ticked_at - (now - self._observed)
@@ -214,7 +216,7 @@ class ObservedClock:
         """Return the current observed time: the observed seconds since this clock was made.
 
         Between two ticks, the result grows by `TICK` seconds at most, because hbtd may have been
-        deaf since the first of the two.
+        deaf since the last call of `tick`.
         """
         if self._deaf:
             return self._observed

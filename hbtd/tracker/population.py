@@ -103,10 +103,10 @@ class Population:
     def note_judged(self, xname: str, phase: Phase, at: float, heard: float | None) -> None:
         """Set `Component.since` to the Unix time `at`, at which a component entered `phase`.
 
-        The caller has read this from the log of transitions. `heard` is the observed time of the
-        component's last heartbeat before that, or `None` if it is not known; it is used only for a
-        dead component whose `last_heard` is not known. If the component is not in `phase`, or not
-        tracked, nothing changes.
+        The caller has read `phase` and `at` from the log of transitions. `heard` is the observed
+        time of the component's last heartbeat before `at`, or `None` if this time is not known;
+        `heard` is used only for a dead component whose `last_heard` is not known. If the component
+        is not in `phase`, or not tracked, nothing changes.
         """
         component = self.component(xname)
         if component is None or self.phase(xname) is not phase:
@@ -136,8 +136,8 @@ class Population:
     def apply_identity(self, identity: Identity) -> None:
         """Set a component's host name and NID to `identity`, which was read from the store.
 
-        If the component is not tracked, or has sent others that have yet to be stored, nothing
-        changes.
+        If the component is not tracked, or if it has since sent another host name or NID that has
+        yet to be stored, nothing changes.
         """
         component = self.component(identity.component)
         if component is not None and identity.component not in self._renamed:
@@ -170,12 +170,12 @@ class Population:
         self._renamed.update(each.component for each in identities if each.component in self)
 
     def share_texts(self) -> Callable[[str, str], tuple[str, str]]:
-        """Return a function that replaces texts by equal texts that are in memory, to save memory.
+        """Return a function that takes an xname and a timestamp, and returns equal texts.
 
-        When hbtd starts, it may read a million judgements from the store, and calls the function
-        with the xname and the timestamp of each judgement. The function returns two equal texts:
-        the objects that the living component with this xname has, where they are equal, and its own
-        arguments otherwise. The function must not be used any more once a component has changed.
+        The function saves memory when hbtd starts and reads up to a million judgements from the
+        store. It is called with the xname and the timestamp of each judgement. If the living
+        component with this xname has an equal text in memory, the function returns that object,
+        otherwise its own argument. After a component has changed, the function must not be called.
         """
         names: dict[str, str] = {}
         healthy = self._healthy

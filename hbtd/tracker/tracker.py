@@ -156,7 +156,7 @@ class Tracker(Population):
 
         To save time, the mean period, host name and NID are updated only by the component's first
         heartbeat in each 15 observed seconds, by the first on each connection, and by the first two
-        after a start.
+        after the component or hbtd started.
         """
         component = self._healthy.get(xname)
         if component is None:
@@ -231,7 +231,8 @@ class Tracker(Population):
         """Return the xnames of long-silent components that are living and in `unheard`.
 
         A component is long-silent if it has been silent for `silent` observed seconds or more at
-        `at`, the current observed time. Return `None` if there are more than `most`.
+        `at`, the current observed time. Return `None` if there are more than `most` such
+        components.
         """
         healthy = find_unheard(self._healthy, at, silent, unheard, most)
         if healthy is None:
@@ -325,7 +326,7 @@ class Tracker(Population):
         component.status = self._shared(status[:_LONGEST_TEXT])
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
-        """Mark a component as warned about, because another replica has stored this judgement.
+        """Mark a component as warned about, because another replica has judged that it is.
 
         `record` is the record that the other replica has stored. The component's timestamp and
         status become those in `record`, so that later messages to Kafka don't name an earlier
@@ -347,8 +348,9 @@ class Tracker(Population):
     def apply_gap(self, record: Record, at: float) -> None:
         """Mark a component as warned about, and count its silence from the observed time `at`.
 
-        Call this when an original hbtd has stored this warning, in `record`, after a time in which
-        no hbtd could hear components: that they were silent in that time does not prove anything.
+        Call this when an original hbtd has warned about the component, and has stored `record`,
+        after a time in which no hbtd could hear heartbeats. The component may have sent heartbeats
+        in that time, so the time does not count as silence.
         """
         xname = record.component
         self._changed.pop(xname, None)
@@ -408,14 +410,15 @@ class Tracker(Population):
         self._renamed &= kept.keys()
 
     def tick(self, at: float, *, reads_late: bool = False) -> None:
-        """Set the time at which heartbeats count as taken, until the next call.
+        """Set the time `at` of the changes by heartbeats that are taken before the next call.
 
-        `at` is a value of `ObservedClock.ticked_at`, not an observed time; it becomes the time of
-        the changes that these heartbeats make (see `changed_since`).
+        `changed_since` says what a change and its time are. `at` is a value of
+        `ObservedClock.ticked_at`, not an observed time.
 
-        If `reads_late` is true, the heartbeats may have been sent long ago, and may have waited to
-        be read while another replica judged their components. Then they do not prove that a warned
-        or dead component lives, and do not change its state.
+        If `reads_late` is true, heartbeats that are taken before the next call may have been sent
+        long ago, and may have waited to be read while another replica judged their components.
+        Therefore these heartbeats do not change the state of a warned or dead component: they do
+        not prove that the component lives.
         """
         self._ticked_at, self._reads_late = at, reads_late
 
@@ -430,9 +433,9 @@ class Tracker(Population):
     def changed_since(self, since: float) -> dict[str, float]:
         """Return the times of all changes at `since` or later, by the xname of the component.
 
-        A component has a change if this replica has taken a heartbeat of it (`beat`, `beat_again`)
-        and its record has yet to be stored. The time of the change is the value of
-        `ObservedClock.ticked_at` that `tick` had been given last when the heartbeat was taken.
+        A component has a change if this replica has taken a heartbeat of the component (`beat`,
+        `beat_again`), and has yet to store the component's record. The time of the change is the
+        argument `at` of the last call of `tick` before the heartbeat.
         """
         return {x: at for x, at in self._changed.items() if at >= since}
 

@@ -91,12 +91,15 @@ class Judgement:
     at: float = field(default=0.0, compare=False)
     """The Unix time of the judgement, in seconds; 0 if not known."""
     silent: float | None = field(default=None, compare=False)
-    """The silence, in observed seconds, that caused the judgement; `None` if silence did not."""
+    """The silence, in observed seconds, that caused the judgement.
+
+    It is `None` if a heartbeat caused the judgement, or if the silence is not known.
+    """
 
     def made_at(self, at: float) -> "Judgement":
-        """Return a copy of this judgement that was made at the Unix time `at`.
+        """Return a copy of this judgement with the Unix time `at` as the time of the judgement.
 
-        If this judgement has a time already, return it itself, unchanged.
+        If this judgement has a time already, return this judgement itself, not a copy.
         """
         if self.at:
             return self
