@@ -34,7 +34,7 @@ class Listener(Protocol):
     """The interface of objects to which a `LogFollower` passes the new entries of the log."""
 
     def begin(self, number: int) -> None:
-        """Prepare for calls of `tell`: they will get only entries with numbers above `number`."""
+        """Prepare for calls of `tell`, which get only entries with numbers above `number`."""
 
     def tell(self, entries: Sequence[LogEntry]) -> None:
         """Receive the next entries of the log of transitions, in the order of their numbers."""

@@ -121,8 +121,8 @@ class DatabaseFile:
     def unlock(self) -> None:
         """Release the lock. Call this only after all connections to the file are closed.
 
-        Releasing the lock closes a descriptor of the file. That would also end the locks by which
-        SQLite protects connections that are still open.
+        Releasing the lock closes a descriptor of the file. Closing it would also end the locks by
+        which SQLite protects connections that are still open.
         """
         if self._lock >= 0:
             os.close(self._lock)
@@ -400,9 +400,9 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def missing_directory(path: str) -> str:
-    """Return the end of an error message about `path`: a hint if the directory is missing.
+    """Return a hint for an error message if the directory of `path` is missing.
 
-    The end is an empty text if the directory of `path` exists.
+    If the directory exists, return an empty text.
     """
     folder = os.path.dirname(os.path.abspath(path))
     return "" if os.path.isdir(folder) else f"; there is no directory {folder}: create it"

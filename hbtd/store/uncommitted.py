@@ -80,10 +80,10 @@ class Uncommitted:
         The returned judgements stay in the queue until `finish` is called; until then, further
         calls return the same judgements, followed by later ones if there are fewer than `most`.
 
-        Judgements that repeat a judgement are dropped from the queue, and not returned. A judgement
-        is a repetition if the previous judgement about the same component has the same transition,
-        and has been committed since the queue was last empty. Repetitions occur when a replica
-        becomes the leader while its own request to the previous leader is pending.
+        Repetitions are dropped from the queue, and not returned. A judgement is a repetition if the
+        previous judgement about the same component has the same transition, and has been committed
+        since the queue was last empty. Repetitions occur when a replica becomes the leader while
+        its own request to the previous leader is pending.
         """
         while self._waiting and len(self._in_hand) < most:
             judgement = self._waiting.popleft()

@@ -53,9 +53,9 @@ class Contact:
 
     @property
     def reason(self) -> str | None:
-        """Why Kafka accepts no messages, with its address, in words for operators.
+        """Why Kafka accepts no messages, and Kafka's address, in words for operators.
 
-        It is `None` if Kafka accepts messages, or if no address is set.
+        The value is `None` if Kafka accepts messages, or if no address is set.
         """
         if self._address is None or self.connected:
             return None

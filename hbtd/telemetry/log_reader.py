@@ -113,9 +113,10 @@ class LogReader:
         self._wakeup.notify()
 
     def progressed(self) -> None:
-        """Make the reader go on soon, because entries have left the backlog.
+        """Wake this reader, because entries have left the backlog.
 
-        The reader then reads further entries of the log, and stores Kafka's cursor.
+        The reader then reads further entries of the log into the backlog, and stores Kafka's
+        cursor.
         """
         self._wakeup.notify()
 

@@ -90,7 +90,7 @@ class Sender:
         monotonic: Callable[[], float],
         renewal: float = RENEWAL,
     ) -> None:
-        """Make a sender of the entries in `backlog` to Kafka.
+        """Make a sender, which sends the entries in `backlog` to Kafka.
 
         The sender records in `contact` whether Kafka accepts messages. The following functions are
         called in the thread that calls `run`: `connect` connects to Kafka; `jitter` returns a

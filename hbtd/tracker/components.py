@@ -144,9 +144,9 @@ class Unheard(NamedTuple):
     """
 
     sources: Set[str | None] = frozenset()
-    """The IP addresses, and names of replicas, whose components are in the set.
+    """The sources of heartbeats (IP addresses, names of replicas) whose components are in the set.
 
-    A component is in the set if its `Component.source`, from which its last heartbeat came, is in
+    A component is in the set if the source of its last heartbeat, `Component.source`, is in
     `sources`.
     """
     fresh: bool = False

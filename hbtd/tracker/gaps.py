@@ -71,7 +71,7 @@ class Gaps:
         self._open = False
 
     def all(self) -> Sequence[Gap]:
-        """Return the latest hundred gaps, in order of time, the latest one last."""
+        """Return the latest hundred gaps, the oldest first."""
         return list(self._gaps)
 
     def since(self, observed: float) -> float:

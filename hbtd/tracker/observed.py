@@ -155,14 +155,13 @@ class ObservedClock:
         return self._monotonic() - self.ticked_at >= min(self._patience(), LONG_STALL)
 
     def deafen(self, unheard: float, cause: str = "") -> None:
-        """Stop the clock until `hear` is called, because this replica lacks others' heartbeats.
+        """Stop the clock until `hear` is called: heartbeats that other replicas take don't arrive.
 
-        Heartbeats that other replicas take do not arrive at this replica at the moment. `unheard`
-        is the number of seconds that the clock has counted although these heartbeats did not
-        arrive. Because the clock is not set back, the call of `hear` is followed by a standstill of
-        `unheard` seconds, or by the rest of the current standstill if this rest is longer. If the
-        clock is stopped already, nothing changes. `cause` says in words, for `gaps`, why the
-        heartbeats don't arrive.
+        `unheard` is the number of seconds that the clock has counted although these heartbeats did
+        not arrive. Because the clock is not set back, the call of `hear` is followed by a
+        standstill of `unheard` seconds, or by the rest of the current standstill if this rest is
+        longer. If the clock is stopped already, nothing changes. `cause` says in words, for `gaps`,
+        why the heartbeats don't arrive.
         """
         if not self._deaf:
             self.tick()
@@ -185,7 +184,7 @@ class ObservedClock:
             self._deaf_for = 0.0
 
     def gaps(self) -> Sequence[Gap]:
-        """Return the latest hundred gaps, in order of time, the latest one last.
+        """Return the latest hundred gaps, the oldest first.
 
         A gap that has not ended is included, with its length so far.
         """

@@ -173,9 +173,9 @@ class Population:
         """Return a function that takes an xname and a timestamp, and returns equal texts.
 
         The function saves memory when hbtd starts and reads up to a million judgements from the
-        store. It is called with the xname and the timestamp of each judgement. If the living
-        component with this xname has an equal text in memory, the function returns that object,
-        otherwise its own argument. After a component has changed, the function must not be called.
+        store. It is called with the xname and the timestamp of each judgement. For each of the two
+        texts, it returns the equal text that the living component with this xname has in memory, or
+        its own argument if there is none. After a component has changed, it must not be called.
         """
         names: dict[str, str] = {}
         healthy = self._healthy

@@ -326,7 +326,7 @@ class Tracker(Population):
         component.status = self._shared(status[:_LONGEST_TEXT])
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
-        """Mark a component as warned about, because another replica has judged that it is.
+        """Mark a component as warned about, because another replica has warned about it.
 
         `record` is the record that the other replica has stored. The component's timestamp and
         status become those in `record`, so that later messages to Kafka don't name an earlier
@@ -410,10 +410,10 @@ class Tracker(Population):
         self._renamed &= kept.keys()
 
     def tick(self, at: float, *, reads_late: bool = False) -> None:
-        """Set the time `at` of the changes by heartbeats that are taken before the next call.
+        """Set the time of the changes that heartbeats make from now until the next call of `tick`.
 
-        `changed_since` says what a change and its time are. `at` is a value of
-        `ObservedClock.ticked_at`, not an observed time.
+        `at` is that time: a value of `ObservedClock.ticked_at`, not an observed time.
+        `changed_since` says what changes are.
 
         If `reads_late` is true, heartbeats that are taken before the next call may have been sent
         long ago, and may have waited to be read while another replica judged their components.
