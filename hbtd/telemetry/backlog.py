@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import compress, islice
+from itertools import compress
 from threading import Condition
 from typing import NamedTuple
 
@@ -188,12 +188,20 @@ class Backlog:
 
         If the current batch is empty, the next entries of the backlog become the current batch. The
         result is an empty list if no entries are waiting to be sent.
+
+        A new batch has no two entries of the same component. Kafka may append the later messages of
+        a batch although it has failed to append an earlier one, and so would get the messages of a
+        component out of order.
         """
         with self.changed:
             if not self._batch:
-                self._batch = list(islice(self._waiting, self._refusals.together))
-                for _ in self._batch:
-                    self._waiting.popleft()
+                components: set[str] = set()
+                while self._waiting and len(self._batch) < self._refusals.together:
+                    component = self._waiting[0].judgement.component
+                    if component in components:
+                        break
+                    components.add(component)
+                    self._batch.append(self._waiting.popleft())
             return self._batch
 
     def settle(self, batch: list[LogEntry], done: Sequence[bool]) -> int:

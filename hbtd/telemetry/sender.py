@@ -268,16 +268,9 @@ class Sender:
         """Remove from the backlog's batch the messages that Kafka has accepted, and keep the rest.
 
         `batch` are the messages that were sent; `futures` are their kafka-python futures, in the
-        same order. A message that was accepted behind one of the same component that failed is kept
-        as well: it has to be repeated behind that one.
+        same order.
         """
-        done: list[bool] = []
-        failed: set[str] = set()
-        for entry, future in zip(batch, futures, strict=True):
-            component = entry.judgement.component
-            if not future.succeeded():
-                failed.add(component)
-            done.append(component not in failed)
+        done = [future.succeeded() for future in futures]
         if any(done):
             self._refused_backoff.reset()
             self._complain(self._backlog.settle(batch, done))

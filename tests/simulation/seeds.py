@@ -11,7 +11,7 @@ from tests.simulation.runs import run_worlds
 from tests.simulation.single import SingleWorld
 from tests.support.processes import CHECKOUT
 
-FOUND_WITH_KAFKA = (1, 9, 17)
+FOUND_WITH_KAFKA = (1, 9, 17, 55)
 """Seeds whose Kafka has found a fault."""
 
 FOUND_WITH_KAFKA_AND_REPLICAS = (101, 303, 309)

@@ -13,7 +13,12 @@ from hbtd.store.interface import LogEntry
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.mock_kafka import Message
 
-NAMES = [f"x1000c0s{slot}b{board}n0" for slot in range(32) for board in range(2)]
+NAMES = [
+    f"x1000c{chassis}s{slot}b{board}n0"
+    for chassis in range(8)
+    for slot in range(32)
+    for board in range(2)
+]
 
 SAID = {
     Transition.STARTED: ("Ready", "OK", "Heartbeat started."),

@@ -31,18 +31,34 @@ class Impatient(Condition):
         return predicate()
 
 
+class Batch:
+    """Messages that are sent together, and all answered when the first answer is looked at."""
+
+    def __init__(self, answer: Answers, batches: list[list[str]]) -> None:
+        self._answer, self._batches = answer, batches
+        self.sent: list[str] = []
+        self.answered: Sequence[Exception | None] | None = None
+
+    def look(self) -> Sequence[Exception | None]:
+        """Return what becomes of the messages."""
+        if self.answered is None:
+            self._batches.append(self.sent)
+            self.answered = self._answer(self.sent)
+        return self.answered
+
+
 class Future:
     """A future that is done when it is looked at."""
 
     is_done = True
 
-    def __init__(self, producer: "Producer", place: int) -> None:
-        self._producer, self._place = producer, place
+    def __init__(self, batch: Batch, place: int) -> None:
+        self._batch, self._place = batch, place
 
     @property
     def exception(self) -> Exception | None:
         """Why the message failed, `None` if it was accepted."""
-        return self._producer.answers[self._place]
+        return self._batch.look()[self._place]
 
     def succeeded(self) -> bool:
         """Return whether the message was accepted."""
@@ -60,20 +76,15 @@ class Producer:
 
     def __init__(self, answer: Answers, batches: list[list[str]]) -> None:
         self._answer, self._batches = answer, batches
-        self._sent: list[str] = []
-
-    @property
-    def answers(self) -> Sequence[Exception | None]:
-        """What becomes of the messages."""
-        if self._batches[-1:] != [self._sent]:
-            self._batches.append(self._sent)
-            self._answered = self._answer(self._sent)
-        return self._answered
+        self._batch = Batch(answer, batches)
 
     def send(self, key: bytes, value: bytes) -> Future:
         """Send a message."""
-        self._sent.append(value.partition(b'LastHBTimeStamp":"')[2].partition(b'"')[0].decode())
-        return Future(self, len(self._sent) - 1)
+        if self._batch.answered is not None:
+            self._batch = Batch(self._answer, self._batches)
+        sent = self._batch.sent
+        sent.append(value.partition(b'LastHBTimeStamp":"')[2].partition(b'"')[0].decode())
+        return Future(self._batch, len(sent) - 1)
 
     def abandon(self) -> None:
         """Do nothing: all is answered."""
@@ -144,15 +155,15 @@ class SenderTests(SynchronousTestCase):
             return self.lost.pop()
         return Producer(answer, self.batches)
 
-    def test_overtaken(self):
-        """A message that Kafka got before an older one of its component is repeated behind it."""
+    def test_order(self):
+        """A component's next message is sent once Kafka has accepted the one before."""
 
         def answer(sent):
             lost = UnknownProducerIdError() if len(self.batches) == 1 else None
             return [lost if each == "a1" else None for each in sent]
 
         self.send(answer, ("x0", "a1"), ("x1", "b1"), ("x0", "a2"))
-        self.assertEqual(self.batches, [["a1", "b1", "a2"], ["a1", "a2"]])
+        self.assertEqual(self.batches, [["a1", "b1"], ["a1"], ["a2"]])
 
     def test_invalid(self):
         """A message that is invalid is given up, also if others of its batch hide the reason."""
