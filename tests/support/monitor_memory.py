@@ -106,14 +106,14 @@ class MonitorTestCase(HSMTestCase):
         self.successResultOf(self.store.open())
         self.tracker = WatchedTracker(self.clock, note_changes=self.store.durable)
         current = self.params
-        observed = ObservedClock(self.clock.seconds, lambda: current.current.warntime)
+        self.observed = ObservedClock(self.clock.seconds, lambda: current.current.warntime)
         self.publisher = NotingPublisher(
             self.clock, self.store, self.params, lambda address: self.fail("Kafka"), lambda: 0.125
         )
         tellers = (self.notifier.tell, self.publisher.tell)
         journal, checkpointer = make_journal(
             self.clock,
-            observed,
+            self.observed,
             self.tracker,
             self.store,
             current,
@@ -123,7 +123,7 @@ class MonitorTestCase(HSMTestCase):
         )
         self.monitor = Monitor(
             self.clock,
-            observed,
+            self.observed,
             self.tracker,
             self.store,
             journal,
@@ -133,7 +133,7 @@ class MonitorTestCase(HSMTestCase):
             current,
         )
         self.changes = RemoteChanges(
-            observed, self.tracker, checkpointer, self.notifier, current, self.monitor
+            self.observed, self.tracker, checkpointer, self.notifier, current, self.monitor
         )
 
     def make_store(self) -> TroubledStore:
