@@ -52,43 +52,36 @@ class Difference(NamedTuple):
 class Differences:
     """A collection of differences, at most one for each component.
 
-    The differences are kept in dictionaries of texts and numbers, which the garbage collector does
-    not visit. If it had to visit 100,000 objects, it would block the reactor for a tenth of a
-    second.
+    The differences are kept in a dictionary of texts, which the garbage collector does not visit.
+    If it had to visit 100,000 objects, it would block the reactor for a tenth of a second, and so
+    would several such dictionaries that grow at the same time.
     """
 
     def __init__(self, differences: Iterable[Difference] = ()) -> None:
         """Make a collection of `differences`; by default it is empty."""
-        self._phases: dict[str, str] = {}
-        self._sinces: dict[str, float] = {}
-        self._said: dict[str, str] = {}
+        # By component: its phase, the time, and what the table says, with spaces between.
+        self._texts: dict[str, str] = {}
         for each in differences:
             self.add(each)
 
     def add(self, difference: Difference) -> None:
         """Add a difference; it replaces an earlier one of the same component."""
         xname, phase, since, said = difference
-        self._phases[xname], self._sinces[xname], self._said[xname] = phase.value, since, said
+        self._texts[xname] = f"{phase.value} {since!r} {said}"
 
     def update(self, more: "Differences") -> None:
         """Add the differences in another collection; they replace those of the same components."""
-        self._phases.update(more._phases)
-        self._sinces.update(more._sinces)
-        self._said.update(more._said)
+        self._texts.update(more._texts)
 
     def get(self, xname: str) -> Difference | None:
         """Return the difference of a component; `None` if it has none."""
-        if xname not in self._phases:
-            return None
-        phase = _PHASES[self._phases[xname]]
-        return Difference(xname, phase, self._sinces[xname], self._said[xname])
+        text = self._texts.get(xname)
+        return None if text is None else _difference(xname, text)
 
     def pop(self, xname: str) -> Difference | None:
         """Remove and return the difference of a component; `None` if it has none."""
-        difference = self.get(xname)
-        for column in (self._phases, self._sinces, self._said):
-            column.pop(xname, None)
-        return difference
+        text = self._texts.pop(xname, None)
+        return None if text is None else _difference(xname, text)
 
     def of(self, components: Iterable[str]) -> list[Difference]:
         """Return the differences of `components`; a component without a difference is left out."""
@@ -96,16 +89,22 @@ class Differences:
 
     def components(self, most: int | None = None) -> list[str]:
         """Return the xnames of the components that have a difference; at most `most`, if given."""
-        return list(islice(self._phases, most))
+        return list(islice(self._texts, most))
 
     def __contains__(self, xname: object) -> bool:
-        return xname in self._phases
+        return xname in self._texts
 
     def __len__(self) -> int:
-        return len(self._phases)
+        return len(self._texts)
 
     def __iter__(self) -> Iterator[Difference]:
-        return iter(self.of(self._phases))
+        return iter(self.of(self._texts))
+
+
+def _difference(xname: str, text: str) -> Difference:
+    """Return a difference from the text in which `Differences` keeps it."""
+    phase, since, said = text.split(" ", 2)
+    return Difference(xname, _PHASES[phase], float(since), said)
 
 
 def agrees(phase: Phase, state: str, flag: str) -> bool:
@@ -138,8 +137,8 @@ class Look:
         """
         self._phase = phase
         self._since = since
-        # Not a set, which the garbage collector would go through.
-        self._known: dict[str, None] = {}
+        # Those without a difference. Not a set, which the garbage collector would go through.
+        self._right: dict[str, None] = {}
         self.rows = 0
         """The number of rows for which `add` was called."""
         self.differences = Differences()
@@ -157,14 +156,17 @@ class Look:
             phase = self._phase(name)
             if phase is Phase.UNKNOWN:
                 return
-        self._known[name] = None
-        if not agrees(phase, state, flag):
+        if agrees(phase, state, flag):
+            self._right[name] = None
+        else:
             said = f"{_word(state)}/{_word(flag)}"
             self.differences.add(Difference(name, phase, self._since(name), said))
 
     def missing(self, components: Iterable[str]) -> list[str]:
         """Return those of `components` that have no row in HSM's table."""
-        return [each for each in components if each not in self._known]
+        return [
+            each for each in components if each not in self._right and each not in self.differences
+        ]
 
 
 def confirmed(first: Differences, second: Iterable[Difference]) -> list[Difference]:

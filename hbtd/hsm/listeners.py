@@ -32,13 +32,9 @@ class Listeners:
         """Return the number of components passed to `wait_for` that have yet to be heard twice."""
         return len(self._waiting)
 
-    def count_from(self, components: Iterable[str], since: float) -> None:
-        """Begin to count the heartbeats that each of `components` sends after the time `since`.
-
-        All other components are dropped, even those that were passed to `wait_for`.
-        """
-        self.clear()
-        self._heard = dict.fromkeys(components, (0, since))
+    def count(self, components: Iterable[str], since: float) -> None:
+        """Begin to count the heartbeats that each of `components` sends after the time `since`."""
+        self._heard.update(dict.fromkeys(components, (0, since)))
 
     def counted(self) -> list[str]:
         """Return the components whose heartbeats are counted."""

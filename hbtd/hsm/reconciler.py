@@ -282,19 +282,23 @@ class Reconciler(Service):
     async def _compare(self, *, approved: bool, dry_run: bool) -> Report:
         self.begun += 1
         report = Report(self.begun, self._wall(), dry_run=dry_run)
+        url = self._params.current.sm_url
         try:
             decision = await self._decide(report, approved=approved)
+            await self._turn_over()
+            if not self._can() or url != self._params.current.sm_url:
+                raise HSMUnavailable("another replica leads now, or HSM is not ready any more")
             self.comparisons += 1
             self.last, self.failure = report, None
             self._note(report)
             if not dry_run:
                 self.state = State.TELLING
                 self._retelling.begin()
+                # It is not waited for: whoever has asked is told what is about to happen.
+                self._retelling.tell(report.told)
                 self._listeners.wait_until(self._observed() + self._params.current.errtime)
                 async for names in self._portions(decision.listen.components()):
                     self._listeners.wait_for(decision.listen.of(names))
-                # It is not waited for: whoever has asked is told what is about to happen.
-                self._retelling.tell(report.told)
         except TableMissing as error:
             # It may be back one day; until then that is no news.
             self._due = self._clock.seconds() + _MISSING * self._params.current.sm_sync
@@ -316,14 +320,13 @@ class Reconciler(Service):
     async def _decide(self, report: Report, *, approved: bool) -> Decision:
         """Look twice; fill in a report, and return what is to be done."""
         self.state = State.FIRST_LOOK
-        url = self._params.current.sm_url
         first = await self._look()
         heard_at = self._observed()
-        living: list[str] = []
+        self._listeners.clear()
         async for names in self._portions(first.differences.components()):
             some = first.differences.of(names)
-            living += [each.component for each in some if each.phase is Phase.HEALTHY]
-        self._listeners.count_from(living, heard_at)
+            living = [each.component for each in some if each.phase is Phase.HEALTHY]
+            self._listeners.count(living, heard_at)
         self.state = State.PAUSE
         await deferLater(self._clock, SECOND_LOOK)
         self.state = State.SECOND_LOOK
@@ -332,11 +335,12 @@ class Reconciler(Service):
         decision = await self._classify(first, second, self._lacks(heard_at))
         report.rows = second.rows
         report.unknown = await self._unknown(first, second)
-        if not self._can() or url != self._params.current.sm_url:
-            raise HSMUnavailable("another replica leads now, or HSM is not ready any more")
         if not approved:
             decision = hold_back(decision)
         report.take(decision)
+        # It takes some milliseconds to free what a look has found.
+        del first
+        await self._turn_over()
         return decision
 
     def _lacks(self, since: float) -> float:
@@ -402,7 +406,11 @@ class Reconciler(Service):
         """Return some names in portions, between which the reactor does other work."""
         for start in range(0, len(names), _PORTION):
             yield names[start : start + _PORTION]
-            await deferLater(self._clock, 0)
+            await self._turn_over()
+
+    def _turn_over(self) -> Deferred[None]:
+        """Return a Deferred that fires when the reactor has done other work."""
+        return deferLater(self._clock, 0)
 
     def _since(self, xname: str) -> float:
         component = self._tracker.component(xname)

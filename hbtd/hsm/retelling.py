@@ -31,8 +31,8 @@ The text of the note is a digest of the parameter `sm_url`.
 _POLL: Final = 1.0
 """Seconds between two looks at whether HSM has caught up."""
 
-_TELL: Final = 500
-"""The most components that are told again at a time."""
+_TELL: Final = 200
+"""The most components that are told again before the reactor does other work."""
 
 _MOST_PENDING: Final = 2000
 """While HSM has yet to be told of more components than this, none is told again."""
@@ -86,7 +86,7 @@ class Retelling:
         `Tellings.outdated` describes. At most `portion` components are handled before the reactor
         does other work. Raise `StoreUnusable` if the store can't be used.
         """
-        notes = dict(await self._store.notes(NOTES))
+        notes = await self._store.notes(NOTES)
         await self._take_back(notes)
         url = sha256(self._params.current.sm_url.encode()).hexdigest()[:16]
         before = (await self._store.notes(TOLD_TO)).get("sm_url")
@@ -96,16 +96,17 @@ class Retelling:
                 await self._delete(list(notes))
                 notes = {}
             await self._store.write_notes(TOLD_TO, {"sm_url": url})
-        tellings, items = Tellings(), list(notes.items())
+        tellings, names = Tellings(), list(notes)
         gone: list[str] = []
-        for start in range(0, len(items), portion):
-            some = items[start : start + portion]
-            tellings.read(some)
-            current = [(name, self._tracker.phase(name), self._since(name)) for name, _ in some]
+        for start in range(0, len(names), portion):
+            some = names[start : start + portion]
+            tellings.read((name, notes[name]) for name in some)
+            current = [(name, self._tracker.phase(name), self._since(name)) for name in some]
             gone += tellings.outdated(self._wall(), current)
             await deferLater(self._clock, 0)
         self.tellings = tellings
         await self._delete(gone)
+        await deferLater(self._clock, 0)
 
     async def _take_back(self, notes: dict[str, str]) -> None:
         """Restore the notes, in the store and in `notes`, of those of whom HSM was not told."""
@@ -152,6 +153,7 @@ class Retelling:
     async def _tell(self, differences: Differences, number: int) -> None:
         names = differences.components()
         for start in range(0, len(names), _TELL):
+            await deferLater(self._clock, 0)
             while self._notifier.pending_count > _MOST_PENDING and self._goes_on(number):
                 await deferLater(self._clock, _POLL)
             if not self._goes_on(number):

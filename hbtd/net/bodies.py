@@ -36,7 +36,7 @@ def take_body(
 ) -> Deferred[None]:
     """Call `take` with each portion of a response's body as it arrives.
 
-    A portion has 16 KiB at most. After each portion, the reactor does other work, and nothing is
+    A portion has 16 KiB at most. Before each portion, the reactor does other work, and nothing is
     read from the connection meanwhile. The Deferred fires at the end of the body. It fails with
     `ResponseTooLarge` if the body has more than `limit` bytes, with the connection's error if the
     connection is lost, and with the exception that `take` raises; `take` is not called after a
@@ -99,26 +99,27 @@ class _Portions(_Body):
         self._lost: Failure | None = None
 
     def _pass_on(self, data: bytes) -> None:
+        # Even a first portion waits: in chunked coding many of them may arrive at a time.
         self._arrived += data
         if not self._busy:
-            self._go_on()
+            self._busy = True
+            IPushProducer(self.transport).pauseProducing()
+            self._clock.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
-        paused, self._busy = self._busy, False
         portion, self._arrived = self._arrived[:_PORTION], self._arrived[_PORTION:]
         if portion and not self.done.called:
             super()._pass_on(portion)
         if self.done.called:
             return
-        transport = IPushProducer(self.transport)
         if self._arrived:
-            self._busy = True
-            transport.pauseProducing()
             self._clock.callLater(0, self._go_on)
-        elif self._lost is not None:
+            return
+        self._busy = False
+        if self._lost is not None:
             super().connectionLost(self._lost)
-        elif paused:
-            transport.resumeProducing()
+        else:
+            IPushProducer(self.transport).resumeProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = reason

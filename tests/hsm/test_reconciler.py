@@ -512,6 +512,31 @@ class BreakTests(ReconcilerTestCase):
         self.pass_time(10)
         self.successResultOf(self.reconciler.stopService())
 
+    def test_portions(self):
+        """Very many are told in portions, between which the reactor does other work."""
+        names = nodes(1000)
+        self.beating.update(names)
+        self.pass_time(4)
+        self.beating -= set(names)
+        self.pass_time(40)
+        self.falsify(**dict.fromkeys(names, "Ready/OK"))
+        sizes: list[int] = []
+        turns: list[None] = []
+        tell_again = self.notifier.tell_again
+
+        def tell(judgements: Iterable[Judgement]) -> None:
+            if again := list(judgements):
+                self.assertEqual(len(turns), len(sizes))
+                sizes.append(len(again))
+                self.clock.callLater(0, turns.append, None)
+            tell_again(again)
+
+        self.notifier.tell_again = tell  # type: ignore[method-assign]
+        self.report()
+        self.pass_time(4)
+        self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
+        self.assertEqual(sizes, [200] * 5)
+
     def test_many(self):
         """What is said of very many is short, in the log, too."""
         names = nodes(800)

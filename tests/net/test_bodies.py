@@ -39,10 +39,12 @@ class TakeBodyTests(SynchronousTestCase):
         self.done: Deferred[None] = take_body(response, self.taken.append, LIMIT, self.clock)
 
     def test_portions(self):
-        """The reactor does other work after each 16 KiB, and no more is read meanwhile."""
+        """The reactor does other work before each 16 KiB, and no more is read meanwhile."""
         data = bytes(range(256)) * 256
-        self.response.body.dataReceived(data)
-        for number in range(1, 4):
+        # As chunks of a chunked body arrive, all at once.
+        for start in range(0, len(data), 8192):
+            self.response.body.dataReceived(data[start : start + 8192])
+        for number in range(4):
             self.assertEqual(len(self.taken), number)
             self.assertEqual(self.response.transport.producerState, "paused")
             # A clock makes no rounds: it would go on until nothing is due.
@@ -82,6 +84,7 @@ class TakeBodyTests(SynchronousTestCase):
     def test_cancelled(self):
         """Nothing is passed on after the Deferred was cancelled."""
         self.response.body.dataReceived(b"x" * 40_000)
+        self.clock.calls.pop().func()
         self.done.cancel()
         self.clock.pump([0] * 3)
         self.assertEqual(len(self.taken), 1)
