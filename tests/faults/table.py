@@ -241,9 +241,6 @@ class MixedTableTests(MixedFleetTestCase):
         figures.append(f"HSM down {await self.right():.0f} s")
 
         print(f"\nseed {SEED}: {'; '.join(figures)}")
-        for name, told in self.telling.items():
-            living = [each for each in told if each.at < self.died.get(name, float("inf"))]
-            self.assertNotIn(DIED, [each.what for each in living], name)
 
     async def leader(self, one: Spawned, other: Spawned) -> tuple[Spawned, Spawned]:
         """Wait for one of two replicas to lead; return the leader, and the other one."""
@@ -257,6 +254,12 @@ class MixedTableTests(MixedFleetTestCase):
     def falsify(self, names: Iterable[str]) -> None:
         """Have somebody write into HSM's table what is not true of living nodes."""
         self.hsm.table.force(read_rows(dict(zip(names, cycle(FALSE), strict=False))))
+
+    def assert_no_false_death(self) -> None:
+        """Check that HSM was told of no node's death while it sent heartbeats."""
+        for name, told in self.telling.items():
+            living = [each for each in told if each.at < self.died.get(name, float("inf"))]
+            self.assertNotIn(DIED, [each.what for each in living], f"{name} lives")
 
     async def right(self) -> float:
         """Wait until HSM's table is the truth; return the seconds that it took."""
@@ -275,5 +278,7 @@ class MixedTableTests(MixedFleetTestCase):
             await until(lambda: not wrong(), RIGHT)
         except AssertionError:
             self.fail(f"still wrong: {wrong()}")
+        finally:
+            self.assert_no_false_death()
         seconds: float = reactor.seconds() - began
         return seconds
