@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import skipIf
 
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -97,6 +97,28 @@ class SecureTestCase(TestCase):
             assert time.monotonic() < deadline, why
 
 
+class ProcessTestCase(SecureTestCase):
+    """hbtd as a process, beside nodes that beat."""
+
+    async def start(self, *words: str) -> None:
+        """Start hbtd with the arguments `words`."""
+        self.process = spawn(self, words)
+        self.nodes = Nodes(WebClient(self), await self.process.url)
+
+    async def beat_until(self, condition: Callable[[], object], names: Sequence[str]) -> None:
+        """Have nodes beat until a condition is true."""
+        deadline = time.monotonic() + 90
+        while not condition():
+            assert time.monotonic() < deadline, self.process.said
+            for name in names:
+                await self.nodes.beat(name, "now")
+            await deferLater(reactor, 0.2)
+
+    def accepted(self) -> int:
+        """Return how often hbtd has logged that Kafka accepts messages."""
+        return self.process.said.count("accepts messages")
+
+
 class ConnectionTests(SecureTestCase):
     """Connections with right and wrong credentials."""
 
@@ -104,17 +126,34 @@ class ConnectionTests(SecureTestCase):
         """Publish a message, and return its offset; this blocks."""
         params = self.params(**others)
         settings = KafkaSecurity(Params(kv_url="mem:", **params)).settings()
-        kafka = Kafka(parse_telemetry_host(params["telemetry_host"]), **settings)
+        address = parse_telemetry_host(params["telemetry_host"])
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                kafka = Kafka(address, **settings)
+                break
+            except KafkaTimeoutError:  # a slow broker makes the topic, and hbtd would try again
+                assert time.monotonic() < deadline
         try:
             return int(kafka.send(b"key", b"value").get(timeout=10).offset)
         finally:
             kafka.abandon()
 
+    async def refusal(self, **others: Any) -> str:
+        """Return why the broker refuses a connection, once it does."""
+        deadline = time.monotonic() + 30
+        why = ""
+        # On a slow machine its answer may take longer than a check.
+        while not why or "does not answer like Kafka" in why:
+            self.assertLess(time.monotonic(), deadline, why)
+            why = await deferToThread(functools.partial(self.connect, **others))
+        return why
+
     async def test_right(self) -> None:
         """With each mechanism a message is published."""
         for number, mechanism in enumerate(("scram-sha-256", "scram-sha-512", "plain")):
             if mechanism == "plain":
-                self.write("plain-password")
+                self.write(self.kafka.plain_password)
             offset = await deferToThread(self.publish, telemetry_sasl=mechanism)
             self.assertEqual(offset, number)
 
@@ -122,7 +161,7 @@ class ConnectionTests(SecureTestCase):
         """A wrong password is said to be refused, with the user's name and without the password."""
         self.write("wrong-password")
         for mechanism in ("scram-sha-512", "plain"):
-            why = await deferToThread(self.connect, telemetry_sasl=mechanism)
+            why = await self.refusal(telemetry_sasl=mechanism)
             self.assertIn("it refuses the user 'hbtd' of --telemetry_login: Auth", why)
             self.assertNotIn("wrong-password", why)
 
@@ -153,9 +192,7 @@ class ConnectionTests(SecureTestCase):
     async def test_removed_user(self) -> None:
         """A user that the broker no longer knows is said to be refused."""
         await deferToThread(self.kafka.remove_user)
-        deadline = time.monotonic() + 30
-        while not (why := await deferToThread(self.connect)):
-            self.assertLess(time.monotonic(), deadline)
+        why = await self.refusal()
         self.assertIn("it refuses the user 'hbtd' of --telemetry_login: Auth", why)
         self.assertNotIn("first-password", why)
 
@@ -214,7 +251,75 @@ class RotationTests(SecureTestCase):
             self.assertNotIn(password, process.said)
 
 
-class StoryTests(SecureTestCase):
+class OutageTests(ProcessTestCase):
+    """A node dies while hbtd and Kafka don't agree on who they are, and another one goes on."""
+
+    async def outage(
+        self,
+        spoil: Callable[[], object],
+        why: str,
+        mend: Callable[[], object],
+        **params: Any,
+    ) -> None:
+        """Have a node die after `spoil`; check what is logged, and published after `mend`.
+
+        Both block. Between them hbtd has `why` in the reason for which it publishes nothing.
+        """
+        topic = f"hbtd.{self._testMethodName}"
+        nodes = living, dying = NODES[:2]
+        await self.start(*HBTD, "--warntime=3", "--errtime=6", *options(self.params(**params)))
+        await self.beat_until(self.accepted, nodes)
+        spoiled = deferToThread(spoil)
+        await self.beat_until(lambda: spoiled.called, nodes)
+        await spoiled
+        await self.beat_until(lambda: why in self.process.said, nodes)
+        await self.beat_until(lambda: f"declared dead: {dying}" in self.process.said, [living])
+        self.assertEqual(self.accepted(), 1)
+        started = [message(name, "now") for name in nodes]
+        found = await deferToThread(consume, self.kafka.address, topic)
+        self.assertEqual(contents(found), started)
+        mended = deferToThread(mend)
+        await self.beat_until(lambda: mended.called and self.accepted() > 1, [living])
+        await mended
+        later = [message(dying, "now", each) for each in (Transition.WARNED, Transition.DIED)]
+        await deferToThread(consume, self.kafka.address, topic, len([*started, *later]))
+        found = await deferToThread(consume, self.kafka.address, topic)
+        self.assertEqual(contents(found), [*started, *later])
+        said = self.process.said
+        # A broker that starts anew may be seen as one that is away, and then as one that refuses.
+        lines = [line.partition("accepts no messages")[2] for line in said.splitlines()]
+        reasons = [reason for reason in lines if reason]
+        self.assertEqual(len(reasons), len(set(reasons)), reasons)
+        self.assertEqual(len([reason for reason in reasons if why in reason]), 1, reasons)
+        self.assertNotIn("Traceback", said)
+        for password in PASSWORDS:
+            self.assertNotIn(password, said)
+
+    async def test_plain_rotated(self) -> None:
+        """After a broker's start with another password for PLAIN, hbtd takes that from its file."""
+        first, second = PASSWORDS[:2]
+        await deferToThread(self.kafka.set_plain_password, first)
+        await self.outage(
+            lambda: self.kafka.set_plain_password(second),
+            "it refuses the user 'hbtd' of --telemetry_login: Auth",
+            lambda: self.write(second),
+            telemetry_sasl="plain",
+        )
+
+    async def test_server_expired(self) -> None:
+        """A broker whose certificate has expired is told nothing, until it has another one."""
+        self.addCleanup(deferToThread, self.kafka.renew)
+
+        def expire() -> None:
+            expires = self.kafka.renew(1 / 86_400)
+            time.sleep(max(0.0, expires.timestamp() + 1 - time.time()))
+            # A connection outlasts the certificate that it was made with.
+            self.kafka.restart()
+
+        await self.outage(expire, "certificate has expired", self.kafka.renew)
+
+
+class StoryTests(ProcessTestCase):
     """hbtd as a process beside an HSM and a Kafka that both ask who it is."""
 
     async def test_all_rotated(self) -> None:
@@ -232,45 +337,33 @@ class StoryTests(SecureTestCase):
         token = self.folder / "token"
         token.write_text(TOKENS[0])
         token.chmod(0o600)
-        process = spawn(
-            self,
-            [
-                *("-m", "hbtd", "--kv_url=mem:", "--port=0", "--interval=1"),
-                *("--warntime=4", "--errtime=8", f"--sm_url={hsm.url}", f"--sm_ca={hsm.bundle}"),
-                *(f"--sm_cert={cert}", f"--sm_key={key}", f"--sm_token={token}"),
-                *options(self.params()),
-            ],
+        await self.start(
+            *("-m", "hbtd", "--kv_url=mem:", "--port=0", "--interval=1"),
+            *("--warntime=4", "--errtime=8", f"--sm_url={hsm.url}", f"--sm_ca={hsm.bundle}"),
+            *(f"--sm_cert={cert}", f"--sm_key={key}", f"--sm_token={token}"),
+            *options(self.params()),
         )
-        nodes = Nodes(WebClient(self), await process.url)
+        process = self.process
         living, dying = NODES[:-1], NODES[-1]
-
-        async def beat_until(condition: Callable[[], object], names: Sequence[str]) -> None:
-            deadline = time.monotonic() + 90
-            while not condition():
-                assert time.monotonic() < deadline, process.said
-                for name in names:
-                    await nodes.beat(name, "now")
-                await deferLater(reactor, 0.2)
-
-        await beat_until(lambda: all(hsm.told(name) == ["Ready"] for name in NODES), NODES)
-        await beat_until(lambda: "accepts messages" in process.said, NODES)
+        await self.beat_until(lambda: all(hsm.told(name) == ["Ready"] for name in NODES), NODES)
+        await self.beat_until(lambda: "accepts messages" in process.said, NODES)
         # Certificate, token and password are of no use any more; then a node dies.
         await hsm.serve(clients, revocation_list(clients, own))
         hsm.set_token(TOKENS[1])
         await deferToThread(self.kafka.set_password, "second-password")
-        await beat_until(lambda: f"declared dead: {dying}" in process.said, living)
-        await beat_until(lambda: "certificate revoked" in process.said, living)
-        await beat_until(lambda: "refuses the user" in process.said, living)
+        await self.beat_until(lambda: f"declared dead: {dying}" in process.said, living)
+        await self.beat_until(lambda: "certificate revoked" in process.said, living)
+        await self.beat_until(lambda: "refuses the user" in process.said, living)
         self.assertNotIn("Standby", hsm.told(dying))
         write_identity(make_identity("hbtd", clients, days=60), self.folder / "hsm-client")
         self.kafka.certify(self.folder / "own")
         process.signal(signal.SIGHUP)
-        await beat_until(lambda: "not ready: 401" in process.said, living)
+        await self.beat_until(lambda: "not ready: 401" in process.said, living)
         token.write_text(TOKENS[1])
         self.write("second-password")
         process.signal(signal.SIGHUP)
-        await beat_until(lambda: "Standby" in hsm.told(dying), living)
-        await beat_until(lambda: process.said.count("accepts messages") == 2, living)
+        await self.beat_until(lambda: "Standby" in hsm.told(dying), living)
+        await self.beat_until(lambda: self.accepted() == 2, living)
         for name in living:
             self.assertNotIn("Standby", hsm.told(name))
         self.assertEqual(hsm.told(dying).count("Standby"), 1)

@@ -193,6 +193,14 @@ class RealKafka(ServerProcess):
             self.kill()
             raise
 
+    def configure(self, properties: Mapping[str, str]) -> None:
+        """Set further lines of `server.properties`, for each start from now on."""
+        self._properties.update(properties)
+        if self._directory is not None:
+            # Of several lines for one property, the last one counts.
+            with (self._directory / "server.properties").open("a", encoding="utf-8") as file:
+                file.writelines(f"{name}={value}\n" for name, value in properties.items())
+
     def __enter__(self) -> RealKafka:
         try:
             self.start()
