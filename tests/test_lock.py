@@ -7,6 +7,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.image import instructions
 from tests.support.processes import CHECKOUT
 
 LOCKS = CHECKOUT / "requirements"
@@ -53,6 +54,22 @@ class LockTests(SynchronousTestCase):
     def test_run(self) -> None:
         """What the container image installs is what hbtd requires, in versions that it allows."""
         self.assert_current("run.txt")
+
+    def test_image(self) -> None:
+        """Each package from outside that is installed into the image has to have its hash."""
+        dockerfile = (CHECKOUT / "Dockerfile").read_text()
+        runs = [rest for word, rest in instructions(dockerfile) if word == "RUN"]
+        commands = [each.split() for run in runs for each in run.split("&&")]
+        installs = [words for words in commands if "install" in words and "apt-get" not in words]
+        files = set()
+        for words in installs:
+            if "--requirement" in words:
+                self.assertIn("--require-hashes", words)
+                files.add(words[words.index("--requirement") + 1])
+            else:
+                self.assertIn("--no-deps", words)
+                self.assertEqual(words[-1], "/dist/hbtd-*.whl")
+        self.assertEqual(files, {"requirements/tools.txt", "requirements/run.txt"})
 
     def test_develop(self) -> None:
         """What `make venv` installs is what hbtd and its extras for development require."""
