@@ -1,6 +1,7 @@
 """What the chart's objects say, compared with hbtd: arguments, probes, Services, alerts."""
 
 import json
+import re
 from typing import Any
 
 import yaml
@@ -8,7 +9,7 @@ import yaml
 from hbtd.config.command_line import HbtdOptions
 from hbtd.config.params import PARAMETERS, Params
 from hbtd.smoke.arguments import parse as parse_smoke
-from tests.support.helm import ALL, EVERYTHING, ChartTestCase, Object, render, values_of
+from tests.support.helm import ALL, CHART, EVERYTHING, ChartTestCase, Object, render, values_of
 from tests.support.processes import CHECKOUT
 
 ORIGINAL = values_of("values-cray-hms-hbtd.yaml")
@@ -84,10 +85,21 @@ class ArgumentsTests(ChartTestCase):
             self.assertNotIn("subPath", mount)
             self.assertTrue(mount["readOnly"])
             source = volumes[mount["name"]]["secret"]
-            self.assertEqual(source["secretName"], secrets[secret])
-            self.assertEqual(source["defaultMode"], 0o440)
+            # Not optional: a pod without its Secret waits for it, and does not start without.
+            self.assertEqual(source, {"secretName": secrets[secret], "defaultMode": 0o440})
         self.assertEqual(set(named.values()), set(secrets))
+        # A Secret has the files that values.yaml says; Kubernetes' own ones have such names.
+        written = (CHART / "values.yaml").read_text()
+        for secret in secrets:
+            comment = re.findall(rf"# (`[^:]*`): [^\n]*\n(?:  #[^\n]*\n)?  {secret}:", written)
+            files = {path.rpartition("/")[2] for path, of in named.items() if of == secret}
+            self.assertEqual(set(re.findall("`([^`]*)`", comment[-1])), files, secret)
         self.assertEqual(pod["securityContext"]["fsGroup"], 65534)
+
+    def test_kafka(self) -> None:
+        """Whom to trust at Kafka, or a certificate for it, have Kafka be used with TLS."""
+        for secret, tls in (("kafkaCA", True), ("kafkaClient", True), ("kafkaLogin", False)):
+            self.assertIs(parsed(self.container({"secrets": {secret: "x"}})).telemetry_tls, tls)
 
     def test_options_precede(self) -> None:
         """An option that is given precedes what a Secret stands for."""
@@ -127,6 +139,21 @@ class LifeTests(ChartTestCase):
             self.assertEqual([each["name"] for each in container["ports"]], ["http"])
             self.assertEqual(container["ports"][0]["containerPort"], parsed(container).port)
 
+    def test_probe_times(self) -> None:
+        """An hbtd that is slow for a while is not restarted, and one that etcd leaves is seen."""
+        container = self.container({})
+        waits = {}
+        for name, times in values_of("values.yaml")["probes"].items():
+            if name != "prefix":
+                probe = container[f"{name}Probe"]
+                self.assertEqual({**probe, **times}, probe)
+                waits[name] = probe["periodSeconds"] * probe["failureThreshold"]
+        self.assertGreaterEqual(waits["startup"], 60)
+        self.assertGreaterEqual(waits["liveness"], 60)
+        self.assertLessEqual(waits["readiness"], 15)
+        changed = {"probes": {"liveness": {"failureThreshold": 9}}}
+        self.assertEqual(self.container(changed)["livenessProbe"]["failureThreshold"], 9)
+
     def test_probes_inside(self) -> None:
         """Where the kubelet can't ask, `hbtd --health` in the container does."""
         clients = {"tls": "x", "clientCA": "x"}
@@ -163,6 +190,49 @@ class LifeTests(ChartTestCase):
         spread = deployment["template"]["spec"]["topologySpreadConstraints"][0]
         self.assertEqual(spread["topologyKey"], "kubernetes.io/hostname")
         self.assertEqual(spread["whenUnsatisfiable"], "DoNotSchedule")
+        self.assertEqual((spread["maxSkew"], spread["nodeTaintsPolicy"]), (1, "Honor"))
+        changed = render({"podDisruptionBudget": {"maxUnavailable": 2}})
+        self.assertEqual(self.find(changed, "PodDisruptionBudget")["spec"]["maxUnavailable"], 2)
+
+
+class SiteTests(ChartTestCase):
+    """What a site says about its cluster is passed on as it is."""
+
+    def test_pod(self) -> None:
+        """Where pods run, with what besides."""
+        deployment = self.find(render(EVERYTHING), "Deployment")["spec"]["template"]
+        pod, container = deployment["spec"], deployment["spec"]["containers"][0]
+        for name in (
+            *("affinity", "nodeSelector", "tolerations", "priorityClassName"),
+            *("serviceAccountName", "imagePullSecrets"),
+        ):
+            self.assertEqual(pod[name], EVERYTHING[name], name)
+        self.assertEqual(container["env"], EVERYTHING["env"])
+        self.assertIn(EVERYTHING["extraVolumes"][0], pod["volumes"])
+        self.assertIn(EVERYTHING["extraVolumeMounts"][0], container["volumeMounts"])
+        for name, given in (("annotations", "podAnnotations"), ("labels", "podLabels")):
+            self.assertLessEqual(EVERYTHING[given].items(), deployment["metadata"][name].items())
+
+    def test_services(self) -> None:
+        """How nodes and others get to the Services."""
+        objects = render(EVERYTHING)
+        for suffix, values in (("hbtd", "service"), ("-api", "apiService")):
+            made, given = self.find(objects, "Service", suffix), EVERYTHING[values]
+            self.assertEqual(made["metadata"]["annotations"], given["annotations"])
+            self.assertEqual(made["spec"]["type"], given["type"])
+        nodes = self.find(objects, "Service", "hbtd")["spec"]
+        self.assertEqual(nodes["ports"][0]["nodePort"], 30500)
+        self.assertEqual(nodes["externalTrafficPolicy"], "Local")
+        ready = render({"service": {"publishNotReadyAddresses": False}})
+        self.assertIs(
+            self.find(ready, "Service", "hbtd")["spec"]["publishNotReadyAddresses"], False
+        )
+
+    def test_network_policy(self) -> None:
+        """Who may connect, and to hbtd's port alone."""
+        (rule,) = self.find(render(EVERYTHING), "NetworkPolicy")["spec"]["ingress"]
+        self.assertEqual(rule["from"], EVERYTHING["networkPolicy"]["from"])
+        self.assertEqual(rule["ports"], [{"port": "http", "protocol": "TCP"}])
 
 
 class SelectorTests(ChartTestCase):
@@ -265,6 +335,16 @@ class OriginalTests(ChartTestCase):
         container = self.deployment["spec"]["template"]["spec"]["containers"][0]
         self.assertEqual(container["name"], "cray-hbtd")
         self.assertEqual(container["ports"][0]["containerPort"], 28500)
+
+    def test_apart(self) -> None:
+        """No two of its pods are on one host, as with the original."""
+        template = self.deployment["spec"]["template"]
+        rules = template["spec"]["affinity"]["podAntiAffinity"]
+        (rule,) = rules["requiredDuringSchedulingIgnoredDuringExecution"]
+        self.assertEqual(rule["topologyKey"], "kubernetes.io/hostname")
+        (wanted,) = rule["labelSelector"]["matchExpressions"]
+        self.assertEqual(wanted["operator"], "In")
+        self.assertIn(template["metadata"]["labels"][wanted["key"]], wanted["values"])
 
     def test_times(self) -> None:
         """Its times, etcd and HSM are the original's, so that both may run beside each other."""
