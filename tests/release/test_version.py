@@ -20,6 +20,12 @@ class VersionTests(SynchronousTestCase):
         for path in [*(CHECKOUT / "release").glob("*.py"), *CHECKOUT.glob("deploy/packages/*")]:
             self.assertNotIn(__version__, path.read_text(), path.name)
 
+    def test_image(self):
+        """The container image is labelled with it."""
+        dockerfile = (CHECKOUT / "Dockerfile").read_text()
+        self.assertIn(f"\nARG VERSION={__version__}\n", dockerfile)
+        self.assertIn('org.opencontainers.image.version="${VERSION}"', dockerfile)
+
     def test_manuals(self):
         """The manual pages that `make docs` writes name it."""
         for name in ("hbtd.8", "hbtctl.1", "hbtd-smoke.1", "hbtd-backup.8"):
