@@ -70,7 +70,7 @@ class ContainerTests(SynchronousTestCase):
         self.assertEqual(Path(f"/proc/{container.pid}/comm").read_text(), "tini\n")
         self.assertNotEqual(container.execute("touch", "/opt/hbtd/x")[0], 0)
         self.assertEqual(self.health(container), (0, ""))
-        container.signal(signal.SIGTERM)
+        container.signal(signal.Signals[image().says["STOPSIGNAL"]])
         self.assertEqual(container.wait(), 0, container.said)
         self.assertNotIn("Traceback", container.said)
 
@@ -140,6 +140,7 @@ class ContainerTests(SynchronousTestCase):
             self.assertEqual(container.said.count("\n"), 1)
 
     def test_etcd_of_the_chart(self) -> None:
-        """An empty `KV_URL` leads to the etcd at `ETCD_HOST` and `ETCD_PORT`."""
+        """The image's empty `KV_URL` leads to the etcd at `ETCD_HOST` and `ETCD_PORT`."""
+        self.assertEqual(image().environ["KV_URL"], "")
         container = self.start(KV_URL="", ETCD_HOST="127.0.0.1", ETCD_PORT="1")
         self.assertIsNotNone(re.search(r"http://127\.0\.0\.1:1\b", container.said), container.said)
