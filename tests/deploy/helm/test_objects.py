@@ -80,6 +80,9 @@ class ArgumentsTests(ChartTestCase):
             params.telemetry_login: "kafkaLogin",
         }
         self.assertTrue(params.telemetry_tls)
+        # Nothing beside the files lets anybody in.
+        access = (params.operator_access, params.node_access)
+        self.assertEqual(access, ("token:/etc/hbtd/tokens/tokens", "jwt:/etc/hbtd/jwks/jwks.json"))
         for path, secret in named.items():
             mount = mounts[path.rpartition("/")[0]]
             self.assertNotIn("subPath", mount)
