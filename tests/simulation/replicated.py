@@ -17,6 +17,12 @@ HOSTS = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
 SHARED = 2.5
 """Seconds for which a replica has to go on after a heartbeat, so that the others learn of it."""
 
+_LONG_STOP = 10.0
+"""Seconds, or Warntime if that is less, of a stop after which heartbeats that are read may be old."""
+
+_READ_LATE = 2.0
+"""Seconds in which heartbeats of those who are warned about, or dead, don't count for it."""
+
 _PROBES = 4.0
 """Seconds after which nodes are no longer sent to a replica that is not ready."""
 
@@ -49,6 +55,8 @@ class ReplicatedWorld(World):
         self._not_shared_since = dict.fromkeys(HOSTS, 0.0)
         self._shared_since = dict.fromkeys(HOSTS, 0.0)
         self._shares = dict.fromkeys(HOSTS, False)
+        self._stopped_at: dict[str, float] = {}
+        self._reads_late_until = dict.fromkeys(HOSTS, 0.0)
         self.network.on_write = self._sent
         self._lost_data_at = float("-inf")
         random = self.hazard("rules", 0.5)
@@ -65,6 +73,7 @@ class ReplicatedWorld(World):
         well = self.etcd.healthy and self.hsm_ok
         for server in self.servers:
             host = server.host
+            self._note_stop(server)
             shares = server.hears and self.etcd.healthy and self.reaches(host, ETCD)
             if shares != self._shares[host]:
                 self._shares[host] = shares
@@ -78,15 +87,32 @@ class ReplicatedWorld(World):
         self.oracle.hears.set(now, hears)
         self.oracle.works.set(now, well and any(self._shares.values()))
 
+    def _note_stop(self, server: Server) -> None:
+        """Note whether a process is stopped, and until when it reads late if it was for long."""
+        now = self.clock.now
+        if server.alive and not server.running:
+            self._stopped_at.setdefault(server.host, now)
+            return
+        since = self._stopped_at.pop(server.host, now)
+        # hbtd measures it from the last tick before.
+        if now - since > min(self.warntime, _LONG_STOP) - 1.0:
+            self._reads_late_until[server.host] = now + _READ_LATE
+
     def may_publish(self, host: str) -> bool:
         """Return whether a replica holds the lock in etcd, or nobody does as etcd has lost it."""
         return host == self.etcd.leads() or self.clock.now <= self.oracle.no_lock_until
 
     def node_answered(self, node: Node, host: str) -> None:
-        """Tell the oracle of a heartbeat, once others have learnt of it."""
+        """Tell the oracle of a heartbeat, once others have learnt of it.
+
+        A replica that was stopped for long may not count what it reads in the first two seconds
+        (docs/guarantees.md).
+        """
         self.truth.note("heard", node.name, story=False)
         self.oracle.beaten(node.name)
         at = self.clock.now
+        if at < self._reads_late_until[host]:
+            return
 
         def shared() -> None:
             if self._shares[host] and self._shared_since[host] <= at:
