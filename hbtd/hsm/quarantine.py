@@ -99,7 +99,10 @@ class Quarantine:
         self._trying: list[str] = []
         self._successes = 0
         self.in_a_row = 0
-        """The number of failed updates since HSM accepted one; retries of culprits don't count."""
+        """The number of updates that have failed since HSM last accepted one.
+
+        Retries for components that are set aside don't count.
+        """
 
     @property
     def set_aside(self) -> Collection[str]:

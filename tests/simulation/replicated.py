@@ -18,7 +18,7 @@ SHARED = 2.5
 """Seconds for which a replica has to go on after a heartbeat, so that the others learn of it."""
 
 _LONG_STOP = 10.0
-"""Seconds, or Warntime if that is less, of a stop after which heartbeats that are read may be old."""
+"""Seconds of a stop, or Warntime if that is less, after which what is read then may be old."""
 
 _READ_LATE = 2.0
 """Seconds in which heartbeats of those who are warned about, or dead, don't count for it."""
