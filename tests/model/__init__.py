@@ -1,0 +1,1 @@
+"""A model of replicas, etcd and HSM in Promela, which spin checks exhaustively; see README.md."""
