@@ -271,7 +271,9 @@ end:
         let_go(r)
     }
     :: d_step { active(r) && abandoned[r] && !doubt[r] && may_settle(r) ->
+#ifndef ENDLESS_DOUBT
         abandoned[r] = 0;
+#endif
 #ifndef NOT_REPEATED
         if
         :: since[r] && !outbox[r] && !superseded(r, since[r]) -> outbox[r] = since[r]

@@ -1,4 +1,4 @@
-"""Runs spin on the model: all states that it can reach, or the steps to one that is wrong."""
+"""Runs spin on the model of replicas (tests/model): all states, or the steps to a wrong one."""
 
 import re
 import shutil
@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support.processes import CHECKOUT
 from tests.support.programs import run_program
 
-MODEL = Path(__file__).parent / "hbtd.pml"
+MODEL = CHECKOUT / "tests" / "model" / "hbtd.pml"
 
 _WITHIN = 1200.0
 """Seconds for one search: far more than it takes anywhere."""
 
-_DEPTH = 1_000_000
+_DEPTH = 100_000
 """The most steps of an execution; a search that needs more says so."""
 
 _PROCESSES = (
@@ -44,7 +45,7 @@ class Search(NamedTuple):
     """Whether every state was visited that can be reached."""
 
     violated: str | None
-    """The assertion that does not hold in one of them; `None` if all hold."""
+    """The assertion that does not hold in one of them, or what else is wrong, if anything is."""
 
     unreached: list[str]
     """The statements of the model that were never carried out, but for the ends of processes."""
@@ -59,18 +60,21 @@ def why_not() -> str | None:
     return f"{' and '.join(missing)} missing (on Debian: apt install spin gcc)" if missing else None
 
 
-def search(folder: Path, defined: Sequence[str] = (), optimise: str = "-O1") -> Search:
+def search(
+    folder: Path, defined: Sequence[str] = (), optimise: str = "-O0", *, cycles: bool = False
+) -> Search:
     """Go through the states of the model, until one is wrong; return what was found.
 
     The model is translated in `folder`, with the macros `defined`; `optimise` is the compiler's
-    option. Raise `RuntimeError` if spin, the compiler or the search fails otherwise.
+    option. With `cycles`, an execution is wrong as well if it never comes to rest after all has
+    become calm. Raise `RuntimeError` if spin, the compiler or the search fails otherwise.
     """
     shutil.copy(MODEL, folder / MODEL.name)
     _run(folder, ["spin", "-a", *_flags(defined), MODEL.name])
-    # For safety, without the reduction that a `timeout` in the model forbids; in full, not hashed.
-    options = ["-DSAFETY", "-DNOREDUCE", "-DMEMLIM=3500"]
+    # Without the reduction that a `timeout` in the model forbids; states in full, not hashed.
+    options = ["-DNOREDUCE", "-DMEMLIM=3500", *(["-DNP", "-DNOFAIR"] if cycles else ["-DSAFETY"])]
     _run(folder, ["cc", "-w", optimise, *options, "-o", "pan", "pan.c"])
-    said = _run(folder, ["./pan", f"-m{_DEPTH}", "-w23"])
+    said = _run(folder, ["./pan", f"-m{_DEPTH}", "-w24", *(["-l"] if cycles else [])])
     states = re.search(r"^ *(\S+) states, stored", said, re.MULTILINE)
     seconds = re.search(r"elapsed time (\S+) seconds", said)
     errors = re.search(r"errors: (\d+)$", said, re.MULTILINE)
@@ -111,8 +115,8 @@ def story(folder: Path, defined: Sequence[str] = ()) -> list[str]:
     for step, process, line in re.findall(
         r"^ *(\d+):\s+proc +(\d+) \(\S+\) \S+\.pml:(\d+) \(state \d+\)\s+\[", said, re.MULTILINE
     ):
-        if step != known and int(process) < len(_PROCESSES):
-            begins = source[int(line) - 1].strip()
+        begins = source[int(line) - 1].strip()
+        if step != known and int(process) < len(_PROCESSES) and begins != "d_step {":
             lines.append(f"{_PROCESSES[int(process)]:20} {line:>4}: {begins}")
         known = step
     return lines
