@@ -85,7 +85,11 @@ byte looked[2];                /* at HSM's table, which was wrong */
 #ifdef MENDED
 #define may_settle(r) (!flying[r])
 #else
+#ifdef ENDLESS_DOUBT
+#define may_settle(r) since[r]
+#else
 #define may_settle(r) true
+#endif
 #endif
 #ifdef UNSETTLED
 #define settled(r) true
