@@ -1,6 +1,6 @@
 """Updates that HSM may still carry out after hbtd has abandoned them."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 from hbtd.tracker.transitions import Judgement, Transition
@@ -22,6 +22,7 @@ class _Doubt(NamedTuple):
 # One set, and one `_Doubt`, for all components of a batch: a start with a million judgements to
 # resume has no room for each.
 _ALONE = {transition: frozenset({transition}) for transition in Transition}
+_ANY = frozenset(Transition)
 
 
 class InDoubt:
@@ -55,6 +56,15 @@ class InDoubt:
                 new = new._replace(abandoned=new.abandoned | doubt.abandoned)
             self._in_doubt[judgement.component] = new
 
+    def inherited(self, batch: Iterable[Judgement], until: float) -> None:
+        """Record that a previous process or leader may have abandoned updates with a batch.
+
+        Before the judgements in the batch, it may have sent any other one on the same components,
+        in an update that HSM has yet to carry out. `until` is as in `abandoned`.
+        """
+        doubt = _Doubt(until, _ANY, None)
+        self._in_doubt.update((judgement.component, doubt) for judgement in batch)
+
     def acknowledged(self, batch: Iterable[Judgement]) -> None:
         """Record that HSM has acknowledged a batch.
 
@@ -82,13 +92,20 @@ class InDoubt:
         if doubt is not None and doubt.sent_since and doubt.sent_since.transition.alarming:
             self._in_doubt[xname] = doubt._replace(sent_since=None)
 
-    def settled(self, now: float) -> list[Judgement]:
+    def settled(self, now: float, in_flight: Container[str] = ()) -> list[Judgement]:
         """Forget the abandoned updates that HSM must have finished by `now`.
 
         Return the later judgements on their components that HSM has acknowledged. These must be
         sent again, because an abandoned update may have undone their effect. `now` is in seconds of
         the clock of `abandoned`.
+
+        Nothing is forgotten of the components in `in_flight`, of which an update is in progress:
+        HSM may have carried it out before an abandoned one, and its answer has yet to be read.
         """
-        over = [xname for xname, doubt in self._in_doubt.items() if doubt.until <= now]
+        over = [
+            xname
+            for xname, doubt in self._in_doubt.items()
+            if doubt.until <= now and xname not in in_flight
+        ]
         sent = [self._in_doubt.pop(xname).sent_since for xname in over]
         return [judgement for judgement in sent if judgement is not None]

@@ -1,6 +1,6 @@
 """One of the notifier's connections to HSM."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,6 +22,8 @@ class Lane:
         self.wakeup = Wakeup(clock)
         self.abandoned = False
         """Whether the last update failed because `abandon` cancelled it, not because of HSM."""
+        self.in_flight: frozenset[str] = frozenset()
+        """The components in the update in flight; empty if there is none."""
         self._call: Deferred[None] | None = None
 
     def run(
@@ -52,18 +54,18 @@ class Lane:
                 if going_on():
                     await self.wakeup.pause(_AFTER_A_BUG)
 
-    async def wait_for(self, call: Deferred[None]) -> None:
-        """Wait until `call`, the Deferred of the update in flight, has fired.
+    async def wait_for(self, call: Deferred[None], components: Iterable[str]) -> None:
+        """Wait until `call`, the Deferred of an update with `components`, has fired.
 
         Raise the exception that `call` fails with. While this method waits, `abandon` cancels
         `call`.
         """
         self.abandoned = False
-        self._call = call
+        self._call, self.in_flight = call, frozenset(components)
         try:
             await call
         finally:
-            self._call = None
+            self._call, self.in_flight = None, frozenset()
 
     def abandon(self) -> None:
         """Cancel the update in flight, if there is one."""

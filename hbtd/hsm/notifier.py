@@ -219,12 +219,13 @@ class Notifier(Service):
     def resume(self, judgements: Sequence[Judgement], superseded: Container[str] = ()) -> None:
         """Send judgements that the store does not mark as delivered, after a start or an election.
 
-        The previous process or leader may have sent HSM an update with these judgements, and HSM
-        may still be carrying it out. So they are treated like the judgements of an abandoned update
-        (see `InDoubt`). Judgements on components in `superseded` are not sent, because newer
-        judgements on these components follow.
+        The previous process or leader may have sent HSM updates with these judgements, and with
+        earlier ones on the same components, and HSM may still be carrying them out. So the
+        judgements are sent once more when HSM must have finished these updates (see `InDoubt`).
+        Judgements on components in `superseded` are not sent, because newer judgements on these
+        components follow.
         """
-        self._in_doubt.abandoned(judgements, self._doubt_ends())
+        self._in_doubt.inherited(judgements, self._doubt_ends())
         self.tell(each for each in judgements if each.component not in superseded)
 
     def drop_all(self) -> None:
@@ -351,7 +352,7 @@ class Notifier(Service):
         pause = 0.0
         try:
             names = [each.component for each in batch]
-            await lane.wait_for(self._client.update(transition, names, within))
+            await lane.wait_for(self._client.update(transition, names, within), names)
         except UpdateFailed as error:
             if lane is self._everybody and not lane.abandoned and not error.unsent:
                 now = self._clock.seconds()
@@ -491,7 +492,8 @@ class Notifier(Service):
 
     def _look_back(self) -> None:
         """Send again the judgements whose effect an abandoned update may have undone."""
-        self.tell_again(self._in_doubt.settled(self._clock.seconds()))
+        in_flight = frozenset[str]().union(*(lane.in_flight for lane in self._lanes))
+        self.tell_again(self._in_doubt.settled(self._clock.seconds(), in_flight))
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if new.sm_url != old.sm_url:

@@ -6,6 +6,7 @@ from typing import Any
 from twisted.logger import capturedLogs
 
 from hbtd.hsm.notifier import Notifier
+from hbtd.simulator.hsm_table import ComponentState
 from tests.support.hsm_memory import (
     DIED,
     OTHER_URL,
@@ -105,6 +106,16 @@ class HandoverTests(StartedTestCase):
         self.assertCountEqual(self.sent(), [(WARNED, [A]), (DIED, [B]), (DIED, [A])])
         self.advance(4 * self.params.current.sm_timeout)
         self.assertEqual(self.hsm.components[A].state, "Standby")
+
+    def test_resume_overtaken(self):
+        """What is resumed is sent again after any other update that HSM may have had before."""
+        self.notifier.resume(judge(STARTED, A))
+        self.advance(1)
+        self.assertEqual((self.hsm.components[A].state, self.acknowledged), ("Ready", []))
+        self.hsm.components[A] = ComponentState("Ready", "Warning", "late")
+        self.advance(40)
+        self.assertEqual(self.hsm.components[A].flag, "OK")
+        self.assertEqual(self.acknowledged, judge(STARTED, A))
 
     def test_memory(self):
         """A judgement that is resumed takes two places in dicts: a million may be."""

@@ -57,6 +57,16 @@ class InDoubtTests(StartedTestCase):
         self.advance(15)
         self.assertEqual([each.component for each in self.acknowledged], [B, A])
 
+    def test_ends_in_flight(self) -> None:
+        """What is in flight when HSM must have finished is sent again: it may have come first."""
+        self.abandon(A)
+        self.advance(7)
+        self.hsm.behaviour.cost_ms = 1900.0  # until after the next look back, every five seconds
+        self.tell(STARTED, A)
+        self.advance(10)
+        self.assertEqual(self.sent()[-2:], [(STARTED, [A])] * 2)
+        self.assertEqual([each.transition for each in self.acknowledged], [DIED, STARTED])
+
     def test_once(self) -> None:
         """It is sent again only once, and only for components with a different judgement since."""
         self.abandon(A, B)

@@ -82,14 +82,10 @@ byte looked[2];                /* at HSM's table, which was wrong */
 #define active(r) (leading[r] && owner == r)
 #define withdraws(r, transition) (outbox[r] && alarming(word[outbox[r]]) && !alarming(transition))
 #define superseded(r, judgement) (alarming(word[judgement]) && uncommitted[r] && !alarming(phase[r]))
-#ifdef MENDED
-#define may_settle(r) (!flying[r])
-#else
 #ifdef ENDLESS_DOUBT
 #define may_settle(r) since[r]
 #else
-#define may_settle(r) true
-#endif
+#define may_settle(r) (!flying[r])                        /* InDoubt.settled */
 #endif
 #ifdef UNSETTLED
 #define settled(r) true
@@ -127,12 +123,13 @@ inline lead(r) {
     phase[r] = word[newest];
     if
     :: !delivered ->                                      /* Notifier.resume */
-        abandon(r, newest);
+        abandoned[r] = 15;                                /* every transition */
+        doubt[r] = DOUBT;
         outbox[r] = newest
     :: else
     fi;
 #ifdef MENDED
-    abandoned[r] = 15;                                    /* every transition */
+    abandoned[r] = 15;
     doubt[r] = DOUBT
 #endif
 }
