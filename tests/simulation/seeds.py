@@ -14,7 +14,7 @@ from tests.support.processes import CHECKOUT
 FOUND_WITH_KAFKA = (1, 9, 17, 55)
 """Seeds whose Kafka has found a fault."""
 
-FOUND_WITH_KAFKA_AND_REPLICAS = (101, 303, 309, 324)
+FOUND_WITH_KAFKA_AND_REPLICAS = (101, 303, 309, 324, 500)
 """The same for worlds of replicas."""
 
 FOUND = (2, 123, 244, 559, 1071, 10182)

@@ -19,6 +19,12 @@ _WORDS = {
 
 _RANKS = {"started": 0, "restarted": 0, "warned": 1, "died": 2}
 
+_RESTARTED_LATE = 2
+"""The rank of a restart that names the heartbeat before the warning.
+
+A leader may know that another replica has taken a heartbeat before it knows its timestamp.
+"""
+
 _FOLLOWERS = {
     "": ("started",),
     "started": ("warned",),
@@ -77,7 +83,8 @@ class TelemetryOracle:
         """Begin with an empty topic; `oracle` knows what hbtd could hear.
 
         `ignorant` says whether there are replicas: one that could not read etcd when it started
-        takes whoever beats for a component that starts.
+        takes whoever beats for a component that starts, and a leader may not know the timestamp of
+        a heartbeat that another replica has taken.
         """
         self._ignorant = ignorant
         self._oracle = oracle
@@ -164,7 +171,12 @@ class TelemetryOracle:
         beat, word = int(stamp[1:]), _WORDS[said]
         if not 1 <= beat <= len(self._get(name).beats):
             raise Violation(Promise.PUBLISHED_TRUTH, f"{name} never sent {stamp}: {text}")
-        return Word(beat, _RANKS[word], word)
+        parsed = Word(beat, _RANKS[word], word)
+        known = self._get(name).words | self._get(name).refused
+        warned = Word(beat, _RANKS["warned"], "warned")
+        if self._ignorant and word == "restarted" and parsed not in known and warned in known:
+            return parsed._replace(rank=_RESTARTED_LATE)
+        return parsed
 
     def _check_truth(self, name: str, word: Word, now: float) -> None:
         limit = self._limits.get(word.word)

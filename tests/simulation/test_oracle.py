@@ -241,6 +241,18 @@ class TelemetryOracleTests(SynchronousTestCase):
             self.publish(word, beat)
         self.oracle.check_rest({"x0": True})
 
+    def test_named_late(self):
+        """A restart may name the heartbeat before the warning if replicas share a topic."""
+        self.publish("started", 1)
+        self.publish("warned", 1)
+        self.assertRaises(Violation, self.publish, "restarted", 1)
+        self.oracle = TelemetryOracle(self.hsm, 5, 12, ignorant=True)
+        for number, second in enumerate((1, 20, 40), 1):
+            self.oracle.beats("x0", number, second)
+        for word, beat in (("started", 1), ("warned", 1), ("restarted", 1), ("restarted", 1)):
+            self.publish(word, beat)
+        self.oracle.check_rest({"x0": True})
+
     def test_skipped(self):
         """None of those that are repeated may be left out."""
         for word, beat in (("started", 1), ("warned", 1), ("restarted", 2), ("started", 1)):
