@@ -68,8 +68,8 @@ class Timeline:
         self._values.append(value)
 
     def until(self, time: float) -> float:
-        """Return for how many seconds it was the case, up to a time."""
-        i = bisect_right(self._times, time) - 1
+        """Return for how many seconds it was the case, up to a time; none before the beginning."""
+        i = max(bisect_right(self._times, time) - 1, 0)
         return self._sums[i] + (time - self._times[i] if self._values[i] else 0.0)
 
     def within(self, begin: float, end: float) -> float:

@@ -24,8 +24,8 @@ FOUND_WITH_REPLICAS = (18, 103, 115)
 """The same for worlds of replicas."""
 
 
-FOUND_IN_TABLES = (31, 1244, 1273)
-"""The same for small worlds in which others write HSM's table: hbtd, the last one; the oracle."""
+FOUND_IN_TABLES = (31, 1244, 1273, 10063)
+"""The same for small worlds in which others write HSM's table: hbtd, and the oracle."""
 
 BESIDE_AN_ORIGINAL = (1,)
 """Seeds of worlds of replicas beside an original."""

@@ -320,5 +320,6 @@ class TimelineTests(SynchronousTestCase):
         line.set(20, False)
         line.set(30, True)
         self.assertEqual(line.within(0, 40), 20)
+        self.assertEqual(line.within(-20, 40), 20)
         self.assertEqual(line.within(15, 32), 7)
         self.assertEqual(line.within(21, 29), 0)
