@@ -81,20 +81,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- ternary "HTTP" "HTTPS" $plain -}}
 {{- end -}}
 
-{{/* How a probe asks: with the context, and the path below the prefix. */}}
+{{/* How a probe asks, and when: with the context, the path below the prefix, its times, and those for a command
+inside of the container. */}}
 {{- define "hbtd.probe" -}}
 {{- $options := include "hbtd.options" .context | fromJson -}}
 {{- $required := has (get $options "tls_client_required" | default "no" | lower) (list "yes" "true" "on" "1") -}}
 {{- if or (get $options "listen") $required -}}
 exec:
   command: [/opt/hbtd/bin/hbtd, --health]
+{{ toYaml .inside }}
 {{- else -}}
 httpGet:
   path: {{ .context.Values.probes.prefix }}{{ .path }}
   port: http
   scheme: {{ include "hbtd.scheme" .context }}
-{{- end }}
 {{ toYaml .times }}
+{{- end }}
 {{- end -}}
 
 {{/* Values that can't be used together. */}}
