@@ -2,12 +2,16 @@
 
 import json
 import re
+import shlex
+import shutil
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hbtd.config.command_line import HbtdOptions
 from hbtd.config.params import PARAMETERS, Params
+from hbtd.ctl.arguments import parse as parse_hbtctl
 from hbtd.smoke.arguments import parse as parse_smoke
 from tests.support.helm import ALL, CHART, EVERYTHING, ChartTestCase, Object, render, values_of
 from tests.support.processes import CHECKOUT
@@ -170,6 +174,10 @@ class LifeTests(ChartTestCase):
                     container[name]["exec"]["command"], ["/opt/hbtd/bin/hbtd", "--health"]
                 )
                 self.assertNotIn("httpGet", container[name])
+            # HbtdRequestsRefused fires at more than 100 refusals in ten minutes.
+            running = (container["livenessProbe"], container["readinessProbe"])
+            asked = sum(600 / probe["periodSeconds"] for probe in running)
+            self.assertLess(asked, 100)
 
     def test_stop(self) -> None:
         """A replica has as long as hbtd may take to stop before it is killed."""
@@ -365,6 +373,52 @@ class OriginalTests(ChartTestCase):
         self.assertEqual(route["rewrite"], {"uri": " "})
         destination = {"host": "cray-hbtd", "port": {"number": 80}}
         self.assertEqual(route["route"], [{"destination": destination}])
+
+
+class NotesTests(ChartTestCase):
+    """What Helm prints after an installation."""
+
+    def setUp(self) -> None:
+        """Make a copy of the chart that has its notes in an object, as Helm renders no others."""
+        self.chart = Path(self.mktemp()) / "hbtd"
+        shutil.copytree(CHART, self.chart)
+        (self.chart / "templates" / "notes.yaml").write_text(
+            "kind: Notes\nmetadata: {name: notes}\n"
+            'text: {{ include (print $.Template.BasePath "/NOTES.txt") . | toJson }}\n'
+        )
+
+    def notes(self, values: Object) -> str:
+        """Return the notes that these values make."""
+        return str(self.find(render(values, chart=self.chart), "Notes")["text"])
+
+    def test_records(self) -> None:
+        """They name etcd, without a password that somebody has put into its URL."""
+        for url, shown in (
+            ("https://etcd-0:2379,https://etcd-1:2379", "https://etcd-0:2379,https://etcd-1:2379."),
+            ("https://u:secret@etcd:2379", "https://u:...@etcd:2379."),
+            ("", "the etcd of ETCD_HOST."),
+        ):
+            first = self.notes({"options": {"kv_url": url}}).strip().splitlines()[0]
+            self.assertTrue(first.endswith(f"with records in {shown}"), first)
+
+    def test_command(self) -> None:
+        """The command that they show is one of hbtctl, with all that hbtd asks of its caller."""
+        clients = {"tls": "x", "clientCA": "x", "tokens": "x"}
+        closed = {"reader_access": "operators", "tls_client_required": True}
+        for values, options in (
+            ({}, ["--ca"]),
+            (ORIGINAL, []),
+            ({"options": closed, "secrets": clients}, ["--ca", "--token-file", "--cert", "--key"]),
+        ):
+            notes = self.notes(values)
+            (line,) = [each for each in notes.splitlines() if " exec " in each]
+            program, *words = shlex.split(line.partition(" -- ")[2])
+            self.assertEqual(program, "/opt/hbtd/bin/hbtctl")
+            parse_hbtctl(words, {})
+            given = [word.partition("=")[0] for word in words if word.startswith("--")]
+            self.assertEqual(given, ["--url", *options])
+            self.assertEqual("smoke.client" in notes, "--cert" in options)
+            self.assertEqual("smoke.token" in notes, "--token-file" in options)
 
 
 class SmokeTests(ChartTestCase):
