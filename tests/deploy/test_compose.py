@@ -87,6 +87,8 @@ class ComposeTests(SynchronousTestCase):
             if name == "fleet":
                 self.host_and_port(urlsplit(options.subOptions["url"]).netloc)
                 self.assertEqual(set(service["depends_on"]), set(REPLICAS))
+                # Docker takes the keys that end `attach` from a terminal only.
+                self.assertTrue(service["stdin_open"] and service["tty"])
 
     def test_prometheus(self) -> None:
         """Prometheus asks each replica, with TLS, and has the rules where its file says."""
