@@ -67,10 +67,9 @@ class Params(OutwardParams):
         Group.HSM,
         SWITCH,
         False,
-        "Don't contact the Hardware State Manager (HSM), for testing. Without a value it means "
-        "yes.",
-        "No other option may stand without a value. State changes are kept until HSM may be "
-        "contacted again.",
+        "Tell the Hardware State Manager (HSM) nothing, for testing. Without a value it means yes.",
+        "No other option may stand without a value. State changes are kept until HSM may be told "
+        "again. Its table is read and compared all the same, unless `--sm_sync=0`.",
         flag=True,
     )
     use_telemetry: bool = param(
