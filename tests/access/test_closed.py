@@ -3,6 +3,8 @@
 import contextlib
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -11,13 +13,14 @@ from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import skipIf
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.server import Site
 
@@ -38,6 +41,7 @@ from tests.support.intruders import DETOURS, NOTHING, Answer, Intruder, bombs
 from tests.support.issuer import Issuer, bearer, subject
 from tests.support.prepared import CHECKOUT, run_prepared
 from tests.support.processes import spawn
+from tests.support.programs import run_program
 from tests.support.running import heartbeat, reactor, until
 
 LIVING = tuple(f"x1000c0s{number}b0n0" for number in range(3))
@@ -57,6 +61,9 @@ COMMITS = 12
 PERIOD = 0.4
 HANDSHAKE_SECONDS = 4
 
+MADE = "closed example: its clients"
+"""What precedes the commands that make certificates, a list and tokens."""
+
 LEFT = {
     *(("GET", "/params"), ("GET", "/hbstate/<xname>"), ("POST", "/hbstates")),
     *(("GET", "/liveness"), ("GET", "/readiness"), ("GET", "/health"), ("GET", "/openapi.json")),
@@ -65,11 +72,17 @@ LEFT = {
 """The routes that are left to whoever has a certificate and no token, as the document says."""
 
 
+def block(mark: str) -> str:
+    """Return the lines for a shell in the document below a comment."""
+    text = (CHECKOUT / "docs" / "security.md").read_text()
+    return text.partition(f"<!-- {mark} -->\n```sh\n")[2].partition("```")[0]
+
+
 def example() -> dict[str, str]:
     """Return the environment variables of the closed example."""
-    text = (CHECKOUT / "docs" / "security.md").read_text()
-    block = text.partition("<!-- closed example -->\n```sh\n")[2].partition("```")[0]
-    lines = [line for line in block.splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in block("closed example").splitlines() if line and not line.startswith("#")
+    ]
     return dict(line.split("=", 1) for line in lines)
 
 
@@ -127,6 +140,45 @@ class Node:
     def longest_silence(self) -> float:
         """The longest time between two answered heartbeats, in seconds."""
         return max(b - a for a, b in zip(self.times, self.times[1:], strict=False))
+
+
+@skipIf(shutil.which("openssl") is None, "There is no openssl.")
+class ClientsTests(SynchronousTestCase):
+    """The authority, certificates, list and tokens that the document has openssl make."""
+
+    def run_in(self, folder: Path, *command: str) -> None:
+        """Run a program that succeeds."""
+        status, said = run_program(command, folder=folder, within=60)
+        self.assertEqual(status, 0, said)
+
+    def test_made(self) -> None:
+        """Hbtd takes them, and a client of its own is revoked by the next list."""
+        folder = Path(self.mktemp()).resolve()
+        folder.mkdir()
+        self.run_in(folder, "sh", "-ec", block(MADE))
+        checked = ["verify", "-CAfile", "clients-ca.pem", "-crl_check", "-CRLfile"]
+        checked += ["clients-crl.pem", "-purpose", "sslclient"]
+        self.run_in(folder, "openssl", *checked, "x1000c0s0b0n0.pem", "alice.pem")
+        self.check(folder, revoked=0)
+        self.run_in(folder, "openssl", "ca", "-config", "ca.cnf", "-revoke", "alice.pem")
+        (command,) = [line for line in block(MADE).splitlines() if "-gencrl" in line]
+        self.run_in(folder, *shlex.split(command))
+        self.check(folder, revoked=1)
+
+    def check(self, folder: Path, revoked: int) -> None:
+        """Have hbtd check the files."""
+        environ = {
+            "HBTD_KV_URL": "mem:",
+            "HBTD_NOSM": "yes",
+            "HBTD_PORT": "0",
+            "HBTD_TLS_CLIENT_CA": str(folder / "clients-ca.pem"),
+            "HBTD_TLS_CLIENT_CRL": str(folder / "clients-crl.pem"),
+            "HBTD_OPERATOR_ACCESS": f"token:{folder / 'tokens'}",
+        }
+        status, said, *_ = run_prepared(["--check"], {**environ, "PATH": os.environ["PATH"]})
+        self.assertEqual(status, 0, said)
+        self.assertIn(f"clients-crl.pem, {revoked} certificate", said)
+        self.assertNotIn("accessible to every user", said)
 
 
 class ClosedTests(TestCase):
