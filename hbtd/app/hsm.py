@@ -39,9 +39,7 @@ def connect_hsm(
     plain: IAgent = PlainAgent(agent)
     conceal: Callable[[str], str] = str
     if now.sm_token:
-        token = SecretFile(
-            f"The bearer token in --sm_token={now.sm_token}", now.sm_token, read_bearer
-        )
+        token = SecretFile(f"The contents of --sm_token={now.sm_token}", now.sm_token, read_bearer)
         credentials.also_watch(token.watched)
         plain, conceal = BearerAgent(plain, token), token.conceal
     http = HTTPClient(FencedAgent(plain, may_tell), data_to_body_producer=WholeBody)

@@ -88,7 +88,7 @@ class HSMCredentialsTests(TestCase):
         self.assertEqual([state for state in self.states() if state == "Standby"], ["Standby"])
         self.assertEqual(hbtd.service.tracker.dead, 1)
         lines = [eventAsText(each) for each in events]
-        begin = f"The bearer token in --sm_token={self.ours}"
+        begin = f"The contents of --sm_token={self.ours}"
         self.assertTrue(any(f"{begin} accepted, unchanged since" in line for line in lines))
         self.assertTrue(any(f"{begin} were read again" in line for line in lines))
         shown = "\n".join([*lines, await self.shown(hbtd)])
