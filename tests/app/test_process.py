@@ -149,7 +149,7 @@ class EndTests(TestCase):
         url = await process.url
         client = WebClient(self)
         await client.request("POST", f"{url}/hmi/v1/heartbeat", heartbeat())
-        await until(lambda: "they wait" in process.said)
+        await until(lambda: "hbtd keeps them" in process.said)
         process.signal(signal.SIGTERM)
         await until(lambda: "Waiting up to 10 s" in process.said)
         running.hsm.behaviour.ready = True

@@ -149,7 +149,10 @@ class RestartTests(SynchronousTestCase):
         self.assertEqual(len(world.kinds(A)), 4)
 
     def test_untold(self):
-        """Judgements that were not sent before a kill are sent by the next process."""
+        """Judgements that were not sent before a kill are sent by the next process.
+
+        They are sent again until HSM must have finished whatever was sent before.
+        """
         world = World({A: 3.0, B: 3.0})
         world.up()
         world.start(A, B)
@@ -166,7 +169,11 @@ class RestartTests(SynchronousTestCase):
         self.assertEqual(world.kinds(A), [STARTED, DIED])
         world.restart()
         world.advance(60)
-        self.assertEqual(world.kinds(A), [STARTED, DIED])
+        told = world.kinds(A)
+        self.assertEqual((told[0], set(told[1:])), (STARTED, {DIED}))
+        world.restart()
+        world.advance(60)
+        self.assertEqual(world.kinds(A), told)
         self.assertEqual(world.kinds(B), [STARTED])
 
     def test_ended(self):
@@ -202,7 +209,8 @@ class RestartTests(SynchronousTestCase):
         world.advance(60)
         self.assertEqual(world.kinds(A), [STARTED, STARTED])
         self.assertEqual(world.kinds(B), [STARTED, WARNED, DIED])
-        self.assertEqual(world.kinds(C), [STARTED])
+        # Twice, as the last process may have sent another judgement that HSM has yet to carry out.
+        self.assertEqual(world.kinds(C), [STARTED, STARTED])
 
     def test_forgotten(self):
         """A forgotten component is not missed after a restart."""
