@@ -170,6 +170,8 @@ class _Stream(Protocol):
     The last line may have no line end.
     """
 
+    transport: Any
+
     def __init__(
         self, clock: IReactorTime, silence: float, received: Callable[[bytes], None]
     ) -> None:
@@ -184,7 +186,8 @@ class _Stream(Protocol):
         if self._silent.active():
             self._silent.cancel()
         if self.transport is not None:
-            self.transport.loseConnection()
+            # Not loseConnection: over TLS, that waits for the answer of an etcd that may hang.
+            self.transport.stopProducing()
 
     def _fail(self, reason: Failure) -> None:
         if not self.ended.called:

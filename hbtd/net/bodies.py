@@ -58,7 +58,8 @@ class _Body(Protocol):
 
     def _close(self) -> None:
         if self.transport is not None:
-            self.transport.loseConnection()
+            # Not loseConnection: over TLS, that waits for the answer of a server that may hang.
+            IPushProducer(self.transport).stopProducing()
 
     def dataReceived(self, data: bytes) -> None:
         if self.done.called:

@@ -274,6 +274,14 @@ class _BoundedHeads(ProtocolWrapper):
         self._expect()
         super().writeSequence(data)
 
+    def stopProducing(self) -> None:
+        """Abort the connection: nobody wants the rest of the response.
+
+        `loseConnection` would not do. Over TLS it closes the connection only when the server has
+        answered, or closed it, and a server that hangs does neither.
+        """
+        self.transport.abortConnection()
+
     def _expect(self) -> None:
         self._in_head, self._received, self._last, self._first = True, 0, b"", b""
 

@@ -9,6 +9,8 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from hbtd.etcd import watch as watch_module
+from hbtd.net.tls import ServerOptions
+from tests.support.certificates import make_identity
 from tests.support.etcd_running import (
     FakeGateway,
     OwnEtcdTestCase,
@@ -189,3 +191,11 @@ class GarbageTests(WatchTestCase):
             await watching.ended
         await until(lambda: fake.gone)
         self.assertEqual(clock.getDelayedCalls(), [])
+
+    async def test_hangs(self) -> None:
+        """A watch that is ended closes its connection even if etcd hangs, over TLS."""
+        fake = FakeGateway(event("YQ==", 5), ends=False, hangs=True)
+        address = fake.listen(self, ServerOptions(make_identity("localhost")))
+        watching = self.watch(self.connect(address), 1, silence=0.5)
+        self.assertTrue((await self.unavailable(watching.ended)).timed_out)
+        await until(lambda: fake.gone)

@@ -1,5 +1,6 @@
 """The client of HSM's REST API on real sockets: lost connections, endless responses, and TLS."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ class RawServer(Protocol):
     endless = b""
     hang_up = False
     reset = False
+    hang = False
 
     transport: Any
 
@@ -47,6 +49,9 @@ class RawServer(Protocol):
             self.transport.abortConnection()
             return
         self.transport.write(self.answer)
+        if self.hang:
+            # Over TLS: the end of the connection is noticed, but not what announces it.
+            self.transport.dataReceived = lambda data: None
         if self.endless:
             self._go_on()
         if self.hang_up:
@@ -214,6 +219,30 @@ class TroubleTests(SocketTestCase):
     async def test_hanging_body(self) -> None:
         """A call whose response body does not end times out."""
         await self._times_out(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+
+    async def test_hanging_server(self) -> None:
+        """A connection is closed even if the server hangs in the middle of a body, over TLS."""
+        self.serve(
+            ServerOptions(make_identity("localhost")),
+            answer=b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"Components":[',
+            hang=True,
+        )
+        self.trust("insecure")
+        asks: Sequence[Callable[[], Deferred[None]]] = (
+            lambda: self.client.update(STARTED, NAMES),
+            self.client.ready,
+            lambda: self.client.read_table(["Node"], lambda *row: None),
+        )
+        for count, ask in enumerate(asks, 1):
+            call = ask()
+            await until(lambda n=count: len(self.connections) == n)  # type: ignore[misc]  # not inferred
+            server = self.connections[-1]
+            await until(lambda s=server: s.received)  # type: ignore[misc]  # not inferred
+            for _ in range(10):  # turns of the reactor, in which the answer arrives
+                await deferLater(reactor, 0)
+            self.clock.advance(60)
+            self.assertTrue((await self.unavailable(call)).timed_out)
+            await until(lambda s=server: s.gone)  # type: ignore[misc]  # not inferred
 
 
 class TrustTests(SocketTestCase):

@@ -175,7 +175,7 @@ class _MemoryStream:
         self._unwatch = self._etcd.watch(self._look)
         self._look()
 
-    def loseConnection(self) -> None:
+    def stopProducing(self) -> None:
         """End the stream."""
         if self._protocol is not None:
             self._protocol = None
@@ -193,6 +193,6 @@ class _MemoryStream:
     def end(self) -> None:
         """End the stream as a server does that goes away."""
         protocol = self._protocol
-        self.loseConnection()
+        self.stopProducing()
         if protocol is not None:
             protocol.connectionLost(Failure(ResponseDone()))

@@ -10,8 +10,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import TestCase
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent
 from twisted.web.http import Request
 from twisted.web.iweb import IPolicyForHTTPS
 from twisted.web.resource import Resource
@@ -21,8 +22,9 @@ from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdUnavailable
 from hbtd.etcd.messages import Delete, Event, revision_of
 from hbtd.etcd.watch import Watch
+from hbtd.net.http_client import BoundedPool
 from hbtd.net.own_secrets import Login, SecretFile
-from hbtd.net.tls import client_policy
+from hbtd.net.tls import ServerOptions, client_policy
 from tests.support.etcd_gateway import EtcdGateway
 from tests.support.etcd_server import EtcdServer, why_not
 from tests.support.etcd_state import EtcdState
@@ -92,7 +94,7 @@ class ClientTestCase(TestCase):
         login: SecretFile[Login] | None = None,
     ) -> HandyClient:
         """Make a client of these endpoints."""
-        pool = HTTPConnectionPool(reactor)
+        pool = BoundedPool(reactor)
         pool.retryAutomatically = False
         self.addCleanup(pool.closeCachedConnections)
         agent = Agent(reactor, policy or client_policy("insecure"), pool=pool)
@@ -217,11 +219,15 @@ class FakeGateway(Resource):
 
     isLeaf = True
 
-    def __init__(self, content: bytes, status: int = 200, *, ends: bool = True) -> None:
+    def __init__(
+        self, content: bytes, status: int = 200, *, ends: bool = True, hangs: bool = False
+    ) -> None:
         super().__init__()
         self.content = content
         self.status = status
         self.ends = ends
+        self.hangs = hangs
+        """Whether only the end of a connection is noticed, but not, over TLS, what announces it."""
         self.requests: list[Request] = []
         self.bodies: list[bytes] = []
         self.gone = 0
@@ -240,11 +246,17 @@ class FakeGateway(Resource):
 
         request.notifyFinish().addBoth(gone)
         request.write(self.content)
+        if self.hangs:
+            channel: Any = request.channel
+            channel.transport.dataReceived = lambda data: None
         return NOT_DONE_YET
 
-    def listen(self, test: TestCase) -> str:
+    def listen(self, test: TestCase, tls: ServerOptions | None = None) -> str:
         """Listen until the test ends; return the base URL."""
-        site = Site(self)
+        site: Any = Site(self)
+        if tls:
+            site = TLSMemoryBIOFactory(tls, False, site)
+            site.noisy = False
         port = reactor.listenTCP(0, site, interface="127.0.0.1")
         test.addCleanup(port.stopListening)
-        return f"http://127.0.0.1:{port.getHost().port}"
+        return f"{'https' if tls else 'http'}://127.0.0.1:{port.getHost().port}"
