@@ -17,7 +17,12 @@ _GROUPS = (
     ("Told", "told again", "would be told again", False),
     ("Waiting", "told again once heard twice", "would be told again once heard twice", False),
     ("Unsettled", _SOON, _SOON, False),
-    ("Held", "deaths that are too many to tell", "more deaths than are told without asking", True),
+    (
+        "Held",
+        "deaths that are too many to tell",
+        "deaths, too many to be told without `hbtctl reconcile`",
+        True,
+    ),
     (
         "Contested",
         "contested: somebody else writes them, left alone until they change",

@@ -182,17 +182,18 @@ class Reconciler(Service):
     def request(self, *, dry_run: bool = False) -> Deferred[Report]:
         """Compare HSM's table with the tracker now; where they differ, send judgements again.
 
-        HSM is told of any number of deaths. With `dry_run`, HSM is told nothing. A comparison in
-        progress is completed first. The Deferred fires with the result after the table was read
-        twice, just before HSM is told. It fails with `ReconcileImpossible` if the comparison can't
-        be made.
+        HSM is told of any number of deaths. With `dry_run`, HSM is told nothing, and deaths that are
+        too many are held as in a comparison that nobody has requested. A comparison in progress is
+        completed first. The Deferred fires with the result after the table was read twice, just
+        before HSM is told. It fails with `ReconcileImpossible` if the comparison can't be made.
         """
         return Deferred.fromCoroutine(self._requested(dry_run=dry_run))
 
     async def _requested(self, *, dry_run: bool) -> Report:
         if not self._leading():
             raise ReconcileImpossible("another replica leads")
-        return await self._turn.run(self._begin, approved=True, dry_run=dry_run)
+        # What is held stays so, as the metrics and /health say, until somebody wants it told.
+        return await self._turn.run(self._begin, approved=not dry_run, dry_run=dry_run)
 
     def standing(self, xname: str) -> Standing:
         """Return whether HSM was told of the latest transition of a tracked component.

@@ -81,7 +81,12 @@ class Report:
             f"{what}: {_count(group.components(_NAMED), len(group))}"
             for what, group in (
                 ("would be told again" if self.dry_run else "told again", self.told),
-                ("told again once heard twice", self.waiting),
+                (
+                    "would be told again once heard twice"
+                    if self.dry_run
+                    else "told again once heard twice",
+                    self.waiting,
+                ),
                 ("more deaths than are told without `hbtctl reconcile`", self.held),
                 ("contested, left alone", self.contested),
                 (

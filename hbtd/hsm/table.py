@@ -91,6 +91,8 @@ class TableParser:
                 self._in_rows = self._found = True
             elif self._level == _ROWS + 1:
                 self._row = {}
+            elif self._in_rows and self._level == _ROWS + 2 and self._key in _FIELDS:
+                self._row[self._key] = None
         elif event in _CLOSING:
             self._level -= 1
             if self._in_rows and self._level == _ROWS:

@@ -38,7 +38,7 @@ class ReconciliationTests(APITestCase):
         self.assertEqual((response.status, response.json()), (202, {"Number": 1}))
         self.ends[0].callback(Report(1, 0.0))
         self.assertEqual(self.post({"DryRun": True}).json(), {"Number": 2})
-        self.assertEqual(self.begun, [(True, False), (True, True)])
+        self.assertEqual(self.begun, [(True, False), (False, True)])
 
     def test_queued(self):
         """One more can be requested while one goes on, and no third."""

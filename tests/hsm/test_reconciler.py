@@ -308,6 +308,7 @@ class LimitTests(ReconcilerTestCase):
         report = self.report(dry_run=True)
         self.pass_time(40)
         self.assertEqual((report.differences, self.told()), (1, []))
+        self.assertEqual(report.described(), f"would be told again once heard twice: {NODES[0]}")
 
     def test_mass(self):
         """More than a hundred deaths wait for an operator."""
@@ -323,6 +324,9 @@ class LimitTests(ReconcilerTestCase):
         assert last is not None
         self.assertEqual(len(last.held), len(many))
         self.assertEqual(self.told(), [("Ready/OK", [NODES[0]])])
+        trouble = self.reconciler.trouble()
+        self.assertEqual(len(self.report(dry_run=True).held), len(many))
+        self.assertEqual(self.reconciler.trouble(), trouble)
         self.report()
         self.pass_time(2)
         self.assertEqual({self.word(name) for name in many}, {"Standby/Alert"})

@@ -46,6 +46,8 @@ class ParserTests(SynchronousTestCase):
                 {"State": "On"},
                 {"ID": "x3", "State": None},
                 {"ID": "x4", "State": "Off"},
+                {"ID": "x5", "State": "On", "Flag": {"Flag": "OK"}},
+                {"ID": "x6", "State": "On", "Flag": []},
             ],
             "Components2": [{"ID": "x8", "State": "On"}],
         }
