@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError
 
 from hbtd.config.value_types import TelemetryAddress
 from hbtd.runtime.backoff import Backoff
@@ -236,7 +236,8 @@ class Sender:
         began = self._monotonic()
         for future in futures:
             while not future.is_done:
-                with suppress(KafkaTimeoutError):
+                # Whatever this message has failed with, another's exception may tell more.
+                with suppress(KafkaError):
                     future.get(timeout=_POLL)
                 if future.is_done:
                     began = self._monotonic()

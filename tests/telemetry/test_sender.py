@@ -32,7 +32,7 @@ class Impatient(Condition):
 
 
 class Batch:
-    """Messages that are sent together, and all answered when the first answer is looked at."""
+    """Messages that are sent together, and all answered when the first is waited for."""
 
     def __init__(self, answer: Answers, batches: list[list[str]]) -> None:
         self._answer, self._batches = answer, batches
@@ -48,25 +48,33 @@ class Batch:
 
 
 class Future:
-    """A future that is done when it is looked at."""
-
-    is_done = True
+    """A future that is done once one of its batch is waited for."""
 
     def __init__(self, batch: Batch, place: int) -> None:
         self._batch, self._place = batch, place
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the batch is answered."""
+        return self._batch.answered is not None
 
     @property
     def exception(self) -> Exception | None:
         """Why the message failed, `None` if it was accepted."""
         return self._batch.look()[self._place]
 
+    def get(self, timeout: float) -> None:
+        """Wait for the answer; raise the exception of a message that failed, as kafka-python."""
+        if self.exception is not None:
+            raise self.exception
+
     def succeeded(self) -> bool:
         """Return whether the message was accepted."""
-        return self.exception is None
+        return self.is_done and self.exception is None
 
     def failed(self) -> bool:
         """Return whether it was not."""
-        return self.exception is not None
+        return self.is_done and self.exception is not None
 
 
 class Producer:
