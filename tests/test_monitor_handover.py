@@ -121,6 +121,7 @@ class StoreTests(MonitorTestCase):
         self.start()
         self.advance(1)
         self.assertCountEqual(self.sent(), [(STARTED, [A]), (DIED, [B])])
+        self.advance(40)
         self.assertEqual(self.standing(), judge(DIED, B, C))
 
     def test_undelivered_and_news(self):
