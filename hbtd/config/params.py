@@ -125,7 +125,8 @@ class Params(OutwardParams):
         BASE_URL,
         "http://localhost:27779/hsm/v1",
         "Base URL of HSM.",
-        "hbtd appends `/State/Components/BulkStateData` and `/service/ready`.",
+        "hbtd appends `/State/Components/BulkStateData`, `/service/ready` and, to compare HSM's"
+        " table, `/State/Components`.",
     )
     sm_timeout: int = param(
         Group.HSM,
