@@ -43,6 +43,7 @@ class LastRefused(SingleWorld):
         died = self.seconds - 2 * self.errtime
         self.clock.at(died, lambda: self._crash_node(self.nodes[0], power=True))
         broker = self.telemetry.broker
+        broker.poisons_all = True
         self.clock.at(
             died + self.errtime - 1, lambda: setattr(broker, "poison", MessageSizeTooLargeError)
         )
