@@ -88,8 +88,8 @@ class Troubles:
 
     def _forget_nodes(self) -> None:
         """Have a firewall forget the connections of some nodes."""
-        server = self._server()
-        some = self._random.sample(self._world.nodes, self._random.randint(1, 10))
+        server, nodes = self._server(), self._world.nodes
+        some = self._random.sample(nodes, self._random.randint(1, min(10, len(nodes))))
         self._note(f"connections become deaf of {' '.join(node.name for node in some)}")
         for node in some:
             self._world.network.forget(node.host, server.host)
