@@ -219,6 +219,7 @@ class SiteTests(ChartTestCase):
         ):
             self.assertEqual(pod[name], EVERYTHING[name], name)
         self.assertEqual(container["env"], EVERYTHING["env"])
+        self.assertEqual(container["resources"], EVERYTHING["resources"])
         self.assertIn(EVERYTHING["extraVolumes"][0], pod["volumes"])
         self.assertIn(EVERYTHING["extraVolumeMounts"][0], container["volumeMounts"])
         for name, given in (("annotations", "podAnnotations"), ("labels", "podLabels")):
@@ -444,3 +445,8 @@ class SmokeTests(ChartTestCase):
             paths = [options.ca, options.token_file, options.cert]
             files = [str(path) for path in paths if path and "/" in str(path)]
             self.assertEqual(sorted(file.rpartition("/")[0] for file in files), sorted(mounts))
+            # The files of Kubernetes' own kinds of Secrets, and that of hbtctl's token.
+            names = {file.rpartition("/")[2] for file in files}
+            self.assertLessEqual(names, {"ca.crt", "token", "tls.crt"})
+            if options.key:
+                self.assertEqual(str(options.key), "/etc/smoke/client/tls.key")
