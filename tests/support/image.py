@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -271,6 +272,10 @@ class Container:
     def kill(self) -> None:
         """End all its processes."""
         if self.process.poll() is None:
+            # The first process of its namespace, and so all of them: that unshare ends would not
+            # end it, since it has changed its user.
+            if pid := self.pid:
+                os.kill(pid, signal.SIGKILL)
             self.process.kill()
         self.process.wait()
         self._output.close()
