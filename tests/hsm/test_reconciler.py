@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import capturedLogs
 
 from hbtd.hsm.difference import Difference
-from hbtd.hsm.reconciler import ReconcileImpossible, Reconciler, State
+from hbtd.hsm.reconciler import ReconcileImpossible, State
 from hbtd.hsm.report import Report
 from hbtd.hsm.tellings import NOTES
 from hbtd.simulator.hsm_table import ComponentState
@@ -18,7 +18,6 @@ from hbtd.tracker.transitions import Judgement
 from tests.support.hsm_memory import OTHER_URL, STARTED, WARNED, HSMTestCase, lines, nodes
 
 NODES = [f"x0c0s0b0n{number}" for number in range(5)]
-WALL = 1_800_000_000.0
 
 
 def _names(differences: Iterable[Difference]) -> list[str]:
@@ -34,17 +33,8 @@ class ReconcilerTestCase(HSMTestCase):
         self.store = MemoryStore()
         self.leading = True
         self.acknowledged = []
-        self.reconciler = Reconciler(
-            self.clock,
-            lambda: WALL + self.clock.seconds(),
-            self.clock.seconds,
-            self.client,
-            self.params,
-            self.tracker,
-            self.uncommitted,
-            self.store,
-            self.notifier,
-            lambda: self.leading,
+        self.reconciler = self.make_reconciler(
+            self.clock.seconds, self.tracker, self.store, lambda: self.leading
         )
         self.beating = set(NODES)
         for name in NODES:

@@ -4,14 +4,13 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
-from hbtd.hsm.reconciler import Reconciler, State
+from hbtd.hsm.reconciler import State
 from hbtd.simulator.hsm_table import ComponentState
 from hbtd.tracker.transitions import Transition
 from tests.support.hsm_memory import DIED, STARTED, WARNED, nodes
 from tests.support.monitor_memory import MonitorTestCase
 
 LIVING, WARY, DYING = NODES = nodes(3)
-WALL = 1_800_000_000.0
 PERIOD = 2.0
 """Seconds between two heartbeats of a node."""
 
@@ -21,18 +20,7 @@ class ComparisonTestCase(MonitorTestCase):
 
     def begin(self, **params: Any) -> None:
         super().begin(**{"sm_sync": 0, "warntime": 20, "errtime": 60, "interval": 5, **params})
-        self.reconciler = Reconciler(
-            self.clock,
-            lambda: WALL + self.clock.seconds(),
-            self.observed.now,
-            self.client,
-            self.params,
-            self.tracker,
-            self.uncommitted,
-            self.store,
-            self.notifier,
-            lambda: True,
-        )
+        self.reconciler = self.make_reconciler(self.observed.now, self.tracker, self.store)
         self.start()
         self.addCleanup(self.notifier.stopService)
         self.reconciler.startService()

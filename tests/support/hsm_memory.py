@@ -15,15 +15,19 @@ from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
+from hbtd.hsm.reconciler import Reconciler
 from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.fake_hsm import FakeHSM
+from hbtd.store.memory import MemoryStore
 from hbtd.store.uncommitted import Uncommitted
+from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 
 STARTED, WARNED, RESTARTED, DIED = Transition
 URL = "http://hsm.example/hsm/v1"
 OTHER_URL = "https://other.example:8443/apis/smd/hsm/v2"
 USER_AGENT = "hbtd/1.2.3 (replica-0)"
+WALL = 1_800_000_000.0
 KINDS = {kind.message: kind for kind in Transition}
 
 
@@ -95,6 +99,27 @@ class HSMTestCase(SynchronousTestCase):
             self._delivered,
             lambda: 0.125,
             superseded=self.uncommitted.was_heard,
+        )
+
+    def make_reconciler(
+        self,
+        observed: Callable[[], float],
+        tracker: Tracker,
+        store: MemoryStore,
+        leading: Callable[[], bool] = lambda: True,
+    ) -> Reconciler:
+        """Return a reconciler beside the notifier; its wall clock is `WALL` at second 0."""
+        return Reconciler(
+            self.clock,
+            lambda: WALL + self.clock.seconds(),
+            observed,
+            self.client,
+            self.params,
+            tracker,
+            self.uncommitted,
+            store,
+            self.notifier,
+            leading,
         )
 
     def connect(self) -> HTTPClient:
