@@ -45,7 +45,10 @@ class HealthSources(NamedTuple):
     have their turns.
     """
     components: Callable[[], int] = lambda: 0
-    """A function that returns the number of components that `before_metrics` has to count."""
+    """A function that returns the number of tracked components.
+
+    `before_metrics` counts all of them, which takes memory in proportion to this number.
+    """
 
 
 class Health:

@@ -66,7 +66,7 @@ def paragraphs(text: str) -> list[str]:
 
 
 def roff(text: str) -> str:
-    r"""Return a text in roff that shows `\` and `-` as they are, and code in backticks in bold."""
+    r"""Convert a text to roff: `\` and `-` are shown as they are, code in backticks in bold."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("~", "\\(ti")
     return re.sub(r"`([^`]*)`", r"\\fB\1\\fR", escaped)
 

@@ -182,10 +182,11 @@ class Reconciler(Service):
     def request(self, *, dry_run: bool = False) -> Deferred[Report]:
         """Compare HSM's table with the tracker now; where they differ, send judgements again.
 
-        HSM is told of any number of deaths. With `dry_run`, HSM is told nothing, and too many
-        deaths are held, as if nobody had requested the comparison. A comparison in progress is
-        completed first. The Deferred fires with the result after the table was read twice, just
-        before HSM is told. It fails with `ReconcileImpossible` if the comparison can't be made.
+        HSM is told of all deaths, however many they are. With `dry_run`, HSM is told nothing, and
+        too many deaths are held, as if nobody had requested the comparison. A comparison in
+        progress is completed first. The Deferred fires with the result after the table was read
+        twice, just before HSM is told. It fails with `ReconcileImpossible` if the comparison can't
+        be made.
         """
         return Deferred.fromCoroutine(self._requested(dry_run=dry_run))
 

@@ -11,7 +11,7 @@ import orjson
 from hbtd.formats import xnames
 
 FAULTS: Final = ("reset", "garbage", "hang", "page")
-"""The names of the faults of PATCHes that are not HTTP statuses.
+"""The names of those faults of PATCHes which are not HTTP statuses.
 
 The fields of `Behaviour` with the same names say what each fault does. An HTTP status, such as
 `"500"`, is a fault, too: the fake HSM answers the PATCH with that status.
