@@ -12,13 +12,13 @@ _NEEDED: Final = 2
 class Listeners:
     """Components that must be heard twice more before HSM is told that they are alive.
 
-    A component was heard twice if it has sent two heartbeats since the time given to `count_from`.
+    A component was heard twice if it has sent two heartbeats since the time given to `count`.
     Heartbeats are counted by looking at the time of a component's last heartbeat, about once a
     second. All times are in seconds of the observed clock.
     """
 
     def __init__(self, last_heard: Callable[[str], float | None]) -> None:
-        """Make a collection that is empty until `count_from` is called.
+        """Make a collection without components; `count` and `wait_for` add them.
 
         `last_heard` returns the time of a component's last heartbeat, or `None` if it is not known.
         """
