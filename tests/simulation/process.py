@@ -221,9 +221,14 @@ class ProcessReactor:
         process, due = self.process, call.getTime()
 
         def come() -> None:
-            if not (call.called or call.cancelled) and call.getTime() <= due:
-                process.queue_timer(run)
-                process.start()
+            if call.called or call.cancelled:
+                return
+            if call.getTime() > due:
+                # It was put off meanwhile; of that a reactor is not told.
+                self._wait_for(call)
+                return
+            process.queue_timer(run)
+            process.start()
 
         def run() -> None:
             if call.called or call.cancelled:
