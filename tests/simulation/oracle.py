@@ -310,6 +310,23 @@ class Oracle:
                     f"{name} at rest is {component.told or 'unknown'} in HSM, not {wanted}",
                 )
 
+    def check_rules(self, followed: dict[str, Rule]) -> None:
+        """Raise `Violation` unless every hbtd goes by the same rule at rest, and may do so.
+
+        `followed` has the rule of each by name. Of several changes at once one may have made one
+        value, and one another.
+        """
+        possible = self.rules.possible
+        fits = all(
+            value in values
+            for rule in followed.values()
+            for value, values in zip(rule, zip(*possible, strict=True), strict=True)
+        )
+        if not fits or len(set(followed.values())) > 1:
+            said = ", ".join(f"{name} goes by {rule}" for name, rule in followed.items())
+            wanted = " or ".join(map(str, possible))
+            raise Violation(Promise.NO_FALSE_WORD, f"{said} at rest; in force is {wanted}")
+
     def word(self, name: str) -> str:
         """Return what HSM was told of a component last, in small letters."""
         return self._get(name).told

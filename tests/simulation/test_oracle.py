@@ -19,6 +19,7 @@ from tests.simulation.oracle import (
     Violation,
 )
 from tests.simulation.replicated import SHARED
+from tests.simulation.rules import Rule
 from tests.simulation.telemetry_oracle import TelemetryOracle
 from tests.simulation.troubles import NOTICED
 from tests.support.processes import CHECKOUT
@@ -134,6 +135,17 @@ class OracleTests(SynchronousTestCase):
         self.oracle.told("x0", "Ready", "OK", 40)
         self.oracle.check_rest({"x0": True})
         self.assertRaises(Violation, self.oracle.check_rest, {"x0": False})
+
+    def test_rules(self):
+        """All replicas go by the same rule at rest, and each value is one that may be in force."""
+        old, new = Rule(5, 12, 1), Rule(8, 12, 2)
+        self.oracle.check_rules({"a": old, "b": old})
+        self.assertRaises(Violation, self.oracle.check_rules, {"a": new})
+        self.oracle.rules.may(new, 40)
+        self.oracle.check_rules({"a": Rule(8, 12, 1)})
+        self.assertRaises(Violation, self.oracle.check_rules, {"a": old, "b": new})
+        self.oracle.rules.only([new], 50)
+        self.assertRaises(Violation, self.oracle.check_rules, {"a": old, "b": old})
 
     def test_killed(self):
         """What was heard while the store could not be written is lost by a kill."""

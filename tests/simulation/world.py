@@ -19,6 +19,7 @@ from tests.simulation.network import Network
 from tests.simulation.nodes import Node
 from tests.simulation.oracle import CONTESTED, Oracle, Promise, ReplicaOracle, Violation
 from tests.simulation.process import Process, ProcessReactor
+from tests.simulation.rules import Rule
 from tests.simulation.server import PORT, Server
 from tests.simulation.sites import WorldSite
 from tests.simulation.tampering import SYNC, Tampering
@@ -516,9 +517,12 @@ class World:
         self._check_table(alive)
         if self.telemetry is not None:
             self.telemetry_oracle.check_rest(alive)
+        followed: dict[str, Rule] = {}
         for server in self.servers:
             if server.service is not None:
                 core = server.service.core
+                params = core.params.current
+                followed[server.name] = Rule(params.warntime, params.errtime, params.interval)
                 waiting = core.notifier.pending_count
                 self.oracle.check_size(f"updates of {server.name}", waiting, 0)
                 unpublished = core.publisher.pending_count
@@ -528,6 +532,7 @@ class World:
                 self.oracle.check_size(f"judgements of {server.name}", uncommitted, 0)
                 calls = len(server.delayed_calls())
                 self.oracle.check_size(f"calls of {server.name}", calls, 100 + 4 * len(self.nodes))
+        self.oracle.check_rules(followed)
 
     def _check_table(self, alive: dict[str, bool]) -> None:
         """Check HSM's table itself: it is the truth, unless others wrote a row again and again."""
