@@ -1,7 +1,9 @@
 """The network of a world: connections with delays, that can be cut, reset, or left half open."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -34,6 +36,21 @@ _SYN_AGAIN = 1.0
 _BUFFER = 256 * 1024
 """Bytes on their way from which on a sender's producer is paused."""
 
+_DIVIDED = 0.3
+"""The share of messages that are divided, where any are."""
+
+_MOST_PIECES = 4
+"""The most pieces of a message."""
+
+
+def divided(random: Random, data: bytes) -> Sequence[bytes]:
+    """Return a message in pieces, divided at random places; most messages are left whole."""
+    most = min(random.randint(2, _MOST_PIECES), len(data))
+    if most < 2 or random.random() >= _DIVIDED:
+        return (data,)
+    places = sorted(random.sample(range(1, len(data)), most - 1))
+    return [data[begin:end] for begin, end in pairwise((0, *places, len(data)))]
+
 
 class Network:
     """All ports and connections of a world, and where messages get lost."""
@@ -57,6 +74,8 @@ class Network:
         self._torn: dict[tuple[str, str], float] = {}
         self.lag: Callable[[], float] = lambda: 0.0
         """Returns by how many seconds the next message is late, so that others overtake it."""
+        self.pieces: Callable[[bytes], Iterable[bytes]] = lambda data: (data,)
+        """Divides what is written at once into what is read at once."""
         self.on_listen: Callable[[], object] = lambda: None
         """Called when a process has begun to listen at a port."""
         self.on_write: Callable[[str, str, bytes], object] = lambda source, target, data: None
@@ -390,8 +409,9 @@ class End:
             self._send(lambda: self.peer.receive(part))
             self.reset()
             return
-        self._flying += len(data)
-        self._send(lambda: self._arrived(bytes(data)))
+        for piece in self._network.pieces(bytes(data)):
+            self._flying += len(piece)
+            self._send(partial(self._arrived, piece))
         if self._flying > _BUFFER and self.producer is not None:
             self.producer.pauseProducing()
 

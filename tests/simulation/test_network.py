@@ -8,7 +8,7 @@ from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulation.clock import WorldClock
-from tests.simulation.network import Network
+from tests.simulation.network import Network, divided
 from tests.simulation.process import Process, ProcessReactor
 
 SERVER, CLIENT = "10.0.0.1", "10.0.0.2"
@@ -20,12 +20,17 @@ class Noting(Protocol):
     transport: Any
 
     def __init__(self) -> None:
-        self.received = b""
+        self.reads: list[bytes] = []
         self.ended: type[BaseException] | None = None
 
     def dataReceived(self, data: bytes) -> None:
         """Note bytes."""
-        self.received += data
+        self.reads.append(data)
+
+    @property
+    def received(self) -> bytes:
+        """All that was read."""
+        return b"".join(self.reads)
 
     def connectionLost(self, reason: Any = None) -> None:
         """Note the end."""
@@ -150,6 +155,26 @@ class NetworkTests(SynchronousTestCase):
         here.transport.write(b"onetwo")
         self.wait(1)
         self.assertEqual(there.received, b"onetwo")
+
+    def test_divided(self):
+        """What is written at once may be read in pieces, in order, and is all there."""
+        here, there = self.connect()
+        self.network.pieces = lambda data: (data[:2], data[2:])
+        here.transport.write(b"onetwo")
+        there.transport.write(b"three")
+        self.wait(1)
+        self.assertEqual((there.reads, here.reads), ([b"on", b"etwo"], [b"th", b"ree"]))
+
+    def test_divided_at_random(self):
+        """Some messages are divided, and no piece is empty."""
+        random, sizes = Random(1), set()
+        for size in (1, 2, 3, 100) * 20:
+            data = bytes(range(size))
+            pieces = divided(random, data)
+            self.assertEqual(b"".join(pieces), data)
+            self.assertTrue(all(pieces))
+            sizes.add(len(pieces))
+        self.assertEqual(sizes, {1, 2, 3, 4})
 
     def test_reset(self):
         """A reset ends all connections between two hosts, and no others."""

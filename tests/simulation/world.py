@@ -15,7 +15,7 @@ from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.fleet import node_names
 from tests.simulation.clock import WorldClock
 from tests.simulation.hsm import LONGEST_STALL, USUAL, WorldHSM
-from tests.simulation.network import Network
+from tests.simulation.network import Network, divided
 from tests.simulation.nodes import Node
 from tests.simulation.oracle import CONTESTED, Oracle, Promise, ReplicaOracle, Violation
 from tests.simulation.process import Process, ProcessReactor
@@ -113,6 +113,10 @@ class World:
         self.seconds = seconds
         self.network = Network(self.clock, self.random)
         self.network.on_listen = self._listens
+        pieces = self.hazard("pieces", 0.5)
+        if pieces is not None:
+            self.truth.note("network", "divides what is sent at once")
+            self.network.pieces = partial(divided, pieces)
         self.warntime, self.errtime, self.interval = self.random.choice(rules)
         self.oracle = make_oracle(self.warntime, self.errtime, self.interval)
         self.telemetry_oracle = TelemetryOracle(
