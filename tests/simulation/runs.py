@@ -21,7 +21,7 @@ from tests.simulation.oracle import Violation
 from tests.simulation.world import World, logged
 
 _LINES = 120
-"""The last lines of the story of a world that went wrong."""
+"""The last lines of the story of a world that went wrong, unless the story is asked for."""
 
 
 class Outcome(NamedTuple):
@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
     digest: str
     """The hash of all that has happened."""
     story: list[str]
-    """The last lines of what has happened; empty unless asked for, or if something went wrong."""
+    """What has happened, if asked for; otherwise the last lines of it if something went wrong."""
     counts: Counter[str]
     """How often each kind of thing has happened."""
     seconds: float
@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
 def run_world(seed: int, make: Callable[[int], World], *, story: bool) -> tuple[Outcome, World]:
     """Run a world; return what has become of it, and the world, to be kept until the process ends.
 
-    `story` says whether to return the story of a world that is right, too.
+    `story` says whether to return the whole story, also of a world that is right.
     """
     began = time.process_time()
     world = make(seed)
@@ -65,7 +65,7 @@ def run_world(seed: int, make: Callable[[int], World], *, story: bool) -> tuple[
         seed,
         wrong,
         world.truth.digest,
-        world.truth.lines[-_LINES:] if wrong or story else [],
+        world.truth.lines if story else world.truth.lines[-_LINES:] if wrong else [],
         world.truth.counts,
         world.clock.now,
         world.clock.now * len(world.nodes),

@@ -21,7 +21,8 @@ class _World:
     """What a run needs of a world; its seed says whether it is wrong, or fails by itself."""
 
     def __init__(self, before: Callable[[int], object], seed: int) -> None:
-        lines = [f"{seed} begins", f"{seed} ends"]
+        long = 200 if seed > 100 else 0
+        lines = [f"{seed} begins", *(f"{seed} goes on" for _ in range(long)), f"{seed} ends"]
         self.truth = SimpleNamespace(digest=f"hash{seed}", lines=lines, counts=Counter(heard=seed))
         self.clock = SimpleNamespace(now=10.0)
         self.nodes = [None] * 2
@@ -86,6 +87,13 @@ class RunTests(SynchronousTestCase):
                 ],
             )
         self.assertNotIn("1 begins", lines)
+
+    def test_long_story(self):
+        """Of a long story that nobody has asked for only the end is printed."""
+        for asked, first in ((True, "103 begins"), (False, "103 goes on")):
+            _, lines = self.said(103, story=asked)
+            self.assertEqual(lines[0], first)
+            self.assertEqual(lines.count("103 goes on"), 200 if asked else 119)
 
     def test_sums(self):
         """The last lines sum all worlds, in whichever process they ran."""
