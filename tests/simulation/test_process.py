@@ -1,5 +1,6 @@
 """The processes of the simulated worlds: what their reactors do, and when."""
 
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulation.clock import WorldClock
@@ -11,7 +12,7 @@ class TimerTests(SynchronousTestCase):
 
     def setUp(self):
         self.clock = WorldClock()
-        self.failures = []
+        self.failures: list[Failure] = []
         self.process = Process(self.clock, lambda: 0.0, self.failures.append)
         self.reactor = ProcessReactor(self.process, None, "10.0.0.1")
         self.made: list[float] = []
