@@ -20,7 +20,7 @@ from tests.simulation.oracle import (
 )
 from tests.simulation.replicated import SHARED
 from tests.simulation.rules import Rule
-from tests.simulation.telemetry_oracle import TelemetryOracle
+from tests.simulation.telemetry_oracle import MOST_TRIED, TelemetryOracle
 from tests.simulation.troubles import NOTICED
 from tests.support.processes import CHECKOUT
 
@@ -303,6 +303,19 @@ class TelemetryOracleTests(SynchronousTestCase):
         self.oracle.check_rest({"x0": True})
         self.oracle.told("x0", "Standby", "Alert", True)
         self.assertRaises(Violation, self.oracle.check_rest, {"x0": True})
+
+    def test_untried(self):
+        """Behind many that Kafka refuses others may wait, until it accepts one."""
+        self.publish("started", 1)
+        for beat in range(4, MOST_TRIED + 5):
+            self.assertRaises(Violation, self.oracle.check_rest, {"x0": False})
+            self.assertEqual(self.oracle.most_waiting, beat - 4)
+            self.oracle.beats("x0", beat, 60)
+            self.refuse(beat)
+        self.oracle.check_rest({"x0": False})
+        self.assertGreater(self.oracle.most_waiting, 1000)
+        self.publish("started", 4)
+        self.assertRaises(Violation, self.oracle.check_rest, {"x0": False})
 
     def test_untrue(self):
         """Who beats is not said to be dead, and nobody has a heartbeat that was not sent."""

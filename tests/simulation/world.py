@@ -530,8 +530,8 @@ class World:
                 waiting = core.notifier.pending_count
                 self.oracle.check_size(f"updates of {server.name}", waiting, 0)
                 unpublished = core.publisher.pending_count
-                stuck = self.telemetry_oracle.stuck
-                self.oracle.check_size(f"messages of {server.name}", unpublished, stuck)
+                most = self.telemetry_oracle.most_waiting
+                self.oracle.check_size(f"messages of {server.name}", unpublished, most)
                 uncommitted = len(core.uncommitted)
                 self.oracle.check_size(f"judgements of {server.name}", uncommitted, 0)
                 calls = len(server.delayed_calls())
