@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from random import Random
 
 from hbtd.app.stores import make_store
 from hbtd.store.etcd_log_format import LOG
@@ -22,6 +23,12 @@ _LONG_STOP = 10.0
 
 _READ_LATE = 2.0
 """Seconds in which heartbeats of those who are warned about, or dead, don't count for it."""
+
+_LAST_CHANGE = 60.0
+"""Seconds after all faults at which parameters are changed: nobody doubts what is in force then."""
+
+_LAST_RESTART = 75.0
+"""Seconds after all faults at which a replica is restarted, and joins the others."""
 
 _PROBES = 4.0
 """Seconds after which nodes are no longer sent to a replica that is not ready."""
@@ -175,6 +182,13 @@ class ReplicatedWorld(World):
             (1, self._fill_etcd),
             (0.5, self._lose_data),
         ]
+
+    def _schedule_faults(self) -> None:
+        super()._schedule_faults()
+        if self._changes is not None:
+            server = Random(f"last restart {self.seed}").choice(self.servers)
+            self.clock.at(self.seconds + _LAST_CHANGE, self._changes.patch)
+            self.clock.at(self.seconds + _LAST_RESTART, lambda: server.end(server.start))
 
     def hazards(self) -> list[tuple[float, Callable[[], None]]]:
         """Return what only some seeds have."""
