@@ -6,8 +6,9 @@
 With --table the outcome is written into `mutants/README.md`, beside those of other mutants.
 
 A patch in the folder `mutants` begins with a sentence that says what is wrong then, and with the
-worlds that are run. It is applied to a copy of the checkout. A patch that no longer applies is an
-error: make it anew.
+worlds that are run: single, table, replicas or mixed. Behind that it may say `, seeds from 20001`:
+only these worlds have changed parameters, rarer troubles of the network, and messages in pieces. A
+patch is applied to a copy of the checkout. One that no longer applies is an error: make it anew.
 """
 
 import argparse
@@ -57,6 +58,8 @@ class Mutant(NamedTuple):
     path: Path
     description: str
     world: str
+    first: int = 1
+    """The seed of the first world that may find it."""
 
 
 class Outcome(NamedTuple):
@@ -85,10 +88,13 @@ def mutants(names: list[str]) -> list[Mutant]:
 
 def read(path: Path) -> Mutant:
     """Return the mutant of a patch; raise `ValueError` if it does not begin as it should."""
-    head = re.match(r"(.+\.)\nWorld: (single|table|replicas|mixed)\n\n", path.read_text())
+    head = re.match(
+        r"(.+\.)\nWorld: (single|table|replicas|mixed)(?:, seeds from (\d+))?\n\n",
+        path.read_text(),
+    )
     if head is None:
         raise ValueError(f"{path} does not begin with a sentence, and with its world")
-    return Mutant(path, head[1], head[2])
+    return Mutant(path, head[1], head[2], int(head[3] or 1))
 
 
 def copy(target: Path) -> None:
@@ -171,7 +177,9 @@ def main(arguments: list[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", help="the mutants to run; all, if none are named")
-    parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument(
+        "--first", type=int, help="the first seed; the one that the patch names, or 1, if not said"
+    )
     parser.add_argument("--seeds", type=int, default=100, help="the most worlds for each mutant")
     parser.add_argument(
         "--within", type=float, default=3600.0, help="the most CPU seconds for each mutant"
@@ -185,10 +193,11 @@ def main(arguments: list[str]) -> None:
     except ValueError as error:
         parser.error(str(error))
     for mutant in some:
-        outcome = run(mutant, options.first, options.seeds, options.within, options.jobs)
+        first = mutant.first if options.first is None else options.first
+        outcome = run(mutant, first, options.seeds, options.within, options.jobs)
         missed += outcome.seed is None
         if options.table:
-            write_row(_PATCHES / "README.md", row(mutant, outcome, options.first))
+            write_row(_PATCHES / "README.md", row(mutant, outcome, first))
         where = "NOT FOUND" if outcome.seed is None else f"seed {outcome.seed}"
         print(
             f"{mutant.path.stem:<20} {mutant.world:<9} {where:<12} {outcome.worlds:>4} worlds"

@@ -87,6 +87,12 @@ class MutantTests(SynchronousTestCase):
         self.assertNotIn("no_standstill,", table.read_text())
         self.assertIn("woken_revives", table.read_text().partition("Not run yet: ")[2])
 
+    def test_first(self):
+        """A patch may say which seed to begin with."""
+        one, other = mutants.mutants(["no_standstill", "piece_lost"])
+        self.assertEqual((one.world, one.first), ("single", 1))
+        self.assertEqual((other.world, other.first), ("single", 20001))
+
     def test_unknown(self):
         """A name that no mutant has is an error, and does not pass for one that was found."""
         (known,) = mutants.mutants(["no_standstill"])
