@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +31,7 @@ from hbtd.simulator.fleet import node_names
 
 _TICK = 0.001
 _USUAL = 300.0
+_IDLE = 15.0
 _SECONDS = 4.0
 _TURNS = 3
 _SENT = ("2026-03-04T05:06:07.891Z", "Kernel Alive", "10.0.0.1")
@@ -55,7 +57,10 @@ print(count / seconds)
 
 
 def measure(count: int) -> list[Row]:
-    """Measure comparisons of a table of `count` components, all right and all wrong."""
+    """Measure comparisons of a table of `count` components: none, all right, all wrong, all told.
+
+    How late the reactor was at most is the least of three turns.
+    """
     with fake_hsm() as url:
         done = subprocess.run(
             on_core(SERVER_CORE, [sys.executable, "-m", "benchmarks.reconciling", str(count), url]),
@@ -69,7 +74,7 @@ def measure(count: int) -> list[Row]:
         Row("HSM's table", f"{count:,} components, two requests a comparison"),
         Row("a look", f"{found['look']:.2f} s"),
         *(
-            Row(f"a comparison, {name}", f"reactor late by most {late * 1e3:.0f} ms", "< 20 ms")
+            Row(f"comparison, {name}", f"reactor late by {late * 1e3:.0f} ms at most", "< 20 ms")
             for name, late in found["late"].items()
         ),
         Row("heartbeats during a look: rate / that without", f"{found['ratio']:.2f}"),
@@ -121,24 +126,41 @@ async def _measure(reactor: Any, count: int, url: str) -> dict[str, Any]:
     await look()
     took = time.monotonic() - began
     ratio = await _ratio(reactor, service.port.getHost().port, look)
-    late = {"all right": await _late(reactor, service)}
-    await deferToThread(_put, url, names, "Standby/Alert")
-    late["all wrong"] = await _late(reactor, service)
-    late["all told again"] = await _late(reactor, service, names)
+    compare = partial(_comparison, reactor, service)
+    cases: dict[str, tuple[str, Callable[[], Awaitable[object]]]] = {
+        # What else the host does makes a reactor late that does nothing.
+        "none": ("Ready/OK", partial(deferLater, reactor, _IDLE)),
+        "all right": ("Ready/OK", compare),
+        "all wrong": ("Standby/Alert", compare),
+        "all told again": ("Standby/Alert", partial(compare, names)),
+    }
+    late = dict.fromkeys(cases, float("inf"))
+    # What hbtd does takes its time in each turn, unlike most of what else the host does.
+    for _ in range(_TURNS):
+        for case, (word, work) in cases.items():
+            await deferToThread(_put, url, names, word)
+            late[case] = min(late[case], await _late(reactor, work))
     await service.stopService()
     return {"look": took, "late": late, "ratio": ratio}
 
 
-async def _late(reactor: Any, service: HbtdService, heard: Sequence[str] = ()) -> float:
-    """Return by how much the reactor was late at most during a comparison, and a while after it.
-
-    After the comparison, the components in `heard` are heard twice, and HSM is told of all of them.
-    """
-    told = service.core.reconciler.told_count + len(heard)
+async def _late(reactor: Any, work: Callable[[], Awaitable[object]]) -> float:
+    """Return by how much the reactor was late at most while some work was done."""
     ticks = [time.monotonic()]
     ticking = LoopingCall(lambda: ticks.append(time.monotonic()))
     ticking.clock = reactor
     ticking.start(_TICK)
+    await work()
+    ticking.stop()
+    return max(later - tick for tick, later in pairwise(ticks[5:])) - _TICK
+
+
+async def _comparison(reactor: Any, service: HbtdService, heard: Sequence[str] = ()) -> None:
+    """Make a comparison, and wait a while.
+
+    After the comparison, the components in `heard` are heard twice, and HSM is told of all of them.
+    """
+    told = service.core.reconciler.told_count + len(heard)
     await service.core.reconciler.request()
     for _ in range(2):
         for start in range(0, len(heard), 100):
@@ -148,8 +170,6 @@ async def _late(reactor: Any, service: HbtdService, heard: Sequence[str] = ()) -
         await deferLater(reactor, 1.5)
     while service.core.reconciler.told_count < told:
         await deferLater(reactor, 0.1)
-    ticking.stop()
-    return max(later - tick for tick, later in pairwise(ticks[5:])) - _TICK
 
 
 async def _ratio(reactor: Any, port: int, look: Any) -> float:

@@ -4,7 +4,7 @@ The rules are in `difference.py`, `tellings.py` and `listeners.py`; this module 
 the store and the clock.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -27,6 +27,7 @@ from hbtd.hsm.retelling import Retelling
 from hbtd.hsm.standing import Standing, Told
 from hbtd.hsm.tellings import MOST
 from hbtd.runtime.periodic import PeriodicService
+from hbtd.runtime.portions import in_portions
 from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.uncommitted import Uncommitted
 from hbtd.tracker.tracker import Tracker
@@ -404,11 +405,9 @@ class Reconciler(Service):
             unknown += [each for each in missing if self._tracker.phase(each) is Phase.HEALTHY]
         return unknown
 
-    async def _portions(self, names: Sequence[_T]) -> AsyncIterator[Sequence[_T]]:
-        """Return some names in portions, between which the reactor does other work."""
-        for start in range(0, len(names), _PORTION):
-            yield names[start : start + _PORTION]
-            await self._turn_over()
+    def _portions(self, names: list[str]) -> AsyncIterator[list[str]]:
+        """Return some names in portions, before each of which the reactor does other work."""
+        return in_portions(self._clock, names, _PORTION)
 
     def _turn_over(self) -> Deferred[None]:
         """Return a Deferred that fires when the reactor has done other work."""

@@ -18,6 +18,7 @@ from hbtd.config.live_params import LiveParams
 from hbtd.hsm.difference import Difference, Differences
 from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.tellings import NOTES, Tellings
+from hbtd.runtime.portions import in_portions
 from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement
@@ -31,7 +32,7 @@ The text of the note is a digest of the parameter `sm_url`.
 _POLL: Final = 1.0
 """Seconds between two looks at whether HSM has caught up."""
 
-_TELL: Final = 200
+_TELL: Final = 100
 """The most components that are told again before the reactor does other work."""
 
 _MOST_PENDING: Final = 2000
@@ -96,14 +97,12 @@ class Retelling:
                 await self._delete(list(notes))
                 notes = {}
             await self._store.write_notes(TOLD_TO, {"sm_url": url})
-        tellings, names = Tellings(), list(notes)
+        tellings = Tellings()
         gone: list[str] = []
-        for start in range(0, len(names), portion):
-            some = names[start : start + portion]
+        async for some in in_portions(self._clock, list(notes), portion):
             tellings.read((name, notes[name]) for name in some)
             current = [(name, self._tracker.phase(name), self._since(name)) for name in some]
             gone += tellings.outdated(self._wall(), current)
-            await deferLater(self._clock, 0)
         self.tellings = tellings
         await self._delete(gone)
         await deferLater(self._clock, 0)
@@ -151,16 +150,13 @@ class Retelling:
         return work.addErrback(self._not_told)
 
     async def _tell(self, differences: Differences, number: int) -> None:
-        names = differences.components()
-        for start in range(0, len(names), _TELL):
-            await deferLater(self._clock, 0)
+        async for names in in_portions(self._clock, differences.components(), _TELL):
             while self._notifier.pending_count > _MOST_PENDING and self._goes_on(number):
                 await deferLater(self._clock, _POLL)
             if not self._goes_on(number):
                 return
             # Noted before it is told: a crash in between must not make one too many of it.
-            some = differences.of(names[start : start + _TELL])
-            due = [each for each in some if self._holds(each)]
+            due = [each for each in differences.of(names) if self._holds(each)]
             if not due:
                 continue
             now = self._wall()

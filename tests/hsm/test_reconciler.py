@@ -529,7 +529,7 @@ class BreakTests(ReconcilerTestCase):
         self.report()
         self.pass_time(4)
         self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
-        self.assertEqual(sizes, [200] * 5)
+        self.assertEqual(sizes, [100] * 10)
 
     def test_many(self):
         """What is said of very many is short, in the log, too."""

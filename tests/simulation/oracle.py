@@ -184,7 +184,7 @@ class Oracle:
         word = f"{state}/{flag}".lower()
         if word in ("ready/warning", "standby/alert"):
             silence, limit = self._best_reason(component, word, now)
-            if silence < limit - self.slack:
+            if silence < limit - self.slack and not self._on_its_way(component, word, now):
                 raise Violation(
                     Promise.NO_FALSE_WORD,
                     f"{name} is said to be {word}, but in the time in which hbtd could hear it was"
@@ -256,6 +256,15 @@ class Oracle:
             for limit in [period.rule.warntime if word == "ready/warning" else period.rule.errtime]
         ]
         return max(reasons, key=lambda reason: reason[0] - reason[1])
+
+    def _on_its_way(self, component: _Component, word: str, now: float) -> bool:
+        """Return whether HSM was told the same before, and the component is just back.
+
+        Who does not know whether HSM has been told, as a store that could not be written did not
+        keep it, tells it again. That may be on its way when the first heartbeat comes.
+        """
+        heard = (time for time in component.answered if time <= now)
+        return component.told == word and min(heard, default=now) > now - self.slack
 
     def _most(self, name: str, begin: float, end: float) -> int:
         """Return the most that a rule has asked for which was in force between two times."""

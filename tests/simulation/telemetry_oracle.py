@@ -20,7 +20,7 @@ _WORDS = {
 
 _RANKS = {"started": 0, "restarted": 0, "warned": 1, "died": 2}
 
-_RESTARTED_LATE = 2
+_RESTARTED_LATE = 3
 """The rank of a restart that names the heartbeat before the warning.
 
 A leader may know that another replica has taken a heartbeat before it knows its timestamp.

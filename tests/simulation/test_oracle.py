@@ -171,6 +171,15 @@ class OracleTests(SynchronousTestCase):
         self.oracle.check_deaths(500)
         self.oracle.check_rest({"x0": False})
 
+    def test_on_its_way(self):
+        """A warning may be sent again as its component comes back, if what was heard is lost."""
+        self.oracle.told("x0", "Ready", "Warning", 45)
+        self.oracle.lost(60, seconds=60)
+        self.oracle.answered("x0", 80)
+        self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 80.1)
+        self.oracle.told("x0", "Ready", "Warning", 80.1)
+        self.assertRaises(Violation, self.oracle.told, "x0", "Ready", "Warning", 80.6)
+
     def test_unheard(self):
         """Nothing is said of a component of which no heartbeat was answered."""
         self.assertRaises(Violation, self.oracle.told, "x1", "Ready", "OK", 40)
