@@ -150,7 +150,7 @@ def row(mutant: Mutant, outcome: Outcome, first: int) -> str:
     """Return the line of a mutant in the table; `first` is the seed of the first world."""
     last = first + outcome.worlds - 1
     found = "**not found**" if outcome.seed is None else str(outcome.seed)
-    said = outcome.said.replace("|", "/") or "nothing"
+    said = outcome.said.replace("|", "/") or f"nothing, in {outcome.spent} s of processors"
     return (
         f"| `{mutant.path.stem}`: {mutant.description} | {mutant.world} | {found} |"
         f" {first} to {last} | {said} |"

@@ -54,7 +54,7 @@ def run_world(seed: int, make: Callable[[int], World], *, story: bool) -> tuple[
     began = time.process_time()
     world = make(seed)
     wrong = ""
-    with logged(world.truth):
+    with logged(world):
         try:
             world.run()
         except Violation as error:

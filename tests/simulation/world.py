@@ -47,12 +47,17 @@ _BETWEEN_HAZARDS = 25.0
 
 
 @contextmanager
-def logged(truth: Truth) -> Iterator[None]:
-    """Return a context manager in whose block hbtd's log is part of the story."""
+def logged(world: "World") -> Iterator[None]:
+    """Return a context manager in whose block hbtd's log is part of a world's story.
+
+    A failure that is logged as critical is one that nothing else has caught.
+    """
 
     def note(event: LogEvent) -> None:
         if event["log_namespace"].startswith("hbtd.") and event["log_level"] is not LogLevel.debug:
-            truth.note("log", formatEvent(event)[:_LONGEST_LINE])
+            world.truth.note("log", formatEvent(event)[:_LONGEST_LINE])
+            if event["log_level"] is LogLevel.critical and "log_failure" in event:
+                world.fail(event["log_failure"])
 
     observer = cast("ILogObserver", note)
     globalLogPublisher.addObserver(observer)
@@ -209,7 +214,8 @@ class World:
 
     def fail(self, failure: Failure) -> None:
         """Note an exception that nothing has caught."""
-        self.failures.append(failure.getTraceback())
+        message = repr(failure.value)
+        self.failures.append(f"{message}\n{failure.getTraceback()}")
         self.truth.note("bug", failure.getErrorMessage())
 
     def _params(self, address: str, kv_url: str) -> Params:
