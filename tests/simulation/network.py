@@ -80,6 +80,8 @@ class Network:
         """Called when a process has begun to listen at a port."""
         self.on_write: Callable[[str, str, bytes], object] = lambda source, target, data: None
         """Called with what one host sends to another, when it is sent."""
+        self.on_late: Callable[[str], object] = lambda source: None
+        """Called with a host of which arrives what was lost before, and is sent again."""
 
     def listen(self, reactor: Any, port: int, factory: Any) -> "Port":
         """Listen at the address of a process."""
@@ -132,6 +134,10 @@ class Network:
         self._crashed.add(host)
         for address in [each for each in self._ports if each[0] == host]:
             del self._ports[address]
+        self.lose_sent(host)
+
+    def lose_sent(self, host: str) -> None:
+        """Lose what a host has sent, and what it would send again if it had not lost its power."""
         for end in self._ends:
             if end.source == host:
                 end.forget_sent()
@@ -448,6 +454,8 @@ class End:
                 clock.after(self._pause, self._land)
                 self._pause = min(2 * self._pause, _LONGEST)
                 break
+            if self._blocked:
+                self._network.on_late(self.source)
             self._blocked, self._pause = False, _SENT_AGAIN
             _, arrive = self._on_way.popleft()
             arrive()

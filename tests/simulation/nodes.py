@@ -79,7 +79,11 @@ class Node:
         self._falls_silent()
         if self._next is not None:
             self._next.cancel()
-        self._process.lose_power() if power else self._process.kill()
+        if power:
+            self._process.lose_power()
+            self._network.lose_sent(self.host)
+        else:
+            self._process.kill()
 
     def hang(self) -> None:
         """Send nothing until `wake` is called."""

@@ -45,7 +45,7 @@ AGAIN = 9
 """How often the same is told of a component again: three tellings a day, and doubts of HSM's."""
 
 RESUMED = 5.0
-"""Seconds in which hbtd reads what was sent to it while it was stopped, and tells HSM of that."""
+"""Seconds in which hbtd reads what comes late, and tells HSM of that."""
 
 LATE = 12.0
 """Seconds, besides those of the rules, within which HSM must be told: commits, probes, retries."""
@@ -177,6 +177,12 @@ class Oracle:
         for component in self._components.values():
             if component.died is not None and component.died >= paused_at:
                 component.may_return_until = now + RESUMED
+
+    def late(self, name: str, now: float) -> None:
+        """Note that hbtd gets what was lost of a node's heartbeats: its host has sent it again."""
+        component = self._get(name)
+        if component.died is not None:
+            component.may_return_until = now + RESUMED
 
     def told(self, name: str, state: str, flag: str, now: float) -> None:
         """HSM was sent news of a component; raise `Violation` if that was not true then."""

@@ -117,6 +117,34 @@ class NetworkTests(SynchronousTestCase):
         self.wait(600)
         self.assertEqual(here.received, b"")
 
+    def test_late(self):
+        """The world learns of what arrives only because a host has sent it again."""
+        late: list[str] = []
+        self.network.on_late = late.append
+        here, there = self.connect()
+        here.transport.write(b"one")
+        self.wait(1)
+        self.assertEqual(late, [])
+        mend = self.network.cut(CLIENT, SERVER)
+        here.transport.write(b"two")
+        self.wait(1)
+        mend()
+        self.wait(60)
+        self.assertEqual(there.received, b"onetwo")
+        self.assertEqual(late, [CLIENT])
+
+    def test_lost(self):
+        """What a process sent whose host lost its power is not sent again."""
+        here, there = self.connect()
+        mend = self.network.cut(CLIENT, SERVER)
+        here.transport.write(b"lost")
+        self.wait(1)
+        self.client.lose_power()
+        self.network.lose_sent(CLIENT)
+        mend()
+        self.wait(60)
+        self.assertEqual(there.received, b"")
+
     def test_no_answer(self):
         """A host without power does not refuse connections; they time out."""
         self.server.lose_power()

@@ -171,6 +171,16 @@ class OracleTests(SynchronousTestCase):
         self.oracle.check_deaths(500)
         self.oracle.check_rest({"x0": False})
 
+    def test_late(self):
+        """Who was killed is told back for a while, when its host has sent a heartbeat again."""
+        self.oracle.died("x0", 40)
+        self.oracle.told("x0", "Standby", "Alert", 60)
+        self.assertRaises(Violation, self.oracle.told, "x0", "Ready", "OK", 70)
+        self.oracle.late("x0", 80)
+        self.oracle.told("x0", "Ready", "OK", 81)
+        self.oracle.told("x0", "Standby", "Alert", 95)
+        self.assertRaises(Violation, self.oracle.told, "x0", "Ready", "OK", 96)
+
     def test_on_its_way(self):
         """A warning may be sent again as its component comes back, if what was heard is lost."""
         self.oracle.told("x0", "Ready", "Warning", 45)

@@ -164,6 +164,8 @@ class World:
         ]
         for node in self.nodes:
             node.on_beat = partial(self._beats, node.name)
+        self._names = {node.host: node.name for node in self.nodes}
+        self.network.on_late = self._late
 
     # What subclasses say
 
@@ -308,6 +310,11 @@ class World:
         self.truth.note("crash", f"{node.name} {'loses power' if power else 'is killed'}")
         node.crash(power)
         self.oracle.died(node.name, self.clock.now)
+
+    def _late(self, host: str) -> None:
+        name = self._names.get(host)
+        if name is not None:
+            self.oracle.late(name, self.clock.now)
 
     def _boot(self, node: Node) -> None:
         if node.alive:
