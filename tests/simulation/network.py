@@ -80,8 +80,8 @@ class Network:
         """Called when a process has begun to listen at a port."""
         self.on_write: Callable[[str, str, bytes], object] = lambda source, target, data: None
         """Called with what one host sends to another, when it is sent."""
-        self.on_late: Callable[[str], object] = lambda source: None
-        """Called with a host of which arrives what was lost before, and is sent again."""
+        self.on_late: Callable[[str, str, float], object] = lambda source, target, sent: None
+        """Called when something arrives that was lost before: from and to which host, sent when."""
 
     def listen(self, reactor: Any, port: int, factory: Any) -> "Port":
         """Listen at the address of a process."""
@@ -374,7 +374,7 @@ class End:
         self.connected = False
         self.producer: Any = None
         self._arrives = 0.0
-        self._on_way: deque[tuple[float, Callable[[], object]]] = deque()
+        self._on_way: deque[tuple[float, float, Callable[[], object]]] = deque()
         self._flying = 0
         self._early: list[bytes] = []
         self._paused = False
@@ -442,7 +442,7 @@ class End:
             return
         now = self._network.clock.now
         self._arrives = max(self._arrives, now + self._network.flight())
-        self._on_way.append((self._arrives, arrive))
+        self._on_way.append((self._arrives, now, arrive))
         if len(self._on_way) == 1:
             self._network.clock.at(self._arrives, self._land)
 
@@ -454,10 +454,11 @@ class End:
                 clock.after(self._pause, self._land)
                 self._pause = min(2 * self._pause, _LONGEST)
                 break
+            _, sent, arrive = self._on_way.popleft()
             if self._blocked:
-                self._network.on_late(self.source)
-            self._blocked, self._pause = False, _SENT_AGAIN
-            _, arrive = self._on_way.popleft()
+                self._network.on_late(self.source, self.target, sent)
+            if not self._on_way or self._on_way[0][0] > clock.now:
+                self._blocked, self._pause = False, _SENT_AGAIN
             arrive()
         else:
             if self._on_way:

@@ -119,19 +119,20 @@ class NetworkTests(SynchronousTestCase):
 
     def test_late(self):
         """The world learns of what arrives only because a host has sent it again."""
-        late: list[str] = []
-        self.network.on_late = late.append
+        late: list[tuple[str, str, float]] = []
+        self.network.on_late = lambda *what: late.append(what)
         here, there = self.connect()
         here.transport.write(b"one")
         self.wait(1)
         self.assertEqual(late, [])
         mend = self.network.cut(CLIENT, SERVER)
+        sent = self.clock.now
         here.transport.write(b"two")
         self.wait(1)
         mend()
         self.wait(60)
         self.assertEqual(there.received, b"onetwo")
-        self.assertEqual(late, [CLIENT])
+        self.assertEqual(late, [(CLIENT, SERVER, sent)])
 
     def test_lost(self):
         """What a process sent whose host lost its power is not sent again."""

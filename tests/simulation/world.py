@@ -1,5 +1,6 @@
 """A world: a machine of nodes, hbtd, an HSM, and what goes wrong, all decided by a seed."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -166,6 +167,8 @@ class World:
             node.on_beat = partial(self._beats, node.name)
         self._names = {node.host: node.name for node in self.nodes}
         self.network.on_late = self._late
+        # When updates arrived at HSM that had to be sent again, and when they were sent first.
+        self._late_updates: deque[tuple[float, float]] = deque(maxlen=10)
 
     # What subclasses say
 
@@ -283,7 +286,8 @@ class World:
                 self.check(partial(self.oracle.check_again, name, self.tampering.again[name]))
             self.truth.note("told", f"{name} {update.state}/{update.flag}")
             # HSM may take long over an update; hbtd can't take back what it has sent.
-            self.check(partial(self.oracle.told, name, update.state, update.flag, update.received))
+            left = self._left_at(update)
+            self.check(partial(self.oracle.told, name, update.state, update.flag, left))
 
     def check(self, call: Callable[[], None]) -> None:
         """Note the violation that a call of the oracle finds, if any."""
@@ -311,10 +315,21 @@ class World:
         node.crash(power)
         self.oracle.died(node.name, self.clock.now)
 
-    def _late(self, host: str) -> None:
-        name = self._names.get(host)
+    def _late(self, source: str, target: str, sent: float) -> None:
+        name = self._names.get(source)
         if name is not None:
             self.oracle.late(name, self.clock.now)
+        elif target == HSM:
+            self._late_updates.append((self.clock.now, sent))
+
+    def _left_at(self, update: Update) -> float:
+        """Return when an update has left hbtd; what a network has lost is sent again later."""
+        late = [
+            sent
+            for arrived, sent in self._late_updates
+            if arrived <= update.received <= arrived + 1.0
+        ]
+        return min(late, default=update.received)
 
     def _boot(self, node: Node) -> None:
         if node.alive:
