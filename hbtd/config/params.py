@@ -198,8 +198,8 @@ class Params(OutwardParams):
         Group.HSM,
         SYNC_SECONDS,
         300,
-        "Seconds between two comparisons of HSM's table with what is known; what is wrong there is"
-        " told again. 0: never.",
+        "Seconds between two comparisons of HSM's table with what is known, 86400 at most; what is"
+        " wrong there is told again. 0: only on request, as by `hbtctl reconcile`.",
         fixed=True,
     )
     kv_ca: str = param(

@@ -15,7 +15,7 @@ _SOON = "being told already, or told once the leader has listened for Errtime"
 
 _GROUPS = (
     ("Told", "told again", "would be told again", False),
-    ("Waiting", "told again once heard twice", "would be told again once heard twice", False),
+    ("Waiting", "to be told again once heard twice", "would be told again once heard twice", False),
     ("Unsettled", _SOON, _SOON, False),
     (
         "Held",
@@ -25,8 +25,8 @@ _GROUPS = (
     ),
     (
         "Contested",
-        "contested: somebody else writes them, left alone until they change",
-        "contested: somebody else writes them, left alone until they change",
+        "contested, as somebody else writes HSM's table; left alone until the next change",
+        "contested, as somebody else writes HSM's table; left alone until the next change",
         True,
     ),
 )
@@ -36,9 +36,9 @@ _GROUPS = (
 def reconcile(run: Invocation) -> int:
     """Have hbtd compare HSM's table with its own data, and correct the table.
 
-    Print the differences, and what hbtd does about each. In a dry run, the table is not corrected,
-    and the exit status is 1 if there are any differences. Otherwise, the exit status is 1 if there
-    are differences that hbtd does not correct.
+    Print the differences, and what hbtd does about each. In a dry run, or with `nosm`, the table is
+    not corrected, and the exit status is 1 if there are any differences. Otherwise, the exit status
+    is 1 if there are differences that hbtd does not correct.
     """
     dry_run = run.options.dry_run
     number = run.api.call("POST", "/reconcile", body={"DryRun": dry_run}).json()["Number"]
@@ -47,7 +47,8 @@ def reconcile(run: Invocation) -> int:
         run.terminal.line(shown_json(report))
     else:
         _show(run, report)
-    wrong = any(report[name]["Number"] and (stays or dry_run) for name, _, _, stays in _GROUPS)
+    only = dry_run or _nosm(report)
+    wrong = any(report[name]["Number"] and (stays or only) for name, _, _, stays in _GROUPS)
     return NO if wrong else YES
 
 
@@ -79,12 +80,19 @@ def _wait(run: Invocation, number: int) -> dict[str, Any]:
 
 
 def _show(run: Invocation, report: dict[str, Any]) -> None:
-    dry_run = report["DryRun"]
+    only = report["DryRun"] or _nosm(report)
     line = run.terminal.line
-    line(f"HSM's table has {shown(report['Rows'])} rows, {shown(report['Differences'])} are wrong")
-    for name, meaning, in_dry_run, _ in _GROUPS:
-        _show_group(run, report[name], in_dry_run if dry_run else meaning)
-    _show_group(run, report["Unknown"], "beat, and are not in HSM's table")
+    line(f"HSM's table has {shown(report['Rows'])} rows; wrong: {shown(report['Differences'])}")
+    if _nosm(report):
+        line("nosm is set: HSM is told nothing")
+    for name, meaning, if_only, _ in _GROUPS:
+        _show_group(run, report[name], if_only if only else meaning)
+    _show_group(run, report["Unknown"], "heard, but not in HSM's table")
+
+
+def _nosm(report: dict[str, Any]) -> bool:
+    """Return whether HSM is told nothing because of `nosm`; an older hbtd does not say so."""
+    return bool(report.get("Nosm", False))
 
 
 def _show_group(run: Invocation, group: dict[str, Any], meaning: str) -> None:

@@ -10,7 +10,7 @@ from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.http import BAD_GATEWAY, GATEWAY_TIMEOUT, INTERNAL_SERVER_ERROR
+from twisted.web.http import BAD_GATEWAY, BAD_REQUEST, GATEWAY_TIMEOUT, INTERNAL_SERVER_ERROR
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
@@ -160,6 +160,8 @@ class HSMClient:
     def read_table(self, types: Iterable[str], take: TakeRow) -> Deferred[None]:
         """Read HSM's table of the components whose type is in `types`; call `take` with each row.
 
+        If HSM refuses these types, read the whole table, of all types.
+
         The response is parsed in portions, between which the reactor does other work. The Deferred
         fires after the last row. It fails with `TableMissing` if HSM does not offer its table to
         hbtd, and with `HSMUnavailable` after any other error. After a failure, the rows that `take`
@@ -170,10 +172,14 @@ class HSMClient:
         return Deferred.fromCoroutine(self._bounded(work, longest=longest))
 
     async def _read_table(self, types: Iterable[str], take: TakeRow) -> None:
-        query = urlencode([*(("type", each) for each in types), ("stateonly", "true")])
-        response = await self._open("GET", f"/State/Components?{query}", None)
+        query = [*(("type", each) for each in types), ("stateonly", "true")]
+        response = await self._open("GET", f"/State/Components?{urlencode(query)}", None)
         if response.code != 200:
             answer = await self._answer(response)
+            if answer.status == BAD_REQUEST and len(query) > 1:
+                # An HSM that does not know one of the types refuses all of them.
+                await self._read_table((), take)
+                return
             if answer.status in _NO_TABLE:
                 raise TableMissing(f"HSM answers {answer.describe()}")
             raise HSMUnavailable(f"HSM answers {answer.describe()}")

@@ -73,6 +73,12 @@ class Differences:
         """Add the differences in another collection; they replace those of the same components."""
         self._texts.update(more._texts)
 
+    def copy(self) -> "Differences":
+        """Return another collection of the same differences."""
+        other = Differences()
+        other._texts = self._texts.copy()
+        return other
+
     def get(self, xname: str) -> Difference | None:
         """Return the difference of a component; `None` if it has none."""
         text = self._texts.get(xname)
@@ -98,7 +104,7 @@ class Differences:
         return len(self._texts)
 
     def __iter__(self) -> Iterator[Difference]:
-        return iter(self.of(self._texts))
+        return (_difference(xname, text) for xname, text in self._texts.items())
 
 
 def _difference(xname: str, text: str) -> Difference:

@@ -1,28 +1,37 @@
-"""Finds out which components have sent two heartbeats since a given time."""
+"""Components that must be heard twice more before HSM is told that they are alive."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from hbtd.hsm.difference import Difference, Differences
+from hbtd.hsm.difference import Differences
 
 _NEEDED: Final = 2
-"""The heartbeats after which a component surely lives: one may have been on its way for long."""
+"""Heartbeats after which HSM is told that a component is alive.
+
+One might be old: delayed by the network, or sent while HSM was answering.
+"""
 
 
 class Listeners:
     """Components that must be heard twice more before HSM is told that they are alive.
 
-    A component was heard twice if it has sent two heartbeats since the time given to `count`.
-    Heartbeats are counted by looking at the time of a component's last heartbeat, about once a
-    second. All times are in seconds of the observed clock.
+    Each comparison of HSM's table makes a collection: it counts the heartbeats of those in the
+    first look's differences, and waits for those that are left after the second look. Heartbeats
+    are counted by looking at the time of a component's last heartbeat, about once a second. All
+    times are in seconds of the observed clock.
     """
 
-    def __init__(self, last_heard: Callable[[str], float | None]) -> None:
-        """Make a collection without components; `count` and `wait_for` add them.
+    def __init__(
+        self, last_heard: Callable[[str], float | None], earlier: "Listeners | None" = None
+    ) -> None:
+        """Make a collection without components; `count` adds them.
 
         `last_heard` returns the time of a component's last heartbeat, or `None` if it is not known.
+        Heartbeats that `earlier` has counted are counted: with comparisons in quick succession, no
+        component need be heard twice between two of them.
         """
         self._last_heard = last_heard
+        self._earlier = {} if earlier is None else earlier._heard
         # By component: the heartbeats seen, and when the last one of these was taken.
         self._heard: dict[str, tuple[int, float]] = {}
         self._waiting = Differences()
@@ -34,7 +43,8 @@ class Listeners:
 
     def count(self, components: Iterable[str], since: float) -> None:
         """Begin to count the heartbeats that each of `components` sends after the time `since`."""
-        self._heard.update(dict.fromkeys(components, (0, since)))
+        for xname in components:
+            self._heard[xname] = self._earlier.get(xname, (0, since))
 
     def counted(self) -> list[str]:
         """Return the components whose heartbeats are counted."""
@@ -43,7 +53,7 @@ class Listeners:
     def look(self, components: Iterable[str]) -> None:
         """Count the last heartbeat of each of `components`, unless it has been counted before.
 
-        After a call of `wait_until`, drop those of `components` that were not passed to `wait_for`.
+        After a call of `wait_for`, drop those of `components` that were not passed to it.
         """
         for xname in components:
             if self._until is not None and xname not in self._waiting:
@@ -54,28 +64,20 @@ class Listeners:
             if seen is not None and seen[0] < _NEEDED and at is not None and at > seen[1]:
                 self._heard[xname] = seen[0] + 1, at
 
-    def wait_for(self, differences: Iterable[Difference]) -> None:
-        """Have `take` return each difference once its component has been heard twice.
+    def wait_for(self, differences: Differences, until: float) -> None:
+        """Have `take` return each of `differences` once its component has been heard twice.
 
-        Differences of components whose heartbeats are not counted are ignored.
+        The collection is emptied by that. Differences of components whose heartbeats are not
+        counted are ignored. After the time `until`, `take` drops those that were not heard twice.
         """
-        # Nobody is waited for whose heartbeats are not counted: that may have been ended.
-        for each in differences:
-            if each.component in self._heard:
-                self._waiting.add(each)
-
-    def wait_until(self, until: float) -> None:
-        """Set the time after which `take` drops components that were not heard twice.
-
-        From now on, count only the heartbeats of components that were passed to `wait_for`.
-        """
-        self._until = until
+        self._earlier = {}
+        self._waiting, self._until = differences, until
 
     def take(self, components: Iterable[str], now: float) -> Differences:
         """Return the differences of those of `components` that were heard twice, and drop them.
 
-        `now` is the current time. If it is later than the time given to `wait_until`, those of
-        `components` that were not heard twice are dropped, too.
+        `now` is the current time. If it is later than the time `until` given to `wait_for`, those
+        of `components` that were not heard twice are dropped, too.
         """
         heard = Differences()
         late = self._until is not None and self._until < now
@@ -89,7 +91,3 @@ class Listeners:
                 if twice:
                     heard.add(difference)
         return heard
-
-    def clear(self) -> None:
-        """Drop all components."""
-        self._waiting, self._heard, self._until = Differences(), {}, None

@@ -5,6 +5,7 @@ the store and the clock.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import suppress
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -19,8 +20,17 @@ from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.formats import xnames
 from hbtd.hsm.client import HSMClient, HSMUnavailable, TableMissing
-from hbtd.hsm.difference import Decision, Differences, Look, confirmed, decide, hold_back
+from hbtd.hsm.difference import (
+    Decision,
+    Difference,
+    Differences,
+    Look,
+    confirmed,
+    decide,
+    hold_back,
+)
 from hbtd.hsm.listeners import Listeners
+from hbtd.hsm.listening import ListeningTime
 from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.report import Report
 from hbtd.hsm.retelling import Retelling
@@ -43,6 +53,9 @@ _MISSING: Final = 4
 
 _POLL: Final = 1.0
 """Seconds between two looks at who was heard, and at whether a comparison is due."""
+
+_FEW: Final = 1000
+"""The most contested components of which each is looked at whenever their number is asked for."""
 
 _PORTION: Final = 250
 """The most components handled before the reactor does other work: some milliseconds' worth."""
@@ -104,6 +117,8 @@ class Reconciler(Service):
         self._polling = PeriodicService(
             clock, _POLL, self._poll, "the comparison of HSM's table", now=False
         )
+        # Of the comparison in progress, and of the last one that was completed.
+        self._counting: Listeners | None = None
         self._listeners = Listeners(self._last_heard)
         self._retelling = Retelling(
             clock,
@@ -112,14 +127,18 @@ class Reconciler(Service):
             tracker,
             store,
             notifier,
-            self._settled,
+            self._certain,
             lambda: bool(self.running) and self._can(),
         )
         self._turn = DeferredLock()
         self._run: Deferred[Report] | None = None
         self._could = False
         self._due = 0.0
-        self._led_since: float | None = None
+        # Which of the HSMs that have been used it is that is used now.
+        self._hsm = 0
+        # Whether an operator wants all deaths told, and that has yet to be done.
+        self._approved = False
+        self._listened = ListeningTime()
         self.state = State.IDLE
         """What the reconciler is doing at the moment."""
         self.last: Report | None = None
@@ -142,7 +161,7 @@ class Reconciler(Service):
     def stopService(self) -> Deferred[None]:
         """Stop, and cancel a comparison in progress; the Deferred fires when that is done."""
         super().stopService()
-        self._listeners.clear()
+        self._forget_listeners()
         if self._run is not None:
             self._run.cancel()
         return self._polling.stopService()
@@ -156,9 +175,9 @@ class Reconciler(Service):
     def contested(self) -> int:
         """The number of components that somebody else keeps changing in HSM's table.
 
-        It is the number as of the last comparison.
+        It is the number as of the last comparison, without those that have changed since.
         """
-        return 0 if self.last is None else len(self.last.contested)
+        return 0 if self.last is None else len(self._contested(self.last))
 
     @property
     def waiting(self) -> int:
@@ -205,16 +224,28 @@ class Reconciler(Service):
         """
         standing = self._notifier.standing(xname)
         difference = None if self.last is None else self.last.contested.get(xname)
-        if standing.told is not Told.TOLD or difference is None:
-            return standing
-        if self._tracker.phase(xname) is not difference.phase:
+        if standing.told is not Told.TOLD or difference is None or not self._lasts(difference):
             return standing
         return Standing(
             Told.CONTESTED,
             standing.at,
-            f"its table said {difference.said} again after it was told {MOST} times today: somebody"
-            " else writes it",
+            f"its table says {difference.said} although it was told {MOST} times: somebody else"
+            " writes it",
         )
+
+    def _contested(self, report: Report) -> Collection[Difference]:
+        """Return the contested differences, without those of components that have changed since.
+
+        If they are many, return all: to look at each takes time, and some of them last.
+        """
+        found = report.contested
+        return found if len(found) > _FEW else [each for each in found if self._lasts(each)]
+
+    def _lasts(self, difference: Difference) -> bool:
+        """Return whether a component is still in the phase in which a difference was found."""
+        xname, since = difference.component, self._since(difference.component)
+        same = since == difference.since or not (since and difference.since)
+        return self._tracker.phase(xname) is difference.phase and same
 
     def trouble(self) -> str | None:
         """Return a text about differences of the last comparison that HSM is not told of.
@@ -223,7 +254,7 @@ class Reconciler(Service):
         text says how many there are, names the first component, and says why HSM is not told.
         Return `None` if there are no such differences, or if there was no comparison.
         """
-        return None if self.last is None else self.last.trouble()
+        return None if self.last is None else self.last.trouble(self._contested(self.last))
 
     def _can(self) -> bool:
         """Return whether HSM's table may be compared at this moment."""
@@ -234,27 +265,34 @@ class Reconciler(Service):
             self._due = self._clock.seconds()
         if new.sm_url != old.sm_url:
             # What was found is true of the other HSM.
-            self._listeners.clear()
+            self._hsm += 1
+            self._approved = False
+            self._forget_listeners()
             self._retelling.begin()
+            self._retelling.forget_begun()
             self.last = None
 
+    def _forget_listeners(self) -> None:
+        self._counting, self._listeners = None, Listeners(self._last_heard)
+
     async def _poll(self) -> None:
-        if not self._leading():
-            self._led_since = None
-        elif self._led_since is None:
-            self._led_since = self._observed()
+        self._lacks()
         before, self._could = self._could, self._can()
         if not self._could:
-            self._listeners.clear()
+            self._forget_listeners()
             if not self._leading():
                 # Another replica compares, and knows better.
-                self.last = None
+                self.last, self._approved = None, False
+                self._retelling.forget_begun()
             return
         if not before:
             self._due = self._clock.seconds()
         await self._listen()
+        with suppress(StoreUnusable):  # it is tried again with the next poll
+            await self._retelling.note()
         every = self._params.current.sm_sync
-        if every and not self._turn.locked and self._clock.seconds() >= self._due:
+        busy = self._turn.locked or self._retelling.busy
+        if (every or self._approved) and not busy and self._clock.seconds() >= self._due:
             self._due = self._clock.seconds() + every
             due = self._turn.run(self._begin, approved=False, dry_run=False)
             due.addErrback(self._not_compared)
@@ -284,33 +322,46 @@ class Reconciler(Service):
 
     async def _compare(self, *, approved: bool, dry_run: bool) -> Report:
         self.begun += 1
-        report = Report(self.begun, self._wall(), dry_run=dry_run)
-        url = self._params.current.sm_url
+        nosm = self._params.current.nosm
+        report = Report(self.begun, self._wall(), dry_run=dry_run, nosm=nosm)
+        hsm = self._hsm
+        # A dry run counts nobody's heartbeats: those of the last comparison are waited for.
+        counting = None if dry_run else Listeners(self._last_heard, self._listeners)
+        self._counting = counting
+        self._approved |= approved
         try:
-            decision = await self._decide(report, approved=approved)
+            decision = await self._decide(report, counting)
             await self._turn_over()
-            if not self._can() or url != self._params.current.sm_url:
+            if not self._can() or hsm != self._hsm:
                 raise HSMUnavailable("another replica leads now, or HSM is not ready any more")
             self.comparisons += 1
             self.last, self.failure = report, None
             self._note(report)
-            if not dry_run:
+            if counting is not None:
                 self.state = State.TELLING
+                lacks = self._lacks()
+                self._approved &= lacks > 0 and len(decision.unsettled) > 0
+                if self._approved:
+                    self._due = self._clock.seconds() + lacks
+                until = self._observed() + self._params.current.errtime
+                counting.wait_for(decision.listen.copy(), until)
+                self._listeners = counting
                 self._retelling.begin()
                 # It is not waited for: whoever has asked is told what is about to happen.
                 self._retelling.tell(report.told)
-                self._listeners.wait_until(self._observed() + self._params.current.errtime)
-                async for names in self._portions(decision.listen.components()):
-                    self._listeners.wait_for(decision.listen.of(names))
         except TableMissing as error:
             # It may be back one day; until then that is no news.
             self._due = self._clock.seconds() + _MISSING * self._params.current.sm_sync
             why = f"HSM's table can't be read, and is not compared: {error}"
             raise self._failed(why) from error
         except (HSMUnavailable, StoreUnusable) as error:
+            if not self.running:
+                raise ReconcileImpossible("hbtd stops") from error
             raise self._failed(f"HSM's table could not be compared: {error}") from error
         except CancelledError as error:
             raise ReconcileImpossible("hbtd stops") from error
+        finally:
+            self._counting = None
         return report
 
     def _failed(self, why: str) -> ReconcileImpossible:
@@ -320,25 +371,30 @@ class Reconciler(Service):
             self._log.warn("{why}", why=why)
         return ReconcileImpossible(why)
 
-    async def _decide(self, report: Report, *, approved: bool) -> Decision:
-        """Look twice; fill in a report, and return what is to be done."""
+    async def _decide(self, report: Report, counting: Listeners | None) -> Decision:
+        """Look twice; fill in a report, and return what is to be done.
+
+        `counting` begins to count heartbeats of the living after the first look.
+        """
         self.state = State.FIRST_LOOK
         first = await self._look()
         heard_at = self._observed()
-        self._listeners.clear()
-        async for names in self._portions(first.differences.components()):
-            some = first.differences.of(names)
-            living = [each.component for each in some if each.phase is Phase.HEALTHY]
-            self._listeners.count(living, heard_at)
+        if counting is not None:
+            async for names in self._portions(first.differences.components()):
+                some = first.differences.of(names)
+                living = [each.component for each in some if each.phase is Phase.HEALTHY]
+                counting.count(living, heard_at)
         self.state = State.PAUSE
         await deferLater(self._clock, SECOND_LOOK)
         self.state = State.SECOND_LOOK
+        looked_at = self._wall()
         second = await self._look()
-        await self._retelling.load(_PORTION)
-        decision = await self._classify(first, second, self._lacks(heard_at))
+        if not self._retelling.busy:
+            await self._retelling.load(_PORTION)
+        decision = await self._classify(first, second)
         report.rows = second.rows
-        report.unknown = await self._unknown(first, second)
-        if not approved:
+        report.unknown = await self._unknown(first, second, looked_at)
+        if report.dry_run or not self._approved:
             decision = hold_back(decision)
         report.take(decision)
         # It takes some milliseconds to free what a look has found.
@@ -346,38 +402,36 @@ class Reconciler(Service):
         await self._turn_over()
         return decision
 
-    def _lacks(self, since: float) -> float:
+    def _lacks(self) -> float:
         """Return for how many seconds this replica has yet to listen before it tells alarms.
 
         Who leads anew, or was suspended, may not have heard yet who is back: another writer of
-        HSM's table may know better. So it must have led for Errtime, and heard between the looks,
-        the first of which ended at the observed time `since`.
+        HSM's table may know better. So it must have led for Errtime without a gap.
         """
-        now = self._observed()
-        if self._led_since is None or now - since < SECOND_LOOK / 2:
-            return SECOND_LOOK
-        return max(0.0, self._params.current.errtime - (now - self._led_since))
+        errtime = self._params.current.errtime
+        return self._listened.lacks(
+            self._clock.seconds(), self._observed(), self._leading(), errtime
+        )
 
-    async def _classify(self, first: Look, second: Look, lacks: float) -> Decision:
+    async def _classify(self, first: Look, second: Look) -> Decision:
         """Return what is to be done about what both looks have shown, however many deaths.
 
-        If this replica `lacks` seconds of listening, HSM is not told again of the silent, and its
-        table is compared again after that.
+        If this replica has yet to listen, HSM is not told again of the silent, and its table is
+        compared again after that.
         """
         found = Decision(*(Differences() for _ in Decision._fields))
         async for names in self._portions(second.differences.components()):
             some = confirmed(first.differences, second.differences.of(names))
             part = decide(
                 some,
-                settled=lambda x: (
-                    (not lacks or self._tracker.phase(x) is Phase.HEALTHY) and self._settled(x)
-                ),
+                settled=self._certain,
                 tellings=self._retelling.tellings,
                 now=self._wall(),
                 approved=True,
             )
             for mine, more in zip(found, part, strict=True):
                 mine.update(more)
+            lacks = self._lacks()
             if lacks and any(each.phase is not Phase.HEALTHY for each in some):
                 self._due = min(self._due, self._clock.seconds() + lacks)
         return found
@@ -397,12 +451,18 @@ class Reconciler(Service):
             types.update(map(xnames.type_of_valid, portion))
         return types - {""}
 
-    async def _unknown(self, first: Look, second: Look) -> list[str]:
-        """Return the healthy components that HSM's table had in neither look."""
+    async def _unknown(self, first: Look, second: Look, before: float) -> list[str]:
+        """Return the components that HSM's table had in neither look.
+
+        They must have been healthy since a Unix time, when the second look began.
+        """
         unknown: list[str] = []
         async for portion in self._portions(self._tracker.tracked()):
-            missing = first.missing(second.missing(portion))
-            unknown += [each for each in missing if self._tracker.phase(each) is Phase.HEALTHY]
+            unknown += [
+                each
+                for each in first.missing(second.missing(portion))
+                if self._tracker.phase(each) is Phase.HEALTHY and self._since(each) <= before
+            ]
         return unknown
 
     def _portions(self, names: list[str]) -> AsyncIterator[list[str]]:
@@ -421,25 +481,32 @@ class Reconciler(Service):
         component = self._tracker.component(xname)
         return None if component is None else component.last_heard
 
-    def _settled(self, xname: str) -> bool:
-        """Return whether HSM has acknowledged the latest judgement on a component for good."""
+    def _certain(self, xname: str) -> bool:
+        """Return whether HSM has acknowledged the latest judgement on a component for good.
+
+        The judgement must be beyond doubt, too: of the silent, it is so only after Errtime.
+        """
         if xname in self._uncommitted:
+            return False
+        if self._tracker.phase(xname) is not Phase.HEALTHY and self._lacks():
             return False
         return self._notifier.standing(xname).told is Told.TOLD
 
     async def _listen(self) -> None:
         """Tell HSM of those who have been heard often enough by now."""
         heard = Differences()
-        async for portion in self._portions(self._listeners.counted()):
-            self._listeners.look(portion)
-            heard.update(self._listeners.take(portion, self._observed()))
+        for listeners in (self._counting, self._listeners):
+            if listeners is not None:
+                async for portion in self._portions(listeners.counted()):
+                    listeners.look(portion)
+                    heard.update(listeners.take(portion, self._observed()))
         if heard:
             self._retelling.tell(heard)
 
     def _note(self, report: Report) -> None:
         """Log what was found, if anything was, in a line."""
         if said := report.described():
-            if self._params.current.nosm:
+            if report.nosm:
                 said = f"nosm is set, so HSM is told nothing; {said}"
             self._log.warn("HSM's table and hbtd disagree about components; {said}.", said=said)
         if names := report.described_unknown():

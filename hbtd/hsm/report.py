@@ -1,12 +1,12 @@
 """The result of a comparison of HSM's table, and its text in the log."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from hbtd.formats.counts import counted
 from hbtd.formats.nodesets import count_names
-from hbtd.hsm.difference import Decision, Differences
+from hbtd.hsm.difference import Decision, Difference, Differences
 
 _NAMED: Final = 500
 """The most components of a kind that a line of the log names."""
@@ -25,6 +25,8 @@ class Report:
     """The Unix time at which the first look began."""
     dry_run: bool = False
     """Whether the comparison was requested only for its result, so that HSM is told nothing."""
+    nosm: bool = False
+    """Whether HSM is told nothing because the parameter `nosm` is set."""
     rows: int = 0
     """The number of rows that the second look read."""
     told: Differences = field(default_factory=Differences)
@@ -60,30 +62,31 @@ class Report:
         groups = (self.told, self.waiting, self.held, self.contested, self.unsettled)
         return sum(map(len, groups))
 
-    def trouble(self) -> str | None:
+    def trouble(self, contested: Collection[Difference]) -> str | None:
         """Return a phrase about differences that HSM is not told of; `None` if there are none.
 
-        These are the differences in `contested` or, if there are none, in `held`. The phrase says
-        how many there are, names the first component, and says why HSM is not told.
+        These are those in `contested`, which still last, or, if there are none, those in `held`.
+        The phrase says how many there are, names the first component, and says why HSM is not told.
         """
         for group, why in (
-            (self.contested, "somebody else writes them in HSM's table"),
-            (self.held, "dead, and not told without `hbtctl reconcile`: they are too many"),
+            (contested, "somebody else writes HSM's table"),
+            (self.held, "dead, and not told without `hbtctl reconcile`: too many"),
         ):
-            for first in group.of(group.components(1)):
+            for first in group:
                 number = counted(len(group), "component")
                 return f"{number}, first {first.component} ({first.said}): {why}"
         return None
 
     def described(self) -> str:
         """Return a phrase that lists the differences by what is done about them; "" if none."""
+        would = self.dry_run or self.nosm
         return "; ".join(
             f"{what}: {_count(group.components(_NAMED), len(group))}"
             for what, group in (
-                ("would be told again" if self.dry_run else "told again", self.told),
+                ("would be told again" if would else "told again", self.told),
                 (
                     "would be told again once heard twice"
-                    if self.dry_run
+                    if would
                     else "told again once heard twice",
                     self.waiting,
                 ),

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from hbtd.config.live_params import LiveParams
 from hbtd.hsm.difference import Difference, Differences
 from hbtd.hsm.notifier import Notifier
+from hbtd.hsm.standing import Told
 from hbtd.hsm.tellings import NOTES, Tellings
 from hbtd.runtime.portions import in_portions
 from hbtd.store.interface import IStore, StoreUnusable
@@ -61,8 +62,9 @@ class Retelling:
         """Make an object whose counts are 0; `load` reads the counts that the store keeps.
 
         `wall` returns the Unix time in seconds. `settled` takes an xname, and returns whether HSM
-        has acknowledged the component's latest judgement for good: no older update can undo the
-        effect. `allowed` returns whether HSM may be told anything at this moment.
+        has acknowledged the component's latest judgement for good (no older update can undo the
+        effect), and the judgement is beyond doubt. `allowed` returns whether HSM may be told
+        anything at this moment.
         """
         self._clock = clock
         self._wall = wall
@@ -73,12 +75,18 @@ class Retelling:
         self._settled = settled
         self._allowed = allowed
         self._round = 0
-        # By component: the note of a telling that did not take place, and the note before.
-        self._untold: dict[str, tuple[str, str | None]] = {}
+        self._works = 0
+        # By component: the note of a telling that HSM has yet to acknowledge.
+        self._begun: dict[str, str] = {}
         self.tellings = Tellings()
         """How often HSM was told again of each component, by this process and by earlier ones."""
         self.count = 0
         """The number of times that HSM was told again of a component since this process started."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether HSM is being told: `tell` was called, and its Deferred has yet to fire."""
+        return self._works > 0
 
     async def load(self, portion: int) -> None:
         """Read from the store how often HSM was told again of each component.
@@ -88,7 +96,6 @@ class Retelling:
         does other work. Raise `StoreUnusable` if the store can't be used.
         """
         notes = await self._store.notes(NOTES)
-        await self._take_back(notes)
         url = sha256(self._params.current.sm_url.encode()).hexdigest()[:16]
         before = (await self._store.notes(TOLD_TO)).get("sm_url")
         if before != url:
@@ -103,25 +110,10 @@ class Retelling:
             tellings.read((name, notes[name]) for name in some)
             current = [(name, self._tracker.phase(name), self._since(name)) for name in some]
             gone += tellings.outdated(self._wall(), current)
+        tellings.read(self._begun.items())
         self.tellings = tellings
         await self._delete(gone)
         await deferLater(self._clock, 0)
-
-    async def _take_back(self, notes: dict[str, str]) -> None:
-        """Restore the notes, in the store and in `notes`, of those of whom HSM was not told."""
-        before = {
-            xname: old for xname, (new, old) in self._untold.items() if notes.get(xname) == new
-        }
-        names = list(before)
-        for start in range(0, len(names), _TELL):
-            some = {xname: before[xname] for xname in names[start : start + _TELL]}
-            await self._store.write_notes(NOTES, some)
-        self._untold.clear()
-        for xname, text in before.items():
-            if text is None:
-                del notes[xname]
-            else:
-                notes[xname] = text
 
     async def _delete(self, names: Sequence[str]) -> None:
         for start in range(0, len(names), _TELL):
@@ -146,8 +138,12 @@ class Retelling:
         The Deferred fires when the last portion was passed to the notifier, when `begin` has ended
         the round, or after an error, which is logged. It never fails.
         """
+        self._works += 1
         work = Deferred.fromCoroutine(self._tell(differences, self._round))
-        return work.addErrback(self._not_told)
+        return work.addErrback(self._not_told).addCallback(self._told)
+
+    def _told(self, _: None) -> None:
+        self._works -= 1
 
     async def _tell(self, differences: Differences, number: int) -> None:
         async for names in in_portions(self._clock, differences.components(), _TELL):
@@ -155,28 +151,36 @@ class Retelling:
                 await deferLater(self._clock, _POLL)
             if not self._goes_on(number):
                 return
-            # Noted before it is told: a crash in between must not make one too many of it.
             due = [each for each in differences.of(names) if self._holds(each)]
-            if not due:
-                continue
             now = self._wall()
-            before = {each.component: self.tellings.text(each.component) for each in due}
+            for each in due:
+                text = self.tellings.add(each.component, each.phase, each.since, now)
+                self._begun[each.component] = text
+            self.count += len(due)
+            self._notifier.tell_again([self._judgement(each) for each in due])
+
+    async def note(self) -> None:
+        """Write in the store of whom HSM has acknowledged that it was told again.
+
+        A telling that a kill of hbtd prevents does not count. Raise `StoreUnusable` if the store
+        can't be used; then `note` can be called again.
+        """
+        async for names in in_portions(self._clock, list(self._begun), _TELL):
             notes = {
-                each.component: self.tellings.add(each.component, each.phase, each.since, now)
-                for each in due
+                xname: self._begun[xname]
+                for xname in names
+                if xname in self._begun and self._notifier.standing(xname).told is Told.TOLD
             }
-            again: list[Judgement] = []
-            try:
-                await self._store.write_notes(NOTES, notes)
-                if not self._goes_on(number):
-                    return
-                again = [self._judgement(each) for each in due if self._holds(each)]
-                self.count += len(again)
-                self._notifier.tell_again(again)
-            finally:
-                # If the store's answer was lost, the notes may be there nevertheless.
-                for xname in notes.keys() - {each.component for each in again}:
-                    self._untold[xname] = notes[xname], before[xname]
+            if not notes:
+                continue
+            await self._store.write_notes(NOTES, notes)
+            for xname, text in notes.items():
+                if self._begun.get(xname) == text:
+                    del self._begun[xname]
+
+    def forget_begun(self) -> None:
+        """Forget what `note` has yet to write: another replica leads."""
+        self._begun.clear()
 
     def _goes_on(self, number: int) -> bool:
         return number == self._round and self._allowed() and not self._params.current.nosm

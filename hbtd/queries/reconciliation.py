@@ -49,6 +49,7 @@ async def _report(report: Report, turn: Turn) -> dict[str, Any]:
         "Number": report.number,
         "At": format_time(report.at),
         "DryRun": report.dry_run,
+        "Nosm": report.nosm,
         "Rows": report.rows,
         "Differences": report.differences,
     }

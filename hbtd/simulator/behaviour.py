@@ -88,6 +88,12 @@ class Behaviour:
     lists: bool = True
     """Whether components can be listed; otherwise requests for lists are answered with 404."""
 
+    unknown_types: set[str] = field(default_factory=set)
+    """Types of components, such as `VirtualNode`, that the fake HSM does not know.
+
+    Requests for lists of them are answered with 400, as the real HSM does with unknown types.
+    """
+
     read_ms: float = 0.0
     """The simulated duration of a read of the table, in milliseconds."""
 
@@ -111,7 +117,8 @@ class Behaviour:
     def as_json(self) -> bytes:
         """Return all fields as a JSON object, in the form that `merged` accepts."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return orjson.dumps({**values, "refuse": sorted(self.refuse)})
+        sets = {name: sorted(value) for name, value in values.items() if isinstance(value, set)}
+        return orjson.dumps(values | sets)
 
     def fault(self, names: Iterable[str]) -> str | None:
         """Return the fault of a PATCH with these components: one of `FAULTS`, or an HTTP status.
@@ -217,6 +224,7 @@ _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "cost_ms": _milliseconds,
     "discovers": _flag,
     "lists": _flag,
+    "unknown_types": _names,
     "read_ms": _milliseconds,
     "cost_ms_by_state": _milliseconds_by_state,
 }

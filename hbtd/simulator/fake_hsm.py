@@ -236,6 +236,8 @@ class FakeHSM:
         if not self.behaviour.lists:
             raise NotFound
         selection = Selection.read(query)
+        if self.behaviour.unknown_types.intersection(selection.types):
+            raise _Problem(400, "bad query param: Argument was not a valid HMS Type")
 
         def answer(_: object) -> bytes:
             self._need_database()

@@ -46,9 +46,9 @@ class ReconcilingTests(TestCase):
         self.assertEqual(
             out.decode().splitlines(),
             [
-                "HSM's table has 3 rows, 2 are wrong",
-                "2 told again once heard twice: x0c0s0b0n[0-1]",
-                "1 beat, and are not in HSM's table: x0c0s0b0n2",
+                "HSM's table has 3 rows; wrong: 2",
+                "2 to be told again once heard twice: x0c0s0b0n[0-1]",
+                "1 heard, but not in HSM's table: x0c0s0b0n2",
             ],
         )
         await until(lambda: {rows[name].state for name in NODES if name in rows} == {"Ready"})

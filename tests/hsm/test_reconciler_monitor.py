@@ -111,17 +111,6 @@ class ForgottenTests(ComparisonTestCase):
         self.forget()
         self.assert_not_told()
 
-    def test_noted(self) -> None:
-        """They are forgotten while the store notes that HSM is about to be told."""
-        self.request()
-        self.pass_time(15.5)
-        last = self.reconciler.last
-        assert last is not None
-        self.assertEqual((len(last.told), len(last.waiting)), (2, 1))
-        self.assertEqual(self.told_again(), [[], [], []])
-        self.forget()
-        self.assert_not_told()
-
     def test_heard_again(self) -> None:
         """Who is forgotten and heard again between the looks is told once, as any newcomer is."""
         self.request()

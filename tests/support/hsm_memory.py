@@ -74,6 +74,7 @@ class HSMTestCase(SynchronousTestCase):
     """Holds a clock, two fake HSMs (at `URL` and `OTHER_URL`), a client and a notifier."""
 
     conceal: Callable[[str], str] = str
+    make_clock: Callable[[], Clock] = Clock
 
     def setUp(self):
         """Begin with default parameters."""
@@ -81,7 +82,7 @@ class HSMTestCase(SynchronousTestCase):
 
     def begin(self, **params: Any) -> None:
         """Begin anew with these parameters; start nothing."""
-        self.clock = Clock()
+        self.clock = self.make_clock()
         self.clock.advance(1000)
         self.hsm, self.other = FakeHSM(self.clock), FakeHSM(self.clock)
         self.hosts = _Hosts(self.clock)

@@ -1,0 +1,289 @@
+"""Comparisons of HSM's table one after the other: nothing stays wrong, and nobody is wronged."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from hbtd.hsm.reconciler import ReconcileImpossible
+from hbtd.hsm.tellings import NOTES
+from hbtd.simulator.hsm_table import ComponentState
+from tests.hsm.test_reconciler import NODES, ReconcilerTestCase
+from tests.support.hsm_memory import OTHER_URL, URL, WALL, lines, nodes
+
+
+class SlowClock(Clock):
+    """Another turn of the reactor begins 5 ms later at the earliest."""
+
+    def callLater(
+        self, delay: float, callable: Callable[..., object], *args: object, **kw: object
+    ) -> IDelayedCall:
+        return super().callLater(max(delay, 0.005), callable, *args, **kw)
+
+
+class WaitingTests(ReconcilerTestCase):
+    """Who waits to be heard twice is told Ready then, whatever is compared meanwhile."""
+
+    def wait(self) -> None:
+        """Have a component wait for its second heartbeat."""
+        self.begin(sm_sync=0, warntime=40, errtime=60)
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        self.beating.discard(NODES[0])
+        answer = self.reconciler.request()
+        self.pass_time(3)
+        self.beat(NODES[0])
+        self.pass_time(9)
+        self.successResultOf(answer)
+        self.assertEqual(self.reconciler.waiting, 1)
+
+    def assertTold(self) -> None:
+        """Assert that the second heartbeat has HSM told."""
+        self.beat(NODES[0])
+        self.pass_time(2)
+        self.assertEqual(self.word(NODES[0]), "Ready/OK")
+        self.assertEqual(self.reconciler.waiting, 0)
+
+    def test_dry_run(self):
+        """A dry run does not end that."""
+        self.wait()
+        self.report(dry_run=True)
+        self.assertTold()
+
+    def test_failed(self):
+        """Nor does a comparison that fails."""
+        self.wait()
+        answer = self.reconciler.request()
+        self.pass_time(3)
+        self.hsm.behaviour.lists = False
+        self.pass_time(10)
+        self.failureResultOf(answer, ReconcileImpossible)
+        self.assertTold()
+
+    def test_quick(self):
+        """Nor do comparisons between any two heartbeats of a component."""
+        self.begin(sm_sync=30, warntime=60, errtime=120)
+        self.beating = set()
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        for second in range(200):
+            if second % 31 == 0:
+                self.beat(NODES[0])
+            self.advance(1)
+        self.assertEqual(self.word(NODES[0]), "Ready/OK")
+
+    def test_right(self):
+        """Who is right by the next comparison is not told of again."""
+        self.wait()
+        self.falsify(x0c0s0b0n0="Ready/OK")
+        self.report()
+        self.falsify(x0c0s0b0n0="Off/OK")
+        self.beat(NODES[0])
+        self.pass_time(2)
+        self.assertEqual(self.told(), [])
+
+
+class SlowTests(ReconcilerTestCase):
+    """Very many wait, and it takes a while to look at each."""
+
+    make_clock = SlowClock
+
+    def test_looking(self):
+        """Nobody is left out, wherever the looks at who was heard are when the waiting begins."""
+        for offset in (0.0, 0.015, 0.03, 0.045, 0.06):
+            self.begin(sm_sync=0)
+            names = nodes(2000)
+            self.beating.update(names)
+            self.pass_time(4)
+            self.falsify(**dict.fromkeys(names, "Standby/Alert"))
+            self.advance(offset)
+            answer = self.reconciler.request()
+            self.pass_time(18)
+            self.assertEqual(len(self.successResultOf(answer).waiting), len(names))
+            self.assertEqual({self.word(name) for name in names}, {"Ready/OK"}, offset)
+
+
+class AlarmTests(ReconcilerTestCase):
+    """Deaths are told again if they are beyond doubt, and then all of them are."""
+
+    def die(self, *names: str) -> None:
+        """Have HSM know components as dead."""
+        for name in names:
+            self.beat(name)
+        self.beating -= {*names}
+        self.pass_time(70)
+        self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
+        self.hsm.updates.clear()
+
+    def suspend(self, seconds: float) -> None:
+        """Have hbtd be suspended."""
+        self.suspended += seconds
+        self.clock.rightNow += seconds
+
+    def begin(self, **params: Any) -> None:
+        self.suspended = 0.0
+        super().begin(**params)
+
+    def make_reconciler(self, observed: Any, *arguments: Any) -> Any:
+        return super().make_reconciler(lambda: observed() - self.suspended, *arguments)
+
+    def test_suspended(self):
+        """Who may be back since hbtd was suspended is not told dead, whenever that was."""
+        for before in (3, 8):
+            self.begin(sm_sync=0)
+            self.die(NODES[0])
+            self.falsify(x0c0s0b0n0="Ready/Warning")
+            answer = self.reconciler.request()
+            self.pass_time(before)
+            self.falsify(x0c0s0b0n0="Ready/OK")
+            self.suspend(3600)
+            self.advance(3)
+            self.assertEqual(self.told(), [])
+            self.assertEqual(len(self.successResultOf(answer).unsettled), 1)
+
+    def test_suspended_while_told(self):
+        """Nor are those who have yet to be told then."""
+        self.begin(sm_sync=0)
+        names = nodes(3000)
+        self.die(*names)
+        self.falsify(**dict.fromkeys(names, "Ready/Warning"))
+        self.hsm.behaviour.cost_ms = 20
+        answer = self.reconciler.request()
+        self.pass_time(12)
+        self.successResultOf(answer)
+        before = self.notifier.pending_count
+        self.assertTrue(0 < before < len(names))
+        self.suspend(3600)
+        self.pass_time(20)
+        self.assertTrue(self.reconciler.told_count < len(names))
+
+    def test_slow_hsm(self):
+        """A comparison that is due waits until HSM was told what an operator wants told."""
+        self.begin(sm_sync=60)
+        names = nodes(4000)
+        self.die(*names)
+        self.falsify(**dict.fromkeys(names, "Ready/OK"))
+        self.hsm.behaviour.cost_ms = 40
+        answer = self.reconciler.request()
+        self.pass_time(260)
+        self.successResultOf(answer)
+        self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
+
+    def test_approved_early(self):
+        """What an operator wants told is told later, too, if the leader has yet to listen."""
+        for sync in (300, 0):
+            self.begin(sm_sync=sync)
+            names = nodes(150)
+            self.die(*names)
+            self.leading = False
+            self.pass_time(3)
+            self.leading = True
+            self.falsify(**dict.fromkeys(names, "Ready/OK"))
+            self.pass_time(2)
+            answer = self.reconciler.request()
+            self.pass_time(25)
+            self.assertEqual(len(self.successResultOf(answer).unsettled), 150)
+            self.assertEqual(self.told(), [])
+            self.pass_time(60)
+            self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
+
+    def test_other_hsm_and_back(self):
+        """What another HSM's table says is not told the first one when sm_url is set back."""
+        self.begin(sm_sync=0)
+        self.die(NODES[0])
+        self.falsify(x0c0s0b0n0="Ready/OK")
+        answer = self.reconciler.request()
+        self.pass_time(5)
+        self.falsify(x0c0s0b0n0="Off/OK")
+        for name in NODES:
+            self.other.components[name] = ComponentState("On", "OK")
+        self.change(sm_url=OTHER_URL)
+        self.other.behaviour.read_ms = 2000
+        self.pass_time(6)
+        self.change(sm_url=URL)
+        self.pass_time(5)
+        self.failureResultOf(answer, ReconcileImpossible)
+        self.assertEqual(self.told(), [])
+
+
+class MoreTests(ReconcilerTestCase):
+    """What else may happen meanwhile."""
+
+    def log(self, name: str) -> None:
+        """Have the log say that a component has entered its phase now."""
+        phase = self.tracker.phase(name)
+        self.tracker.note_judged(name, phase, WALL + self.clock.seconds(), None)
+
+    def test_counted_while_told(self):
+        """A dry run while HSM is told again loses no count."""
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        self.hsm.behaviour.cost_ms = 5000
+        answer = self.reconciler.request()
+        self.pass_time(13)
+        self.successResultOf(answer)
+        self.report(dry_run=True)
+        self.pass_time(20)
+        notes = self.successResultOf(self.store.notes(NOTES))
+        self.assertEqual(self.reconciler._retelling.tellings.text(NODES[0]), notes[NODES[0]])
+
+    def test_new(self):
+        """Who is heard first during a look is not said to be missing in HSM's table."""
+        self.hsm.components["x9c0s0b0n0"] = ComponentState("On", "OK")
+        notes, read = self.store.notes, Deferred[Any]()
+        self.store.notes = lambda kind: read  # type: ignore[method-assign]
+        answer = self.reconciler.request()
+        self.pass_time(12)
+        self.beat("x9c0s0b0n0")
+        self.log("x9c0s0b0n0")
+        self.store.notes = notes  # type: ignore[method-assign]
+        read.callback({})
+        self.pass_time(2)
+        self.assertEqual(self.successResultOf(answer).unknown, [])
+
+    def test_stop(self):
+        """A stop while the table is read is no failure."""
+        self.hsm.behaviour.read_ms = 5000
+        answer = self.reconciler.request()
+        self.pass_time(1)
+        with capturedLogs() as events:
+            self.successResultOf(self.reconciler.stopService())
+        self.failureResultOf(answer, ReconcileImpossible)
+        self.assertEqual((self.reconciler.failures, lines(events, "warn")), (0, []))
+
+    def test_unknown_type(self):
+        """An HSM that does not know the type of one component is asked for all of them."""
+        self.begin(sm_sync=0)
+        self.hsm.behaviour.unknown_types = {"VirtualNode"}
+        self.falsify(x0c0s0b0n0="Standby/Alert", x0c0s0b0n0v0="Standby/Alert")
+        self.beat("x0c0s0b0n0v0")
+        self.report()
+        self.pass_time(4)
+        self.assertEqual(self.word(NODES[0]), "Ready/OK")
+
+    def test_contested_and_changed(self):
+        """What has changed is no longer contested, whether it was compared again or not."""
+        self.log(NODES[0])
+        for _ in range(4):
+            self.falsify(x0c0s0b0n0="Ready/Warning")
+            self.report()
+            self.pass_time(4)
+        self.assertEqual(self.reconciler.contested, 1)
+        self.assertIn("1 component, first x0c0s0b0n0", self.reconciler.trouble() or "")
+        self.beating.discard(NODES[0])
+        self.pass_time(12)
+        self.beating.add(NODES[0])
+        self.pass_time(4)
+        self.log(NODES[0])
+        self.assertEqual((self.reconciler.contested, self.reconciler.trouble()), (0, None))
+
+    def test_nosm(self):
+        """With nosm the report and the log say what would be told."""
+        self.change(nosm=True)
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        with capturedLogs() as events:
+            report = self.report()
+        self.assertTrue(report.nosm)
+        self.assertIn(
+            "would be told again once heard twice: x0c0s0b0n0", str(lines(events, "warn"))
+        )
