@@ -88,7 +88,8 @@ class ReconciliationTests(APITestCase):
 
     def test_seen(self):
         """What is contested is in health, metrics and summary, and known of the component."""
-        self.request("POST", "/v1/heartbeat", {**HEARTBEAT, "Component": "x0c0s0b0n0"})
+        for name in ("x0c0s0b0n0", "x0c0s0b0n1"):
+            self.request("POST", "/v1/heartbeat", {**HEARTBEAT, "Component": name})
         self.reactor.pump([0.1] * 20)
         self.report(2, Phase.HEALTHY)
         found = {"At": "2026-03-04T04:53:20.000Z", "Wrong": 2, "Held": 0, "Contested": 2}
@@ -103,5 +104,5 @@ class ReconciliationTests(APITestCase):
         reason = self.request("GET", "/v1/health").json()["HsmStatusReason"]
         self.assertEqual(
             reason,
-            "2 components, first x0c0s0b0n0 (Off/OK): somebody else writes them in HSM's table",
+            "2 components, first x0c0s0b0n0 (Off/OK): somebody else writes HSM's table",
         )

@@ -184,12 +184,17 @@ class Oracle:
         if component.died is not None:
             component.may_return_until = now + RESUMED
 
-    def told(self, name: str, state: str, flag: str, now: float) -> None:
-        """HSM was sent news of a component; raise `Violation` if that was not true then."""
+    def told(self, name: str, state: str, flag: str, now: float, sent: float | None = None) -> None:
+        """HSM was sent news of a component; raise `Violation` if that was not true then.
+
+        It may have been sent at another time before, and have been lost then.
+        """
         component = self._get(name)
         word = f"{state}/{flag}".lower()
+        sent = now if sent is None else sent
         if word in ("ready/warning", "standby/alert"):
-            silence, limit = self._best_reason(component, word, now)
+            reasons = [self._best_reason(component, word, at) for at in (now, sent)]
+            silence, limit = max(reasons, key=lambda reason: reason[0] - reason[1])
             if silence < limit - self.slack and not self._on_its_way(component, word, now):
                 raise Violation(
                     Promise.NO_FALSE_WORD,
@@ -200,7 +205,7 @@ class Oracle:
             raise Violation(
                 Promise.HEARD, f"{name} is said to be {word}, but no heartbeat of it was answered"
             )
-        self._check_order(name, component, word, now)
+        self._check_order(name, component, word, min(now, sent))
         component.told = word
         before = [time for time in component.answered if time <= now]
         component.answered = component.answered[max(len(before) - 1, 0) :]
@@ -431,12 +436,12 @@ class MixedOracle(ReplicaOracle):
         component.original_at = now
         component.original_words += 1
 
-    def told(self, name: str, state: str, flag: str, now: float) -> None:
+    def told(self, name: str, state: str, flag: str, now: float, sent: float | None = None) -> None:
         """HSM was sent news of a component by hbtd; raise `Violation` if that was not true then."""
         component = self._get(name)
         if component.told != f"{state}/{flag}".lower():
             component.original_words = 0
-        super().told(name, state, flag, now)
+        super().told(name, state, flag, now, sent)
 
     def check_rest(self, alive: dict[str, bool]) -> None:
         """Raise `Violation` unless HSM's last words are the truth, where hbtd can see to it."""

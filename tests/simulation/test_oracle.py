@@ -120,6 +120,14 @@ class OracleTests(SynchronousTestCase):
         self.oracle.told("x0", "Ready", "Warning", 45)
         self.oracle.told("x0", "Standby", "Alert", 52)
 
+    def test_sent_again(self):
+        """What was true when it was sent first may arrive later."""
+        self.oracle.answered("x0", 53)
+        self.oracle.told("x0", "Ready", "OK", 54)
+        self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 60)
+        self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 60, 58)
+        self.oracle.told("x0", "Standby", "Alert", 60, 52)
+
     def test_deaf(self):
         """Silence counts only while hbtd could hear."""
         self.oracle.hears.set(40, False)

@@ -286,8 +286,8 @@ class World:
                 self.check(partial(self.oracle.check_again, name, self.tampering.again[name]))
             self.truth.note("told", f"{name} {update.state}/{update.flag}")
             # HSM may take long over an update; hbtd can't take back what it has sent.
-            left = self._left_at(update)
-            self.check(partial(self.oracle.told, name, update.state, update.flag, left))
+            times = update.received, self._sent_at(update)
+            self.check(partial(self.oracle.told, name, update.state, update.flag, *times))
 
     def check(self, call: Callable[[], None]) -> None:
         """Note the violation that a call of the oracle finds, if any."""
@@ -322,14 +322,14 @@ class World:
         elif target == HSM:
             self._late_updates.append((self.clock.now, sent))
 
-    def _left_at(self, update: Update) -> float:
-        """Return when an update has left hbtd; what a network has lost is sent again later."""
+    def _sent_at(self, update: Update) -> float | None:
+        """Return when an update was sent first that a network has lost; `None` if none has."""
         late = [
             sent
             for arrived, sent in self._late_updates
             if arrived <= update.received <= arrived + 1.0
         ]
-        return min(late, default=update.received)
+        return min(late, default=None)
 
     def _boot(self, node: Node) -> None:
         if node.alive:
