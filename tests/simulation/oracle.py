@@ -213,7 +213,9 @@ class Oracle:
     def _check_order(self, name: str, component: _Component, word: str, now: float) -> None:
         if word == "standby/alert":
             died = component.died
-            lasts = died is not None and now - died >= self._most("errtime", died, now)
+            lasts = (
+                died is not None and died < now and now - died >= self._most("errtime", died, now)
+            )
             component.known_dead = now if lasts else None
         elif word == "ready/ok" and component.known_dead is not None:
             if now < max(component.known_dead, component.may_return_until):
