@@ -1,7 +1,6 @@
 """The comparison of HSM's table, with a fake HSM in memory."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import capturedLogs
@@ -12,82 +11,13 @@ from hbtd.hsm.report import Report
 from hbtd.hsm.tellings import NOTES
 from hbtd.simulator.hsm_table import ComponentState
 from hbtd.store.interface import StoreUnusable
-from hbtd.store.memory import MemoryStore
-from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement
-from tests.support.hsm_memory import OTHER_URL, STARTED, WARNED, HSMTestCase, lines, nodes
-
-NODES = [f"x0c0s0b0n{number}" for number in range(5)]
+from tests.support.hsm_memory import OTHER_URL, STARTED, WARNED, lines, nodes
+from tests.support.reconciler_memory import NODES, ReconcilerTestCase
 
 
 def _names(differences: Iterable[Difference]) -> list[str]:
     return [each.component for each in differences]
-
-
-class ReconcilerTestCase(HSMTestCase):
-    """Holds a reconciler, and a tracker of five nodes that HSM knows as Ready."""
-
-    def begin(self, **params: Any) -> None:
-        super().begin(**{"sm_sync": 300, "warntime": 10, "errtime": 30, **params})
-        self.tracker = Tracker()
-        self.store = MemoryStore()
-        self.leading = True
-        self.acknowledged = []
-        self.reconciler = self.make_reconciler(
-            self.clock.seconds, self.tracker, self.store, lambda: self.leading
-        )
-        self.beating = set(NODES)
-        for name in NODES:
-            self.beat(name)
-        self.tell(STARTED, *NODES)
-        self.notifier.startService()
-        self.addCleanup(self.notifier.stopService)
-        self.reconciler.startService()
-        self.addCleanup(self.reconciler.stopService)
-        self.pass_time(14)
-        self.hsm.updates.clear()
-
-    def beat(self, name: str) -> None:
-        """Take a heartbeat."""
-        judgement = self.tracker.beat(name, self.clock.seconds(), "t", "OK")
-        if judgement is not None and self.clock.seconds() > 1000:
-            self.notifier.tell([judgement])
-
-    def pass_time(self, seconds: int) -> None:
-        """Let time pass, second by second; those in `beating` are heard every two seconds."""
-        for _ in range(seconds):
-            if int(self.clock.seconds()) % 2 == 0:
-                for name in sorted(self.beating):
-                    self.beat(name)
-            self.sweep()
-            self.advance(1)
-
-    def sweep(self) -> None:
-        """Judge who is silent."""
-        limits = self.params.current
-        judgements = self.tracker.sweep(self.clock.seconds(), limits.warntime, limits.errtime, 1000)
-        self.notifier.tell(judgements)
-
-    def falsify(self, **words: str) -> None:
-        """Have somebody else change HSM's table."""
-        for name, word in words.items():
-            state, _, flag = word.partition("/")
-            self.hsm.components[name] = ComponentState(state, flag)
-
-    def told(self) -> list[tuple[str, list[str]]]:
-        """Return what HSM was told: state and components of each update."""
-        return [(f"{each.state}/{each.flag}", each.names) for each in self.hsm.updates]
-
-    def word(self, name: str) -> str:
-        """Return what HSM's table says."""
-        row = self.hsm.components[name]
-        return f"{row.state}/{row.flag}"
-
-    def report(self, *, dry_run: bool = False) -> Report:
-        """Request a comparison, and return its report."""
-        answer = self.reconciler.request(dry_run=dry_run)
-        self.pass_time(12)
-        return self.successResultOf(answer)
 
 
 class HealTests(ReconcilerTestCase):

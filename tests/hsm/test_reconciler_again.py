@@ -11,8 +11,8 @@ from twisted.logger import capturedLogs
 from hbtd.hsm.reconciler import ReconcileImpossible
 from hbtd.hsm.tellings import NOTES
 from hbtd.simulator.hsm_table import ComponentState
-from tests.hsm.test_reconciler import NODES, ReconcilerTestCase
 from tests.support.hsm_memory import OTHER_URL, URL, WALL, lines, nodes
+from tests.support.reconciler_memory import NODES, ReconcilerTestCase
 
 
 class SlowClock(Clock):
