@@ -182,6 +182,8 @@ class Oracle:
         """Note that hbtd gets what was lost of a node's heartbeats: its host has sent it again."""
         component = self._get(name)
         if component.died is not None:
+            # For hbtd it has died only now.
+            component.died = now
             component.may_return_until = now + RESUMED
 
     def told(self, name: str, state: str, flag: str, now: float, sent: float | None = None) -> None:
@@ -217,7 +219,7 @@ class Oracle:
                 died is not None and died < now and now - died >= self._most("errtime", died, now)
             )
             component.known_dead = now if lasts else None
-        elif word == "ready/ok" and component.known_dead is not None:
+        elif word == "ready/ok" and component.known_dead is not None and component.told != word:
             if now < max(component.known_dead, component.may_return_until):
                 return  # it was sent before, and HSM has taken long over it, or see `resumed`
             raise Violation(

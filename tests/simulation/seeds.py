@@ -24,7 +24,7 @@ FOUND_WITH_REPLICAS = (18, 103, 115)
 """The same for worlds of replicas."""
 
 
-FOUND_IN_TABLES = (31, 1244, 1273, 10063, 60039, 100259, 100266, 600090, 660044)
+FOUND_IN_TABLES = (31, 1244, 1273, 10063, 60039, 100259, 100266, 600090, 601220, 601250, 660044)
 """The same for small worlds in which others write HSM's table: hbtd, and the oracle."""
 
 BESIDE_AN_ORIGINAL = (1, 500012)

@@ -187,6 +187,7 @@ class OracleTests(SynchronousTestCase):
         self.oracle.late("x0", 80)
         self.oracle.told("x0", "Ready", "OK", 81)
         self.oracle.told("x0", "Standby", "Alert", 95)
+        self.oracle.check_deaths(96)
         self.assertRaises(Violation, self.oracle.told, "x0", "Ready", "OK", 96)
 
     def test_on_its_way(self):
