@@ -47,7 +47,7 @@ def make_queries(
         told = not monitor.limits.nosm
         table, last = None, reconciler.last
         if last is not None:
-            table = TableFound(last.at, last.differences, len(last.held), len(last.contested))
+            table = TableFound(last.at, last.differences, len(last.held), reconciler.contested)
         return HSMQueue(told, notifier.hsm_ready, waiting, notifier.set_aside_count, table)
 
     def standing(xname: str) -> Standing:

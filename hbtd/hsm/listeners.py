@@ -27,11 +27,11 @@ class Listeners:
         """Make a collection without components; `count` adds them.
 
         `last_heard` returns the time of a component's last heartbeat, or `None` if it is not known.
-        Heartbeats that `earlier` has counted are counted: with comparisons in quick succession, no
-        component need be heard twice between two of them.
+        Of those that `earlier` waits for, the heartbeats that it has counted are counted: with
+        comparisons in quick succession, no component need be heard twice between two of them.
         """
         self._last_heard = last_heard
-        self._earlier = {} if earlier is None else earlier._heard
+        self._earlier = earlier
         # By component: the heartbeats seen, and when the last one of these was taken.
         self._heard: dict[str, tuple[int, float]] = {}
         self._waiting = Differences()
@@ -44,7 +44,13 @@ class Listeners:
     def count(self, components: Iterable[str], since: float) -> None:
         """Begin to count the heartbeats that each of `components` sends after the time `since`."""
         for xname in components:
-            self._heard[xname] = self._earlier.get(xname, (0, since))
+            self._heard[xname] = self._counted_before(xname) or (0, since)
+
+    def _counted_before(self, xname: str) -> tuple[int, float] | None:
+        """Return what the earlier collection has counted of a component that it waits for."""
+        if self._earlier is None or xname not in self._earlier._waiting:
+            return None
+        return self._earlier._heard.get(xname)
 
     def counted(self) -> list[str]:
         """Return the components whose heartbeats are counted."""
@@ -70,7 +76,7 @@ class Listeners:
         The collection is emptied by that. Differences of components whose heartbeats are not
         counted are ignored. After the time `until`, `take` drops those that were not heard twice.
         """
-        self._earlier = {}
+        self._earlier = None
         self._waiting, self._until = differences, until
 
     def take(self, components: Iterable[str], now: float) -> Differences:

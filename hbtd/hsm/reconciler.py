@@ -328,9 +328,12 @@ class Reconciler(Service):
         # A dry run counts nobody's heartbeats: those of the last comparison are waited for.
         counting = None if dry_run else Listeners(self._last_heard, self._listeners)
         self._counting = counting
-        self._approved |= approved
+        approved |= self._approved and not dry_run
+        if not dry_run:
+            # Not if this comparison fails: whoever has asked is told so, and may ask again.
+            self._approved = False
         try:
-            decision = await self._decide(report, counting)
+            decision = await self._decide(report, counting, approved=approved)
             await self._turn_over()
             if not self._can() or hsm != self._hsm:
                 raise HSMUnavailable("another replica leads now, or HSM is not ready any more")
@@ -340,7 +343,7 @@ class Reconciler(Service):
             if counting is not None:
                 self.state = State.TELLING
                 lacks = self._lacks()
-                self._approved &= lacks > 0 and len(decision.unsettled) > 0
+                self._approved = approved and lacks > 0 and len(decision.unsettled) > 0
                 if self._approved:
                     self._due = self._clock.seconds() + lacks
                 until = self._observed() + self._params.current.errtime
@@ -371,7 +374,9 @@ class Reconciler(Service):
             self._log.warn("{why}", why=why)
         return ReconcileImpossible(why)
 
-    async def _decide(self, report: Report, counting: Listeners | None) -> Decision:
+    async def _decide(
+        self, report: Report, counting: Listeners | None, *, approved: bool
+    ) -> Decision:
         """Look twice; fill in a report, and return what is to be done.
 
         `counting` begins to count heartbeats of the living after the first look.
@@ -387,6 +392,8 @@ class Reconciler(Service):
         self.state = State.PAUSE
         await deferLater(self._clock, SECOND_LOOK)
         self.state = State.SECOND_LOOK
+        # What is told from here on may be told too late for the rows that are read.
+        self._retelling.told_lately.clear()
         looked_at = self._wall()
         second = await self._look()
         if not self._retelling.busy:
@@ -394,7 +401,7 @@ class Reconciler(Service):
         decision = await self._classify(first, second)
         report.rows = second.rows
         report.unknown = await self._unknown(first, second, looked_at)
-        if report.dry_run or not self._approved:
+        if not approved:
             decision = hold_back(decision)
         report.take(decision)
         # It takes some milliseconds to free what a look has found.
@@ -424,7 +431,7 @@ class Reconciler(Service):
             some = confirmed(first.differences, second.differences.of(names))
             part = decide(
                 some,
-                settled=self._certain,
+                settled=lambda x: x not in self._retelling.told_lately and self._certain(x),
                 tellings=self._retelling.tellings,
                 now=self._wall(),
                 approved=True,

@@ -78,6 +78,8 @@ class Retelling:
         self._works = 0
         # By component: the note of a telling that HSM has yet to acknowledge.
         self._begun: dict[str, str] = {}
+        self.told_lately: set[str] = set()
+        """The components of which HSM was told again since somebody has emptied this set."""
         self.tellings = Tellings()
         """How often HSM was told again of each component, by this process and by earlier ones."""
         self.count = 0
@@ -156,6 +158,7 @@ class Retelling:
             for each in due:
                 text = self.tellings.add(each.component, each.phase, each.since, now)
                 self._begun[each.component] = text
+                self.told_lately.add(each.component)
             self.count += len(due)
             self._notifier.tell_again([self._judgement(each) for each in due])
 

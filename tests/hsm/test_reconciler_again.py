@@ -1,16 +1,20 @@
 """Comparisons of HSM's table one after the other: nothing stays wrong, and nobody is wronged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import capturedLogs
 
+from hbtd.hsm.difference import Difference, Differences
+from hbtd.hsm.listeners import Listeners
 from hbtd.hsm.reconciler import ReconcileImpossible
+from hbtd.hsm.table import TakeRow
 from hbtd.hsm.tellings import NOTES
 from hbtd.simulator.hsm_table import ComponentState
+from hbtd.tracker.transitions import Phase
 from tests.support.hsm_memory import OTHER_URL, URL, WALL, lines, nodes
 from tests.support.reconciler_memory import NODES, ReconcilerTestCase
 
@@ -72,6 +76,45 @@ class WaitingTests(ReconcilerTestCase):
                 self.beat(NODES[0])
             self.advance(1)
         self.assertEqual(self.word(NODES[0]), "Ready/OK")
+
+    def test_told_meanwhile(self):
+        """Who is told while the table is read again is told once, whatever was read."""
+        self.wait()
+        answer = self.reconciler.request()
+        self.pass_time(9)
+        read = self.client.read_table
+
+        def read_slowly(types: Iterable[str], take: TakeRow) -> Deferred[None]:
+            return read(types, take).addCallback(lambda _: deferLater(self.clock, 5))
+
+        self.client.read_table = read_slowly  # type: ignore[method-assign]
+        self.pass_time(3)
+        self.beat(NODES[0])
+        self.pass_time(5)
+        self.assertEqual(len(self.successResultOf(answer).unsettled), 1)
+        self.beat(NODES[0])
+        self.pass_time(3)
+        self.beat(NODES[0])
+        self.pass_time(20)
+        self.assertEqual(self.told(), [("Ready/OK", [NODES[0]])])
+
+    def test_no_longer_waiting(self):
+        """What was counted of a component that is not waited for does not count later."""
+        at = {"x0": 1.0}
+        earlier = Listeners(at.get)
+        earlier.count(["x0"], 0.0)
+        for at["x0"] in (2.0, 3.0):
+            earlier.look(["x0"])
+        earlier.wait_for(Differences(), 60.0)
+        later = Listeners(at.get, earlier)
+        later.count(["x0"], 3.5)
+        later.wait_for(Differences([Difference("x0", Phase.HEALTHY, 0.0, "Off/OK")]), 60.0)
+        at["x0"] = 4.0
+        later.look(["x0"])
+        self.assertFalse(later.take(["x0"], 4.0))
+        at["x0"] = 5.0
+        later.look(["x0"])
+        self.assertTrue(later.take(["x0"], 5.0))
 
     def test_right(self):
         """Who is right by the next comparison is not told of again."""
@@ -187,6 +230,26 @@ class AlarmTests(ReconcilerTestCase):
             self.assertEqual(self.told(), [])
             self.pass_time(60)
             self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
+
+    def test_approved_in_vain(self):
+        """What an operator wanted told is held again if that comparison has failed."""
+        for sync in (60, 0):
+            self.begin(sm_sync=sync)
+            names = nodes(150)
+            self.die(*names)
+            self.falsify(**dict.fromkeys(names, "Ready/OK"))
+            answer = self.reconciler.request()
+            self.pass_time(5)
+            self.hsm.behaviour.database_gone = True
+            begun = self.reconciler.begun
+            self.pass_time(12)
+            if not answer.called:
+                self.pass_time(12)
+            self.failureResultOf(answer, ReconcileImpossible)
+            self.hsm.behaviour.database_gone = False
+            self.pass_time(90)
+            self.assertEqual(self.told(), [])
+            self.assertTrue(self.reconciler.begun - begun <= 3)
 
     def test_other_hsm_and_back(self):
         """What another HSM's table says is not told the first one when sm_url is set back."""
