@@ -18,7 +18,6 @@ from twisted.python.failure import Failure
 
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
-from hbtd.formats import xnames
 from hbtd.hsm.client import HSMClient, HSMUnavailable, TableMissing
 from hbtd.hsm.difference import (
     Decision,
@@ -35,6 +34,7 @@ from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.report import Report
 from hbtd.hsm.retelling import Retelling
 from hbtd.hsm.standing import Standing, Told
+from hbtd.hsm.table_reader import PORTION, TableReader
 from hbtd.hsm.tellings import MOST
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.runtime.portions import in_portions
@@ -56,9 +56,6 @@ _POLL: Final = 1.0
 
 _FEW: Final = 1000
 """The most contested components of which each is looked at whenever their number is asked for."""
-
-_PORTION: Final = 250
-"""The most components handled before the reactor does other work: some milliseconds' worth."""
 
 
 class ReconcileImpossible(Exception):
@@ -107,7 +104,6 @@ class Reconciler(Service):
         self._clock = clock
         self._wall = wall
         self._observed = observed
-        self._client = client
         self._params = params
         self._tracker = tracker
         self._uncommitted = uncommitted
@@ -117,6 +113,7 @@ class Reconciler(Service):
         self._polling = PeriodicService(
             clock, _POLL, self._poll, "the comparison of HSM's table", now=False
         )
+        self._reader = TableReader(clock, client, tracker)
         # Of the comparison in progress, and of the last one that was completed.
         self._counting: Listeners | None = None
         self._listeners = Listeners(self._last_heard)
@@ -243,7 +240,7 @@ class Reconciler(Service):
 
     def _lasts(self, difference: Difference) -> bool:
         """Return whether a component is still in the phase in which a difference was found."""
-        xname, since = difference.component, self._since(difference.component)
+        xname, since = difference.component, self._reader.since(difference.component)
         same = since == difference.since or not (since and difference.since)
         return self._tracker.phase(xname) is difference.phase and same
 
@@ -382,7 +379,7 @@ class Reconciler(Service):
         `counting` begins to count heartbeats of the living after the first look.
         """
         self.state = State.FIRST_LOOK
-        first = await self._look()
+        first = await self._reader.look()
         heard_at = self._observed()
         if counting is not None:
             async for names in self._portions(first.differences.components()):
@@ -395,12 +392,12 @@ class Reconciler(Service):
         # What is told from here on may be told too late for the rows that are read.
         self._retelling.told_lately.clear()
         looked_at = self._wall()
-        second = await self._look()
+        second = await self._reader.look()
         if not self._retelling.busy:
-            await self._retelling.load(_PORTION)
+            await self._retelling.load(PORTION)
         decision = await self._classify(first, second)
         report.rows = second.rows
-        report.unknown = await self._unknown(first, second, looked_at)
+        report.unknown = await self._reader.unknown(first, second, looked_at)
         if not approved:
             decision = hold_back(decision)
         report.take(decision)
@@ -443,46 +440,13 @@ class Reconciler(Service):
                 self._due = min(self._due, self._clock.seconds() + lacks)
         return found
 
-    async def _look(self) -> Look:
-        """Read HSM's table, and compare it with the tracker."""
-        types = await self._types()
-        look = Look(self._tracker.phase, self._since)
-        if types:
-            await self._client.read_table(sorted(types), look.add)
-        return look
-
-    async def _types(self) -> Collection[str]:
-        """Return the types of the tracked components."""
-        types: set[str] = set()
-        async for portion in self._portions(self._tracker.tracked()):
-            types.update(map(xnames.type_of_valid, portion))
-        return types - {""}
-
-    async def _unknown(self, first: Look, second: Look, before: float) -> list[str]:
-        """Return the components that HSM's table had in neither look.
-
-        They must have been healthy since a Unix time, when the second look began.
-        """
-        unknown: list[str] = []
-        async for portion in self._portions(self._tracker.tracked()):
-            unknown += [
-                each
-                for each in first.missing(second.missing(portion))
-                if self._tracker.phase(each) is Phase.HEALTHY and self._since(each) <= before
-            ]
-        return unknown
-
     def _portions(self, names: list[str]) -> AsyncIterator[list[str]]:
         """Return some names in portions, before each of which the reactor does other work."""
-        return in_portions(self._clock, names, _PORTION)
+        return in_portions(self._clock, names, PORTION)
 
     def _turn_over(self) -> Deferred[None]:
         """Return a Deferred that fires when the reactor has done other work."""
         return deferLater(self._clock, 0)
-
-    def _since(self, xname: str) -> float:
-        component = self._tracker.component(xname)
-        return 0.0 if component is None else component.since
 
     def _last_heard(self, xname: str) -> float | None:
         component = self._tracker.component(xname)
