@@ -355,9 +355,12 @@ class Oracle:
         """Return what HSM was told of a component last, in small letters."""
         return self._get(name).told
 
-    def check_again(self, name: str, times: int) -> None:
-        """Raise `Violation` if HSM was told the same of a component again and again."""
-        if times > AGAIN:
+    def check_again(self, name: str, times: int, now: float) -> None:
+        """Raise `Violation` if HSM was told the same of a component again and again.
+
+        Each process that is started may tell it what the one before was not sure of.
+        """
+        if times > AGAIN + self.hears.begun(0.0, now):
             raise Violation(
                 Promise.TABLE,
                 f"HSM was told {times} times again that {name} is {self.word(name)}",

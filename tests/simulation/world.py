@@ -283,7 +283,8 @@ class World:
                 self.tampering.told_new(name)
             else:
                 self.tampering.again[name] += 1
-                self.check(partial(self.oracle.check_again, name, self.tampering.again[name]))
+                again = self.tampering.again[name]
+                self.check(partial(self.oracle.check_again, name, again, self.clock.now))
             self.truth.note("told", f"{name} {update.state}/{update.flag}")
             # HSM may take long over an update; hbtd can't take back what it has sent.
             times = update.received, self._sent_at(update)
