@@ -63,13 +63,21 @@ def as_loaded(stored: StoredRecord, judgement: Judgement | None, warntime: float
     component again, and left the flag in the record. But the flag is kept if `judgement` is a
     warning that was made after this very heartbeat, because `warntime` may have been increased
     later.
+
+    If an original has made the warning, the age is reduced to `warntime`, the silence that the
+    warning proves: since then the original may have heard the component, cut off from etcd.
     """
     record = stored.record
-    if not record.warned or stored.after_gap or record.age >= warntime:
+    if not record.warned or stored.after_gap:
         return record
-    if judgement is not None and judgement.transition is Transition.WARNED:
-        return record._replace(warned=judgement.timestamp == record.timestamp)
-    return record._replace(warned=False)
+    judged = (
+        judgement is not None
+        and judgement.transition is Transition.WARNED
+        and judgement.timestamp == record.timestamp
+    )
+    if record.age < warntime:
+        return record._replace(warned=judged)
+    return record if judged else record._replace(age=warntime)
 
 
 class StoredTimes:

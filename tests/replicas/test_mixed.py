@@ -355,6 +355,27 @@ class LoadTests(MixedTestCase):
         self.world.advance(ERRTIME - WARNTIME + INTERVAL + 1.0)
         self.assertEqual(self.world.kinds(A), [DIED])
 
+    def test_silence_of_original(self) -> None:
+        """The warning of an original proves Warntime of silence, however old the heartbeat is.
+
+        Since the warning, the original may have heard the component, cut off from etcd. A warning
+        of replicas is judged by all that can hear.
+        """
+        value = judgement_value(StoredJudgement(Judgement(B, WARNED, "t"), 1, True))
+        self.world.etcd.put(JUDGEMENT + B.encode(), value)
+        for name in (A, B):
+            self.put(name, "WN", age=ERRTIME)
+        since = self.world.now
+        self.leading()
+        self.world.advance(ERRTIME + INTERVAL + 1.0)
+        times = []
+        for name, least in ((B, WARNTIME), (A, ERRTIME - WARNTIME)):
+            ((what, after),) = self.told_after(name, since)
+            self.assertEqual(what, DIED)
+            self.assertTrue(least < after < least + INTERVAL + 1.5, after)
+            times.append(after)
+        self.assertLess(*times)
+
     def test_gap(self) -> None:
         """A component that was warned about after a gap is warned, however recent the time is."""
         self.put(A, "WG")

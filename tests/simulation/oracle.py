@@ -41,8 +41,11 @@ CALM = 60.0
 CONTESTED = 3
 """How often others may write a row of HSM's table until it is left to them."""
 
-AGAIN = 9
+AGAIN = 7
 """How often the same is told of a component again: three tellings a day, and doubts of HSM's."""
+
+_JUST = 1.0
+"""Seconds from the start of a process within which it tells HSM what waits."""
 
 RESUMED = 5.0
 """Seconds in which hbtd reads what comes late, and tells HSM of that."""
@@ -355,12 +358,13 @@ class Oracle:
         """Return what HSM was told of a component last, in small letters."""
         return self._get(name).told
 
-    def check_again(self, name: str, times: int, now: float) -> None:
-        """Raise `Violation` if HSM was told the same of a component again and again.
+    def resumes(self, now: float) -> bool:
+        """Return whether hbtd has just begun, and so tells what the one before was not sure of."""
+        return self.hears.begun(now - _JUST, now) > 0
 
-        Each process that is started may tell it what the one before was not sure of.
-        """
-        if times > AGAIN + self.hears.begun(0.0, now):
+    def check_again(self, name: str, times: int) -> None:
+        """Raise `Violation` if HSM was told the same of a component again and again."""
+        if times > AGAIN:
             raise Violation(
                 Promise.TABLE,
                 f"HSM was told {times} times again that {name} is {self.word(name)}",

@@ -24,10 +24,15 @@ FOUND_WITH_REPLICAS = (18, 103, 115)
 """The same for worlds of replicas."""
 
 
-FOUND_IN_TABLES = (31, 1244, 1273, 10063, 60039, 100259, 100266, 600090, 601220, 601250, 660044)
+# fmt: off
+FOUND_IN_TABLES = (
+    31, 1244, 1273, 10063, 60039, 100259, 100266,
+    600090, 601220, 601250, 660044, 800106, 800205,
+)
+# fmt: on
 """The same for small worlds in which others write HSM's table: hbtd, and the oracle."""
 
-BESIDE_AN_ORIGINAL = (1, 500012)
+BESIDE_AN_ORIGINAL = (1, 500012, 740016)
 """Seeds of worlds of replicas beside an original."""
 
 

@@ -120,14 +120,13 @@ class OracleTests(SynchronousTestCase):
         self.oracle.told("x0", "Ready", "Warning", 45)
         self.oracle.told("x0", "Standby", "Alert", 52)
 
-    def test_again(self):
-        """Each process may tell HSM once what it was told; besides, nine times are enough."""
-        self.oracle.check_again("x0", 9, 40)
-        self.assertRaises(Violation, self.oracle.check_again, "x0", 10, 40)
+    def test_resumes(self):
+        """What a process tells as it starts is known from what it tells later."""
         self.oracle.hears.set(50, False)
         self.oracle.hears.set(51, True)
-        self.oracle.check_again("x0", 10, 60)
-        self.assertRaises(Violation, self.oracle.check_again, "x0", 11, 60)
+        self.assertFalse(self.oracle.resumes(50.5))
+        self.assertTrue(self.oracle.resumes(51.9))
+        self.assertFalse(self.oracle.resumes(52.1))
 
     def test_sent_again(self):
         """What was true when it was sent first may arrive later."""

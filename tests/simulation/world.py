@@ -281,10 +281,9 @@ class World:
             self.telemetry_oracle.told(name, update.state, update.flag, calm)
             if self.oracle.word(name) != f"{update.state}/{update.flag}".lower():
                 self.tampering.told_new(name)
-            else:
+            elif not self.oracle.resumes(self.clock.now):
                 self.tampering.again[name] += 1
-                again = self.tampering.again[name]
-                self.check(partial(self.oracle.check_again, name, again, self.clock.now))
+                self.check(partial(self.oracle.check_again, name, self.tampering.again[name]))
             self.truth.note("told", f"{name} {update.state}/{update.flag}")
             # HSM may take long over an update; hbtd can't take back what it has sent.
             times = update.received, self._sent_at(update)
