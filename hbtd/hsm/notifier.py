@@ -89,7 +89,7 @@ class Notifier(Service):
         self._condition = Condition(clock, params, wall)
         self._readiness = Readiness(clock, client, params, self._found_ready, self._suspend)
         self._outbox = Outbox()
-        self._quarantine = Quarantine(self._outbox, jitter)
+        self._quarantine = Quarantine(self._outbox, jitter, self._is_stale)
         self._batch_sizes = {each: BatchSize() for each in Transition}
         self._in_doubt = InDoubt()
         self.time_to_tell = TimeToTell(wall)
@@ -206,7 +206,7 @@ class Notifier(Service):
 
         `judgements` are the new judgements `STARTED` and `RESTARTED` on these components. They have
         yet to be committed, and `tell` is called with them after that. Alarms on suspects stay in
-        the outbox, because their retries are counted.
+        the outbox, because their retries are counted, but they are not sent either.
         """
         for judgement in judgements:
             xname = judgement.component
@@ -231,7 +231,7 @@ class Notifier(Service):
     def drop_all(self) -> None:
         """Empty the outbox, forget all failures of updates, and abandon the updates in flight."""
         self._outbox = Outbox()
-        self._quarantine = Quarantine(self._outbox, self._jitter)
+        self._quarantine = Quarantine(self._outbox, self._jitter, self._is_stale)
         self._in_doubt = InDoubt()
         self.time_to_tell.drop_repeats()
         self._abandon_calls()

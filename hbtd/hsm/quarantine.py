@@ -22,6 +22,9 @@ _FIRST_RETRY = 5.0
 _LAST_RETRY = 300.0
 """The longest time until a component that is set aside is tried again, in seconds."""
 
+_STALE = 1.0
+"""Seconds until a component whose judgement is stale is looked at again."""
+
 _JITTER = 0.2
 """The largest share by which the time until a retry is shortened at random."""
 
@@ -86,10 +89,20 @@ class Quarantine:
     has rejected each of them alone, and no other components are in the outbox.
     """
 
-    def __init__(self, outbox: Outbox, jitter: Callable[[], float]) -> None:
-        """Make a quarantine without suspects; `jitter` returns a random number from 0 to 1."""
+    def __init__(
+        self,
+        outbox: Outbox,
+        jitter: Callable[[], float],
+        is_stale: Callable[[Judgement], bool] = lambda _: False,
+    ) -> None:
+        """Make a quarantine without suspects; `jitter` returns a random number from 0 to 1.
+
+        `is_stale` returns whether a judgement must not be sent any more, because another one on
+        the same component is about to replace it in the outbox.
+        """
         self._outbox = outbox
         self._jitter = jitter
+        self._is_stale = is_stale
         self._suspects: dict[str, _Suspect] = {}
         self._set_aside: dict[str, _Suspect] = {}
         # When those that are set aside are due; entries with another time than theirs are outdated.
@@ -174,12 +187,14 @@ class Quarantine:
         """
         self._recall()
         while (group := self._take_group(now)) is not None:
-            if batch := self._first_of(group, sizes):
+            if batch := self._first_of(group, sizes, now):
                 return batch
-        suspect = self._first_aside()
-        if suspect is None or suspect.due > now:
-            return []
-        return self._try([suspect.component])
+        while (suspect := self._first_aside()) is not None and suspect.due <= now:
+            judgement = self._outbox.latest(suspect.component)
+            if judgement is None or not self._is_stale(judgement):
+                return self._try([suspect.component])
+            self._set_due(suspect, now + _STALE)
+        return []
 
     def _take_group(self, now: float) -> _Group | None:
         """Remove and return the first group of suspects that is due; `None` if none is."""
@@ -318,15 +333,19 @@ class Quarantine:
             suspect.due = 0.0
         self._tries = [(0.0, next(self._numbers), each) for each in self._set_aside.values()]
 
-    def _first_of(self, group: _Group, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
+    def _first_of(
+        self, group: _Group, sizes: Mapping[Transition, BatchSize], now: float
+    ) -> list[Judgement]:
         """Take from a group the suspects of the next update; return the judgements on them.
 
-        The rest of the group is put back as the first one of the groups. The list is empty if no
-        component of the group has a judgement to be sent.
+        The rest of the group is put back as the first one of the groups, and those with a stale
+        judgement as a group that is due later. The list is empty if no component of the group has a
+        judgement to be sent now.
         """
         transition: Transition | None = None
         names: list[str] = []
         others: list[_Suspect] = []
+        stale: list[_Suspect] = []
         for suspect in group.suspects:
             xname = suspect.component
             if self._suspects.get(xname) is not suspect:
@@ -335,12 +354,17 @@ class Quarantine:
             if judgement is None:
                 self._acquit(xname)  # it was withdrawn while it was tried
                 continue
+            if self._is_stale(judgement):
+                stale.append(suspect)
+                continue
             transition = transition or judgement.transition
             fits = judgement.transition is transition
             if fits and len(names) < sizes[transition].size:
                 names.append(xname)
             else:
                 others.append(suspect)
+        if stale:
+            self._groups.append(_Group(stale, now + _STALE))
         if not names:
             return []
         if others:

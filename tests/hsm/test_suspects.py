@@ -22,6 +22,7 @@ from tests.support.hsm_memory import (
     WARNED,
     HSMTestCase,
     StartedTestCase,
+    judge,
     lines,
     nodes,
 )
@@ -63,8 +64,15 @@ class SuspectsTestCase(StartedTestCase):
         # StubTreq is not typed as a client.
         http = cast("HTTPClient", self.stub)
         self.watched = WatchedClient(http, self.clock, self.params, USER_AGENT)
+        self.heard = set[str]()
         self.notifier = Notifier(
-            self.clock, self.watched, self.params, self._delivered, lambda: 0.5, wall=lambda: 1.8e9
+            self.clock,
+            self.watched,
+            self.params,
+            self._delivered,
+            lambda: 0.5,
+            wall=lambda: 1.8e9,
+            superseded=self.heard.__contains__,
         )
         self.notifier.startService()
         self.advance(1)
@@ -126,6 +134,26 @@ class OneBadComponentTests(SuspectsTestCase):
         self.assertEqual(self.sent(), [(RESTARTED, [A])])
         self.assertEqual(self.notifier.set_aside_count, 0)
 
+    def test_heard(self):
+        """Its alarm is not sent any more once it is heard, though its return can't be committed."""
+        self.begin_with("500", A)
+        self.tell(DIED, A)
+        self.advance(1)
+        self.tell(STARTED, B)
+        self.advance(10)
+        self.assertEqual(self.notifier.set_aside_count, 1)
+        self.heard.add(A)
+        self.notifier.judged(judge(STARTED, A))
+        self.hsm.behaviour = Behaviour()
+        self.hsm.updates.clear()
+        self.advance(400)
+        self.assertEqual(self.sent(), [])
+        self.heard.clear()
+        self.tell(STARTED, A)
+        self.advance(2)
+        self.assertEqual(self.sent(), [(STARTED, [A])])
+        self.assertEqual((self.notifier.set_aside_count, self.notifier.pending_count), (0, 0))
+
     def test_turns_good(self):
         """What is set aside is told within 300 s of the moment from which it can be."""
         for fault in ("400", "500", "hang"):
@@ -182,6 +210,27 @@ class EverythingFailsTests(SuspectsTestCase):
         self.assertFalse(self.notifier.hsm_ready)
         self.hsm.behaviour.database_gone = False
         self.until_told(*nodes(150), within=10)
+
+    def test_heard(self):
+        """The alarms of those who are heard meanwhile are not sent when HSM is back."""
+        for several in (True, False):
+            self.begin()
+            self.hsm.behaviour.database_gone = True
+            self.tell(DIED, A, *([B, C] if several else []))
+            self.advance(60)
+            self.heard.add(A)
+            self.notifier.judged(judge(STARTED, A))
+            self.hsm.behaviour.database_gone = False
+            self.hsm.updates.clear()
+            self.advance(30)
+            told = {name for _, names in self.sent() for name in names}
+            self.assertEqual(told, {B, C} if several else set())
+            self.heard.clear()
+            self.tell(STARTED, A)
+            self.advance(10)
+            self.assertEqual(self.sent()[-1], (STARTED, [A]))
+            self.assertEqual(self.notifier.pending_count, 0)
+            self.assertTrue(self.notifier.hsm_ready)
 
     def test_no_connection(self):
         """An update that can't have been sent is no reason to suspect its components."""

@@ -358,9 +358,14 @@ class Oracle:
         """Return what HSM was told of a component last, in small letters."""
         return self._get(name).told
 
-    def resumes(self, now: float) -> bool:
-        """Return whether hbtd has just begun, and so tells what the one before was not sure of."""
-        return self.hears.begun(now - _JUST, now) > 0
+    def may_repeat(self, name: str, now: float) -> bool:
+        """Return whether the same may be told of a component again for another reason than others.
+
+        An hbtd that has just begun tells what the one before was not sure of. And a component that
+        was silent for Warntime has returned, though a warning may not have reached HSM.
+        """
+        silence, warntime = self._best_reason(self._get(name), "ready/warning", now)
+        return silence >= warntime - self.slack or self.hears.begun(now - _JUST, now) > 0
 
     def check_again(self, name: str, times: int) -> None:
         """Raise `Violation` if HSM was told the same of a component again and again."""

@@ -27,7 +27,7 @@ FOUND_WITH_REPLICAS = (18, 103, 115)
 # fmt: off
 FOUND_IN_TABLES = (
     31, 1244, 1273, 10063, 60039, 100259, 100266,
-    600090, 601220, 601250, 660044, 800106, 800205,
+    600090, 601220, 601250, 660044, 800106, 800205, 900153, 900262,
 )
 # fmt: on
 """The same for small worlds in which others write HSM's table: hbtd, and the oracle."""

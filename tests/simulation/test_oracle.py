@@ -120,13 +120,18 @@ class OracleTests(SynchronousTestCase):
         self.oracle.told("x0", "Ready", "Warning", 45)
         self.oracle.told("x0", "Standby", "Alert", 52)
 
-    def test_resumes(self):
-        """What a process tells as it starts is known from what it tells later."""
-        self.oracle.hears.set(50, False)
-        self.oracle.hears.set(51, True)
-        self.assertFalse(self.oracle.resumes(50.5))
-        self.assertTrue(self.oracle.resumes(51.9))
-        self.assertFalse(self.oracle.resumes(52.1))
+    def test_may_repeat(self):
+        """What a process tells as it starts, or after a silence, is no repetition."""
+        for second in (41, 43, 45, 47, 49, 51, 53):
+            self.oracle.answered("x0", second)
+        self.assertFalse(self.oracle.may_repeat("x0", 54))
+        self.oracle.answered("x0", 66)
+        self.assertTrue(self.oracle.may_repeat("x0", 67))
+        self.oracle.told("x0", "Ready", "OK", 67)
+        self.oracle.hears.set(68, False)
+        self.oracle.hears.set(69, True)
+        self.assertTrue(self.oracle.may_repeat("x0", 69.9))
+        self.assertFalse(self.oracle.may_repeat("x0", 70.1))
 
     def test_sent_again(self):
         """What was true when it was sent first may arrive later."""

@@ -281,7 +281,7 @@ class World:
             self.telemetry_oracle.told(name, update.state, update.flag, calm)
             if self.oracle.word(name) != f"{update.state}/{update.flag}".lower():
                 self.tampering.told_new(name)
-            elif not self.oracle.resumes(self.clock.now):
+            elif not self.oracle.may_repeat(name, self.clock.now):
                 self.tampering.again[name] += 1
                 self.check(partial(self.oracle.check_again, name, self.tampering.again[name]))
             self.truth.note("told", f"{name} {update.state}/{update.flag}")
