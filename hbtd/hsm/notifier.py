@@ -265,7 +265,7 @@ class Notifier(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        if self.pending_count and not self._params.current.nosm:
+        if self._quarantine.has_work and not self._params.current.nosm:
             await self._drain(self._params.current.sm_timeout)
         super().stopService()
         self._abandon_calls()
@@ -302,7 +302,7 @@ class Notifier(Service):
         await (self._send(lane, batch) if batch else self._wait_for_work(lane))
 
     async def _wait_for_work(self, lane: Lane) -> None:
-        if not self.pending_count:
+        if not self._quarantine.has_work:
             self._backoff.reset()
             drained, self._drained = self._drained, None
             if drained is not None:
@@ -483,7 +483,7 @@ class Notifier(Service):
         self._condition.failed(reason)
 
     def _found_ready(self, before: bool) -> None:
-        if not self.pending_count:
+        if not self._quarantine.has_work:
             self._condition.works()  # otherwise the next update shows whether HSM has recovered
         if not before:
             self._backoff.reset()

@@ -83,7 +83,7 @@ class Quarantine:
 
     A component that fails alone is a culprit, and is set aside, if HSM has accepted another update
     since the component's first failure. It is retried alone after 5, 10, 20, ... 300 seconds, and
-    at once when there is a new judgement on it.
+    at once when there is a new judgement on it; after that, the pauses begin with 5 seconds again.
 
     While every update fails, HSM itself may be the cause. Suspects are then set aside only if HSM
     has rejected each of them alone, and no other components are in the outbox.
@@ -98,7 +98,7 @@ class Quarantine:
         """Make a quarantine without suspects; `jitter` returns a random number from 0 to 1.
 
         `is_stale` returns whether a judgement must not be sent any more, because another one on
-        the same component is about to replace it in the outbox.
+        the same component waits to be committed, and replaces it in the outbox then.
         """
         self._outbox = outbox
         self._jitter = jitter
@@ -135,6 +135,13 @@ class Quarantine:
     def is_suspect(self, xname: str) -> bool:
         """Return whether an update of a component failed, and no later one has succeeded."""
         return xname in self._suspects
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the outbox has something to be sent, but for components that are set aside."""
+        return self._outbox.has_free or any(
+            self._has_news(xname) for xname in self._suspects if xname not in self._set_aside
+        )
 
     @property
     def everything_fails(self) -> bool:
@@ -190,8 +197,7 @@ class Quarantine:
             if batch := self._first_of(group, sizes, now):
                 return batch
         while (suspect := self._first_aside()) is not None and suspect.due <= now:
-            judgement = self._outbox.latest(suspect.component)
-            if judgement is None or not self._is_stale(judgement):
+            if not self._is_replaced(suspect.component):
                 return self._try([suspect.component])
             self._set_due(suspect, now + _STALE)
         return []
@@ -315,6 +321,7 @@ class Quarantine:
         for xname in self._outbox.take_renewed():
             renewed = self._set_aside.get(xname)
             if renewed is not None and renewed.last < renewed.due:
+                renewed.tries = 0
                 self._set_due(renewed, renewed.last)
         while self._tries:
             due, _, suspect = self._tries[0]
@@ -412,12 +419,17 @@ class Quarantine:
         """
         if self._outbox.has_free:
             return []
-        waiting = [
-            each for each in self._suspects.values() if each.component not in self._set_aside
-        ]
+        stale: list[_Suspect] = []
+        waiting: list[_Suspect] = []
+        for each in self._suspects.values():
+            if each.component not in self._set_aside:
+                # What is not sent can't show anything.
+                (stale if self._is_replaced(each.component) else waiting).append(each)
         if len(waiting) > IN_A_ROW or not all(suspect.rejected for suspect in waiting):
             return []
         self._groups.clear()
+        if stale:
+            self._groups.append(_Group(stale, now + _STALE))
         for suspect in waiting:
             self._put_aside(suspect, now, 0.0)
         return self._failures(waiting)
@@ -439,7 +451,20 @@ class Quarantine:
     def _acquit(self, xname: str) -> None:
         if self._suspects.pop(xname, None) is not None:
             self._set_aside.pop(xname, None)
+            if self._is_replaced(xname):
+                # The first connection does not ask; nothing is counted here any more.
+                self._outbox.withdraw_alarm(xname)
             self._outbox.release(xname)
+
+    def _has_news(self, xname: str) -> bool:
+        """Return whether the outbox has a judgement on a component that may be sent."""
+        judgement = self._outbox.latest(xname)
+        return judgement is not None and not self._is_stale(judgement)
+
+    def _is_replaced(self, xname: str) -> bool:
+        """Return whether the judgement on a component must not be sent any more."""
+        judgement = self._outbox.latest(xname)
+        return judgement is not None and self._is_stale(judgement)
 
     def _join(self) -> None:
         """Join into one group all groups that first failed after the last success of any update.

@@ -54,6 +54,9 @@ _MISSING: Final = 4
 _POLL: Final = 1.0
 """Seconds between two looks at who was heard, and at whether a comparison is due."""
 
+_AGAIN: Final = 60.0
+"""The fewest seconds until what an operator has approved is compared again after a failure."""
+
 _FEW: Final = 1000
 """The most contested components of which each is looked at whenever their number is asked for."""
 
@@ -325,9 +328,10 @@ class Reconciler(Service):
         # A dry run counts nobody's heartbeats: those of the last comparison are waited for.
         counting = None if dry_run else Listeners(self._last_heard, self._listeners)
         self._counting = counting
-        approved |= self._approved and not dry_run
+        # Whoever has asked for this comparison is told if it fails, and may ask again.
+        carried = self._approved and not approved and not dry_run
+        approved |= carried
         if not dry_run:
-            # Not if this comparison fails: whoever has asked is told so, and may ask again.
             self._approved = False
         try:
             decision = await self._decide(report, counting, approved=approved)
@@ -348,21 +352,41 @@ class Reconciler(Service):
                 self._listeners = counting
                 self._retelling.begin()
                 # It is not waited for: whoever has asked is told what is about to happen.
-                self._retelling.tell(report.told)
+                telling = self._retelling.tell(report.told)
+                if approved:
+                    telling.addCallback(self._told_approved, self.begun)
         except TableMissing as error:
             # It may be back one day; until then that is no news.
             self._due = self._clock.seconds() + _MISSING * self._params.current.sm_sync
+            self._carry_on(carried=carried, hsm=hsm)
             why = f"HSM's table can't be read, and is not compared: {error}"
             raise self._failed(why) from error
         except (HSMUnavailable, StoreUnusable) as error:
             if not self.running:
                 raise ReconcileImpossible("hbtd stops") from error
+            self._carry_on(carried=carried, hsm=hsm)
             raise self._failed(f"HSM's table could not be compared: {error}") from error
         except CancelledError as error:
             raise ReconcileImpossible("hbtd stops") from error
         finally:
             self._counting = None
         return report
+
+    def _told_approved(self, left_out: bool, number: int) -> None:
+        """Compare again if not all was told that an operator has approved.
+
+        HSM was not ready meanwhile, or this replica has to listen anew. `number` is that of the
+        comparison; a later one knows better.
+        """
+        if left_out and number == self.begun and self._leading() and not self._params.current.nosm:
+            self._approved = True
+            self._due = self._clock.seconds() + self._lacks()
+
+    def _carry_on(self, *, carried: bool, hsm: int) -> None:
+        """Keep an approval that the failed comparison had from one before, for the next one."""
+        if carried and self._leading() and hsm == self._hsm:
+            self._approved = True
+            self._due = max(self._due, self._clock.seconds() + _AGAIN)
 
     def _failed(self, why: str) -> ReconcileImpossible:
         self.failures += 1
@@ -390,7 +414,7 @@ class Reconciler(Service):
         await deferLater(self._clock, SECOND_LOOK)
         self.state = State.SECOND_LOOK
         # What is told from here on may be told too late for the rows that are read.
-        self._retelling.told_lately.clear()
+        self._retelling.begin_look()
         looked_at = self._wall()
         second = await self._reader.look()
         if not self._retelling.busy:

@@ -79,11 +79,18 @@ class Retelling:
         # By component: the note of a telling that HSM has yet to acknowledge.
         self._begun: dict[str, str] = {}
         self.told_lately: set[str] = set()
-        """The components of which HSM was told again since somebody has emptied this set."""
+        """The components of which HSM was told again since `begin_look` was called.
+
+        Those of whom HSM had yet to acknowledge it then are among them.
+        """
         self.tellings = Tellings()
         """How often HSM was told again of each component, by this process and by earlier ones."""
         self.count = 0
         """The number of times that HSM was told again of a component since this process started."""
+
+    def begin_look(self) -> None:
+        """Begin `told_lately` anew, because the rows that are read from now on may be outdated."""
+        self.told_lately = set(self._begun)
 
     @property
     def busy(self) -> bool:
@@ -134,26 +141,34 @@ class Retelling:
         self._round += 1
         return self._round
 
-    def tell(self, differences: Differences) -> Deferred[None]:
+    def tell(self, differences: Differences) -> Deferred[bool]:
         """Tell HSM again of `differences`, in portions, as fast as HSM acknowledges updates.
 
         The Deferred fires when the last portion was passed to the notifier, when `begin` has ended
-        the round, or after an error, which is logged. It never fails.
+        the round, when HSM may not be told any more, or after an error, which is logged. It fires
+        with whether some were left out that have not changed since. It never fails.
         """
         self._works += 1
         work = Deferred.fromCoroutine(self._tell(differences, self._round))
         return work.addErrback(self._not_told).addCallback(self._told)
 
-    def _told(self, _: None) -> None:
+    def _told(self, left_out: bool) -> bool:
         self._works -= 1
+        return left_out
 
-    async def _tell(self, differences: Differences, number: int) -> None:
+    async def _tell(self, differences: Differences, number: int) -> bool:
+        left_out = False
         async for names in in_portions(self._clock, differences.components(), _TELL):
             while self._notifier.pending_count > _MOST_PENDING and self._goes_on(number):
                 await deferLater(self._clock, _POLL)
             if not self._goes_on(number):
-                return
-            due = [each for each in differences.of(names) if self._holds(each)]
+                return True
+            due: list[Difference] = []
+            for each in differences.of(names):
+                if self._holds(each):
+                    due.append(each)
+                else:
+                    left_out |= self._tracker.phase(each.component) is each.phase
             now = self._wall()
             for each in due:
                 text = self.tellings.add(each.component, each.phase, each.since, now)
@@ -161,6 +176,7 @@ class Retelling:
                 self.told_lately.add(each.component)
             self.count += len(due)
             self._notifier.tell_again([self._judgement(each) for each in due])
+        return left_out
 
     async def note(self) -> None:
         """Write in the store of whom HSM has acknowledged that it was told again.
@@ -205,15 +221,16 @@ class Retelling:
             difference.since,
         )
 
-    def _not_told(self, failure: Failure) -> None:
+    def _not_told(self, failure: Failure) -> bool:
         if failure.check(StoreUnusable, CancelledError) is None:
             self._log.failure(
                 "Correcting HSM's table failed because of a bug in hbtd;"
                 " hbtd tries again after the next comparison.",
                 failure,
             )
-            return
+            return False
         self._log.info(
             "hbtd corrects nothing more in HSM's table until the next comparison: {why}",
             why=failure.getErrorMessage() or "hbtd stops",
         )
+        return failure.check(StoreUnusable) is not None

@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import capturedLogs
 
+from hbtd.hsm.client import HSMUnavailable
 from hbtd.hsm.difference import Difference, Differences
 from hbtd.hsm.listeners import Listeners
 from hbtd.hsm.reconciler import ReconcileImpossible
@@ -92,6 +93,27 @@ class WaitingTests(ReconcilerTestCase):
         self.pass_time(3)
         self.beat(NODES[0])
         self.pass_time(5)
+        self.assertEqual(len(self.successResultOf(answer).unsettled), 1)
+        self.beat(NODES[0])
+        self.pass_time(3)
+        self.beat(NODES[0])
+        self.pass_time(20)
+        self.assertEqual(self.told(), [("Ready/OK", [NODES[0]])])
+
+    def test_told_just_before(self):
+        """So is who is told just before that, and whose row is read before HSM has done it."""
+        self.wait()
+        answer = self.reconciler.request()
+        self.pass_time(8)
+        self.hsm.behaviour.cost_ms = 3500
+        read = self.client.read_table
+
+        def read_slowly(types: Iterable[str], take: TakeRow) -> Deferred[None]:
+            return read(types, take).addCallback(lambda _: deferLater(self.clock, 8))
+
+        self.client.read_table = read_slowly  # type: ignore[method-assign]
+        self.beat(NODES[0])
+        self.pass_time(12)
         self.assertEqual(len(self.successResultOf(answer).unsettled), 1)
         self.beat(NODES[0])
         self.pass_time(3)
@@ -217,6 +239,29 @@ class AlarmTests(ReconcilerTestCase):
         self.successResultOf(answer)
         self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
 
+    def test_interrupted(self):
+        """What an operator wants told is told to its end, if HSM or hbtd is away meanwhile."""
+        for sync in (300, 0):
+            for away in ("HSM", "hbtd"):
+                self.begin(sm_sync=sync)
+                names = nodes(3000)
+                self.die(*names)
+                self.falsify(**dict.fromkeys(names, "Ready/OK"))
+                self.hsm.behaviour.cost_ms = 20
+                answer = self.reconciler.request()
+                self.pass_time(12)
+                self.assertEqual(len(self.successResultOf(answer).told), 3000)
+                self.assertTrue(0 < self.reconciler.told_count < 3000)
+                if away == "HSM":
+                    self.hsm.behaviour.ready = False
+                    self.pass_time(6)
+                    self.hsm.behaviour.ready = True
+                else:
+                    self.suspend(2)
+                self.hsm.behaviour.cost_ms = 1
+                self.pass_time(90)
+                self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
+
     def test_approved_early(self):
         """What an operator wants told is told later, too, if the leader has yet to listen."""
         for sync in (300, 0):
@@ -234,6 +279,32 @@ class AlarmTests(ReconcilerTestCase):
             self.assertEqual(self.told(), [])
             self.pass_time(60)
             self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
+
+    def test_approved_early_and_failed(self):
+        """So it is if the comparison that is to tell it fails: nobody has asked for that one."""
+        for sync in (300, 0):
+            self.begin(sm_sync=sync)
+            names = nodes(150)
+            self.die(*names)
+            self.leading = False
+            self.pass_time(3)
+            self.leading = True
+            self.falsify(**dict.fromkeys(names, "Ready/OK"))
+            self.pass_time(2)
+            answer = self.reconciler.request()
+            self.pass_time(25)
+            self.assertEqual(len(self.successResultOf(answer).unsettled), 150)
+            begun = self.reconciler.begun
+            read = self.client.read_table
+            self.client.read_table = (  # type: ignore[method-assign]
+                lambda types, take: fail(HSMUnavailable("503"))
+            )
+            while not self.reconciler.failures:
+                self.pass_time(1)
+            self.client.read_table = read  # type: ignore[method-assign]
+            self.pass_time(400)
+            self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
+            self.assertLess(self.reconciler.begun - begun, 6)
 
     def test_approved_in_vain(self):
         """What an operator wanted told is held again if that comparison has failed."""

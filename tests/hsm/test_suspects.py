@@ -154,6 +154,60 @@ class OneBadComponentTests(SuspectsTestCase):
         self.assertEqual(self.sent(), [(STARTED, [A])])
         self.assertEqual((self.notifier.set_aside_count, self.notifier.pending_count), (0, 0))
 
+    def test_heard_while_sent(self):
+        """Nor is an alarm that came while the one before was on its way."""
+        self.begin_with("500", A)
+        self.tell(WARNED, A)
+        self.advance(1)
+        self.tell(STARTED, B)
+        self.advance(3)
+        self.hsm.behaviour = Behaviour(cost_ms=3000)
+        self.hsm.updates.clear()
+        self.advance_until(lambda: self.watched.in_flight, 300)
+        self.tell(DIED, A)
+        self.heard.add(A)
+        self.notifier.judged(judge(STARTED, A))
+        self.advance(30)
+        self.assertEqual(self.sent(), [(WARNED, [A])])
+
+    def test_heard_and_other_hsm(self):
+        """Nor is another HSM told of it."""
+        self.begin_with("500", A)
+        self.tell(DIED, A)
+        self.advance(1)
+        self.tell(STARTED, B)
+        self.advance(10)
+        self.heard.add(A)
+        self.notifier.judged(judge(STARTED, A))
+        self.change(sm_url=OTHER_URL)
+        self.advance(20)
+        self.assertEqual(self.other.updates, [])
+
+    def test_another_was_heard(self):
+        """It is set aside, whether another one in its update can be sent, or was heard since."""
+        for heard in (False, True):
+            self.begin_with("400", A)
+            self.tell(DIED, A, B)
+            if heard:
+                self.heard.add(B)
+                self.notifier.judged(judge(STARTED, B))
+            self.advance(30)
+            self.assertEqual(self.notifier.set_aside_count, 1)
+            self.assertLess(len(self.hsm.updates), 10)
+            self.assertTrue(self.notifier.hsm_ready)
+
+    def test_new_judgement(self):
+        """A new judgement on it is tried soon again, however long the last pause was."""
+        self.begin_with("500", A)
+        self.tell(DIED, A)
+        self.advance(1)
+        self.tell(STARTED, B)
+        self.advance(700)
+        self.tell(STARTED, A)
+        self.advance(1)
+        self.hsm.behaviour = Behaviour()
+        self.until_told(A, within=6)
+
     def test_turns_good(self):
         """What is set aside is told within 300 s of the moment from which it can be."""
         for fault in ("400", "500", "hang"):
@@ -231,6 +285,19 @@ class EverythingFailsTests(SuspectsTestCase):
             self.assertEqual(self.sent()[-1], (STARTED, [A]))
             self.assertEqual(self.notifier.pending_count, 0)
             self.assertTrue(self.notifier.hsm_ready)
+
+    def test_only_the_heard(self):
+        """If only alarms of the heard wait, HSM is not to blame, and a stop waits for nothing."""
+        self.begin()
+        self.hsm.behaviour = Behaviour(faulty={A: "500"})
+        self.tell(DIED, A)
+        self.advance(60)
+        self.heard.add(A)
+        self.notifier.judged(judge(STARTED, A))
+        self.hsm.behaviour = Behaviour()
+        self.advance(20)
+        self.assertTrue(self.notifier.hsm_ready)
+        self.successResultOf(self.notifier.stopService())
 
     def test_no_connection(self):
         """An update that can't have been sent is no reason to suspect its components."""

@@ -281,7 +281,8 @@ class World:
             self.telemetry_oracle.told(name, update.state, update.flag, calm)
             if self.oracle.word(name) != f"{update.state}/{update.flag}".lower():
                 self.tampering.told_new(name)
-            elif not self.oracle.may_repeat(name, self.clock.now):
+            elif self.hsm_ok and not self.oracle.may_repeat(name, self.clock.now):
+                # An HSM that stalls is told again what it has not acknowledged.
                 self.tampering.again[name] += 1
                 self.check(partial(self.oracle.check_again, name, self.tampering.again[name]))
             self.truth.note("told", f"{name} {update.state}/{update.flag}")
