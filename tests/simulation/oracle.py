@@ -38,6 +38,9 @@ SLACK = 0.5
 CALM = 60.0
 """Seconds after which nothing that was sent before is on its way."""
 
+DOUBT = 30.0
+"""Seconds for which hbtd doubts what has become of an update: three times `Sm_timeout`."""
+
 CONTESTED = 3
 """How often others may write a row of HSM's table until it is left to them."""
 
@@ -109,6 +112,8 @@ class _Component:
         """When an original hbtd has judged it last, or told HSM of it."""
         self.original_words = 0
         """How often an original has told HSM of it since hbtd has told something new."""
+        self.outdated = False
+        """Whether the last word was sent so long ago that hbtd doubts no more what came of it."""
         self.known_dead: float | None = None
         """When HSM was told of a death that had truly been one, for as long as the rules ask."""
         self.may_return_until = 0.0
@@ -124,6 +129,8 @@ class Oracle:
         self.rules = Rules(Rule(warntime, errtime, interval))
         """The rules that hbtd may go by."""
         self._components: dict[str, _Component] = {}
+        self.compared = False
+        """Whether HSM's table is compared."""
         self.hears = Timeline()
         """When hbtd ran."""
         self.works = Timeline()
@@ -212,6 +219,7 @@ class Oracle:
             )
         self._check_order(name, component, word, min(now, sent))
         component.told = word
+        component.outdated = now - sent > DOUBT and not self.compared
         before = [time for time in component.answered if time <= now]
         component.answered = component.answered[max(len(before) - 1, 0) :]
 
@@ -328,7 +336,7 @@ class Oracle:
         """Raise `Violation` unless HSM's last words are the truth."""
         for name, lives in alive.items():
             component = self._get(name)
-            if not component.answered:
+            if not component.answered or component.outdated:
                 continue
             wanted = "ready/ok" if lives else "standby/alert"
             if component.told != wanted:
@@ -378,7 +386,7 @@ class Oracle:
     def check_row(self, name: str, said: str, lives: bool) -> None:
         """Raise `Violation` unless what HSM's table says of a component at rest is the truth."""
         component = self._get(name)
-        if not component.answered:
+        if not component.answered or component.outdated:
             return
         right = ("ready/ok",) if lives else ("standby/alert", "off/ok")
         if said.lower() not in right:

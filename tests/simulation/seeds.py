@@ -20,14 +20,14 @@ FOUND_WITH_KAFKA_AND_REPLICAS = (101, 303, 309, 324, 500)
 FOUND = (2, 123, 244, 559, 1071, 10182)
 """Seeds that have found a fault, of hbtd or of the oracle, before the worlds had a Kafka."""
 
-FOUND_WITH_REPLICAS = (18, 103, 115)
+FOUND_WITH_REPLICAS = (18, 103, 115, 920026)
 """The same for worlds of replicas."""
 
 
 # fmt: off
 FOUND_IN_TABLES = (
     31, 1244, 1273, 10063, 60039, 100259, 100266,
-    600090, 601220, 601250, 660044, 800106, 800205, 900153, 900262,
+    600090, 601220, 601250, 660044, 800106, 800205, 900153, 900262, 908265,
 )
 # fmt: on
 """The same for small worlds in which others write HSM's table: hbtd, and the oracle."""

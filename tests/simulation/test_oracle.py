@@ -133,6 +133,17 @@ class OracleTests(SynchronousTestCase):
         self.assertTrue(self.oracle.may_repeat("x0", 69.9))
         self.assertFalse(self.oracle.may_repeat("x0", 70.1))
 
+    def test_outdated(self):
+        """What a network has delayed for longer than hbtd doubts it may be HSM's last word."""
+        self.oracle.told("x0", "Ready", "OK", 41)
+        for arrived, fails in ((80, False), (60, True)):
+            self.oracle.answered("x0", 42)
+            self.oracle.told("x0", "Ready", "Warning", arrived, 36)
+            if fails:
+                self.assertRaises(Violation, self.oracle.check_rest, {"x0": True})
+            else:
+                self.oracle.check_rest({"x0": True})
+
     def test_sent_again(self):
         """What was true when it was sent first may arrive later."""
         self.oracle.answered("x0", 53)

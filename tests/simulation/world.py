@@ -149,6 +149,7 @@ class World:
         self.tampering = Tampering(
             seed, self.clock, self.hsm, node_names(nodes), self.truth, self.tampered
         )
+        self.oracle.compared = self.compared or self.tampering.happens
         self.nodes = [
             Node(
                 name,
@@ -235,7 +236,7 @@ class World:
             warntime=self.warntime,
             errtime=self.errtime,
             interval=self.interval,
-            sm_sync=SYNC if self.compared or self.tampering.happens else 0,
+            sm_sync=SYNC if self.oracle.compared else 0,
         )
 
     def server(self, name: str, host: str, kv_url: str, make_store: StoreFactory) -> Server:
