@@ -140,7 +140,9 @@ class Quarantine:
     def has_work(self) -> bool:
         """Whether the outbox has something to be sent, but for components that are set aside."""
         return self._outbox.has_free or any(
-            self._has_news(xname) for xname in self._suspects if xname not in self._set_aside
+            self._outbox.latest(xname) is not None and not self._is_replaced(xname)
+            for xname in self._suspects
+            if xname not in self._set_aside
         )
 
     @property
@@ -419,14 +421,17 @@ class Quarantine:
         """
         if self._outbox.has_free:
             return []
-        stale: list[_Suspect] = []
         waiting: list[_Suspect] = []
+        stale: list[_Suspect] = []
         for each in self._suspects.values():
-            if each.component not in self._set_aside:
-                # What is not sent can't show anything.
-                (stale if self._is_replaced(each.component) else waiting).append(each)
-        if len(waiting) > IN_A_ROW or not all(suspect.rejected for suspect in waiting):
-            return []
+            if each.component in self._set_aside:
+                continue
+            if self._is_replaced(each.component):
+                stale.append(each)  # it is not sent, so it can't show anything
+                continue
+            waiting.append(each)
+            if not each.rejected or len(waiting) > IN_A_ROW:
+                return []
         self._groups.clear()
         if stale:
             self._groups.append(_Group(stale, now + _STALE))
@@ -455,11 +460,6 @@ class Quarantine:
                 # The first connection does not ask; nothing is counted here any more.
                 self._outbox.withdraw_alarm(xname)
             self._outbox.release(xname)
-
-    def _has_news(self, xname: str) -> bool:
-        """Return whether the outbox has a judgement on a component that may be sent."""
-        judgement = self._outbox.latest(xname)
-        return judgement is not None and not self._is_stale(judgement)
 
     def _is_replaced(self, xname: str) -> bool:
         """Return whether the judgement on a component must not be sent any more."""

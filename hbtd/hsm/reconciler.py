@@ -354,17 +354,19 @@ class Reconciler(Service):
                 # It is not waited for: whoever has asked is told what is about to happen.
                 telling = self._retelling.tell(report.told)
                 if approved:
-                    telling.addCallback(self._told_approved, self.begun)
+                    telling.addCallback(self._told_approved, self.begun, hsm)
         except TableMissing as error:
             # It may be back one day; until then that is no news.
             self._due = self._clock.seconds() + _MISSING * self._params.current.sm_sync
-            self._carry_on(carried=carried, hsm=hsm)
+            if carried:
+                self._carry_on(hsm, max(self._due, self._clock.seconds() + _AGAIN))
             why = f"HSM's table can't be read, and is not compared: {error}"
             raise self._failed(why) from error
         except (HSMUnavailable, StoreUnusable) as error:
             if not self.running:
                 raise ReconcileImpossible("hbtd stops") from error
-            self._carry_on(carried=carried, hsm=hsm)
+            if carried:
+                self._carry_on(hsm, max(self._due, self._clock.seconds() + _AGAIN))
             raise self._failed(f"HSM's table could not be compared: {error}") from error
         except CancelledError as error:
             raise ReconcileImpossible("hbtd stops") from error
@@ -372,21 +374,22 @@ class Reconciler(Service):
             self._counting = None
         return report
 
-    def _told_approved(self, left_out: bool, number: int) -> None:
+    def _told_approved(self, left_out: bool, number: int, hsm: int) -> None:
         """Compare again if not all was told that an operator has approved.
 
         HSM was not ready meanwhile, or this replica has to listen anew. `number` is that of the
         comparison; a later one knows better.
         """
-        if left_out and number == self.begun and self._leading() and not self._params.current.nosm:
-            self._approved = True
-            self._due = self._clock.seconds() + self._lacks()
+        if left_out and number == self.begun and not self._params.current.nosm:
+            self._carry_on(hsm, self._clock.seconds() + self._lacks())
 
-    def _carry_on(self, *, carried: bool, hsm: int) -> None:
-        """Keep an approval that the failed comparison had from one before, for the next one."""
-        if carried and self._leading() and hsm == self._hsm:
-            self._approved = True
-            self._due = max(self._due, self._clock.seconds() + _AGAIN)
+    def _carry_on(self, hsm: int, due: float) -> None:
+        """Let the next comparison, at `due`, be approved as the present one was.
+
+        Do nothing if another replica leads by now, or another HSM is used than `hsm`.
+        """
+        if self._leading() and hsm == self._hsm:
+            self._approved, self._due = True, due
 
     def _failed(self, why: str) -> ReconcileImpossible:
         self.failures += 1

@@ -262,40 +262,34 @@ class AlarmTests(ReconcilerTestCase):
                 self.pass_time(90)
                 self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
 
+    def approve_early(self, sync: int) -> list[str]:
+        """Have an operator want deaths told of a leader that has yet to listen; return of whom."""
+        self.begin(sm_sync=sync)
+        names = nodes(150)
+        self.die(*names)
+        self.leading = False
+        self.pass_time(3)
+        self.leading = True
+        self.falsify(**dict.fromkeys(names, "Ready/OK"))
+        self.pass_time(2)
+        answer = self.reconciler.request()
+        self.pass_time(25)
+        self.assertEqual(len(self.successResultOf(answer).unsettled), 150)
+        self.assertEqual(self.told(), [])
+        return names
+
     def test_approved_early(self):
         """What an operator wants told is told later, too, if the leader has yet to listen."""
         for sync in (300, 0):
-            self.begin(sm_sync=sync)
-            names = nodes(150)
-            self.die(*names)
-            self.leading = False
-            self.pass_time(3)
-            self.leading = True
-            self.falsify(**dict.fromkeys(names, "Ready/OK"))
-            self.pass_time(2)
-            answer = self.reconciler.request()
-            self.pass_time(25)
-            self.assertEqual(len(self.successResultOf(answer).unsettled), 150)
-            self.assertEqual(self.told(), [])
+            names = self.approve_early(sync)
             self.pass_time(60)
             self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
 
     def test_approved_early_and_failed(self):
         """So it is if the comparison that is to tell it fails: nobody has asked for that one."""
         for sync in (300, 0):
-            self.begin(sm_sync=sync)
-            names = nodes(150)
-            self.die(*names)
-            self.leading = False
-            self.pass_time(3)
-            self.leading = True
-            self.falsify(**dict.fromkeys(names, "Ready/OK"))
-            self.pass_time(2)
-            answer = self.reconciler.request()
-            self.pass_time(25)
-            self.assertEqual(len(self.successResultOf(answer).unsettled), 150)
-            begun = self.reconciler.begun
-            read = self.client.read_table
+            names = self.approve_early(sync)
+            begun, read = self.reconciler.begun, self.client.read_table
             self.client.read_table = (  # type: ignore[method-assign]
                 lambda types, take: fail(HSMUnavailable("503"))
             )
@@ -305,6 +299,25 @@ class AlarmTests(ReconcilerTestCase):
             self.pass_time(400)
             self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
             self.assertLess(self.reconciler.begun - begun, 6)
+
+    def test_approved_for_one_hsm(self):
+        """What an operator wants told one HSM is not told another one that comes in its place."""
+        self.begin(sm_sync=300)
+        names = nodes(3000)
+        self.die(*names)
+        self.falsify(**dict.fromkeys(names, "Ready/OK"))
+        self.hsm.behaviour.cost_ms = 20
+        answer = self.reconciler.request()
+        self.pass_time(12)
+        self.assertTrue(self.reconciler.told_count < len(self.successResultOf(answer).told))
+        for name in names:
+            self.other.components[name] = ComponentState("Ready", "OK")
+        begun = self.reconciler.begun
+        self.change(sm_url=OTHER_URL)
+        self.pass_time(60)
+        self.assertTrue(self.reconciler.begun > begun)
+        assert self.reconciler.last is not None
+        self.assertTrue(len(self.reconciler.last.held) > 100)
 
     def test_approved_in_vain(self):
         """What an operator wanted told is held again if that comparison has failed."""

@@ -83,6 +83,11 @@ class SuspectsTestCase(StartedTestCase):
         self.begin(**params)
         self.hsm.behaviour = Behaviour(faulty=dict.fromkeys(names, fault))
 
+    def hear(self, name: str) -> None:
+        """Have a component be heard whose return can't be committed."""
+        self.heard.add(name)
+        self.notifier.judged(judge(STARTED, name))
+
     def until_told(self, *names: str, within: float) -> float:
         """Advance until HSM knows some components; return the seconds that took."""
         return self.advance_until(lambda: set(names) <= set(self.hsm.components), within)
@@ -135,16 +140,19 @@ class OneBadComponentTests(SuspectsTestCase):
         self.assertEqual(self.sent(), [(RESTARTED, [A])])
         self.assertEqual(self.notifier.set_aside_count, 0)
 
-    def test_heard(self):
-        """Its alarm is not sent any more once it is heard, though its return can't be committed."""
+    def hear_set_aside(self) -> None:
+        """Have the one to blame be set aside because of its death, and be heard then."""
         self.begin_with("500", A)
         self.tell(DIED, A)
         self.advance(1)
         self.tell(STARTED, B)
         self.advance(10)
         self.assertEqual(self.notifier.set_aside_count, 1)
-        self.heard.add(A)
-        self.notifier.judged(judge(STARTED, A))
+        self.hear(A)
+
+    def test_heard(self):
+        """Its alarm is not sent any more once it is heard, though its return can't be committed."""
+        self.hear_set_aside()
         self.hsm.behaviour = Behaviour()
         self.hsm.updates.clear()
         self.advance(400)
@@ -166,20 +174,13 @@ class OneBadComponentTests(SuspectsTestCase):
         self.hsm.updates.clear()
         self.advance_until(lambda: self.watched.in_flight, 300)
         self.tell(DIED, A)
-        self.heard.add(A)
-        self.notifier.judged(judge(STARTED, A))
+        self.hear(A)
         self.advance(30)
         self.assertEqual(self.sent(), [(WARNED, [A])])
 
     def test_heard_and_other_hsm(self):
         """Nor is another HSM told of it."""
-        self.begin_with("500", A)
-        self.tell(DIED, A)
-        self.advance(1)
-        self.tell(STARTED, B)
-        self.advance(10)
-        self.heard.add(A)
-        self.notifier.judged(judge(STARTED, A))
+        self.hear_set_aside()
         self.change(sm_url=OTHER_URL)
         self.advance(20)
         self.assertEqual(self.other.updates, [])
@@ -194,8 +195,7 @@ class OneBadComponentTests(SuspectsTestCase):
         ) -> Deferred[None]:
             sent.append(components)
             if heard and len(sent) == 2:
-                self.heard.add(B)
-                self.notifier.judged(judge(STARTED, B))
+                self.hear(B)
             # So that the first half has failed before the second one is looked at.
             later: Deferred[None] = deferLater(self.clock, 0.002)
             return later.addCallback(lambda _: update(transition, components, within))
@@ -288,8 +288,7 @@ class EverythingFailsTests(SuspectsTestCase):
             self.hsm.behaviour.database_gone = True
             self.tell(DIED, A, *([B, C] if several else []))
             self.advance(60)
-            self.heard.add(A)
-            self.notifier.judged(judge(STARTED, A))
+            self.hear(A)
             self.hsm.behaviour.database_gone = False
             self.hsm.updates.clear()
             self.advance(30)
@@ -308,8 +307,7 @@ class EverythingFailsTests(SuspectsTestCase):
         self.hsm.behaviour = Behaviour(faulty={A: "500"})
         self.tell(DIED, A)
         self.advance(60)
-        self.heard.add(A)
-        self.notifier.judged(judge(STARTED, A))
+        self.hear(A)
         self.hsm.behaviour = Behaviour()
         self.advance(20)
         self.assertTrue(self.notifier.hsm_ready)

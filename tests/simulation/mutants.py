@@ -45,8 +45,9 @@ _HEAD = (
 _LEFT_OUT = """
 Left out, as no promise is broken by it, so that tests of the parts have to notice:
 
-- An alarm that is sent although its component has been heard since: the silence was one, and HSM is
-  told next that the component is back.
+- An alarm that is sent although its component has just been heard: the silence was one, and HSM is
+  told next that the component is back. (If that can't be committed, the promise is broken: table
+  900262 has found it.)
 - Records that could not be stored and are not stored later: the next heartbeat stores them, and a
   component that sends none is as old after a restart as one whose record was stored.
 """
