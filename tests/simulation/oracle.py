@@ -104,6 +104,8 @@ class _Component:
         """When heartbeats were answered, since HSM was told of the last change before."""
         self.seen = False
         """Whether any heartbeat was answered."""
+        self.lost: float | None = None
+        """When the last heartbeat was answered that may be lost, with all that were before it."""
         self.died: float | None = None
         self.told = ""
         self.history: list[float] = []
@@ -163,7 +165,10 @@ class Oracle:
             return self.stores.within(time, now) >= seconds
 
         for component in self._components.values():
-            component.answered = list(filter(stored, component.answered))
+            kept = list(filter(stored, component.answered))
+            if component.answered and not kept:
+                component.lost = component.answered[-1]
+            component.answered = kept
             component.history = list(filter(stored, component.history))
 
     def lost_all(self) -> None:
@@ -218,7 +223,7 @@ class Oracle:
                 Promise.HEARD, f"{name} is said to be {word}, but no heartbeat of it was answered"
             )
         self._check_order(name, component, word, min(now, sent))
-        component.told = word
+        component.told, component.lost = word, None
         component.outdated = now - sent > DOUBT and not self.compared
         before = [time for time in component.answered if time <= now]
         component.answered = component.answered[max(len(before) - 1, 0) :]
@@ -284,13 +289,20 @@ class Oracle:
         return max(reasons, key=lambda reason: reason[0] - reason[1])
 
     def _on_its_way(self, component: _Component, word: str, now: float) -> bool:
-        """Return whether HSM was told the same before, and the component is just back.
+        """Return whether HSM is told of a former silence, and the component is just back.
 
         Who does not know whether HSM has been told, as a store that could not be written did not
-        keep it, tells it again. That may be on its way when the first heartbeat comes.
+        keep it, tells it again. So does who has lost what was heard before a silence, but not the
+        judgement. Such words may be on their way when the first heartbeat comes.
         """
-        heard = (time for time in component.answered if time <= now)
-        return component.told == word and min(heard, default=now) > now - self.slack
+        first = min((time for time in component.answered if time <= now), default=now)
+        judged = False
+        if component.lost is not None:
+            name = "warntime" if word == "ready/warning" else "errtime"
+            rules = self.rules.between(component.lost, now)
+            limit: int = min(getattr(period.rule, name) for period in rules)
+            judged = self.hears.within(component.lost, first) >= limit - self.slack
+        return (component.told == word or judged) and first > now - self.slack
 
     def _most(self, name: str, begin: float, end: float) -> int:
         """Return the most that a rule has asked for which was in force between two times."""

@@ -28,6 +28,7 @@ FOUND_WITH_REPLICAS = (18, 103, 115, 920026)
 FOUND_IN_TABLES = (
     31, 1244, 1273, 10063, 60039, 100259, 100266,
     600090, 601220, 601250, 660044, 800106, 800205, 900153, 900262, 908265,
+    913141,
 )
 # fmt: on
 """The same for small worlds in which others write HSM's table: hbtd, and the oracle."""

@@ -217,11 +217,28 @@ class OracleTests(SynchronousTestCase):
     def test_on_its_way(self):
         """A warning may be sent again as its component comes back, if what was heard is lost."""
         self.oracle.told("x0", "Ready", "Warning", 45)
+        self.oracle.hears.set(45, False)
         self.oracle.lost(60, seconds=60)
+        self.oracle.hears.set(80, True)
         self.oracle.answered("x0", 80)
         self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 80.1)
         self.oracle.told("x0", "Ready", "Warning", 80.1)
         self.assertRaises(Violation, self.oracle.told, "x0", "Ready", "Warning", 80.6)
+
+    def test_judged_and_lost(self):
+        """So may a death that was judged before what was heard was lost, but no earlier one."""
+        for lost, fails in ((50, True), (52, False)):
+            self.setUp()
+            self.oracle.hears.set(lost, False)
+            self.oracle.lost(lost, seconds=60)
+            self.oracle.hears.set(80, True)
+            self.oracle.answered("x0", 80)
+            told = "x0", "Standby", "Alert"
+            if fails:
+                self.assertRaises(Violation, self.oracle.told, *told, 80.1)
+                continue
+            self.assertRaises(Violation, self.oracle.told, *told, 80.6)
+            self.oracle.told(*told, 80.1)
 
     def test_unheard(self):
         """Nothing is said of a component of which no heartbeat was answered."""
