@@ -195,6 +195,7 @@ class MetricsTests(APITestCase):
         expected = {
             *("leading", "store_usable", "store_size_bytes", "store_requests", "hsm_ready"),
             *("hsm_pending", "hsm_set_aside", "kafka_connected", "kafka_dropped_total"),
+            "hsm_table_differences",
             *("kafka_refused_total", "refused_total", "deaf_seconds_total", "overloaded"),
             *("log_dropped_total", "certificate_expiry_timestamp_seconds", "silent_groups"),
             *("hsm_told_seconds_bucket", "reactor_lag_seconds_bucket"),

@@ -86,6 +86,15 @@ class ReconciliationTests(APITestCase):
         self.assertEqual(said["Last"]["At"], "2026-03-04T04:53:20.000Z")
         self.assertEqual(self.request("GET", "/v1/internals").json()["HSM"]["Table"], said)
 
+    def test_unknown(self):
+        """Who beats, but is not in HSM's table, is listed."""
+        names = [f"x0c0s0b0n{number}" for number in range(1200)]
+        self.reconciler.last = Report(3, 1_772_600_000.0, unknown=names)
+        said = self.request("GET", "/v1/reconcile").json()["Last"]["Unknown"]
+        self.assertEqual(said, {"Number": 1200, "XNames": "x0c0s0b0n[0-999]"})
+        metrics = self.request("GET", "/metrics").body.decode()
+        self.assertIn("hbtd_hsm_table_unknown 1200.0", metrics)
+
     def test_seen(self):
         """What is contested is in health, metrics and summary, and known of the component."""
         for name in ("x0c0s0b0n0", "x0c0s0b0n1"):

@@ -168,6 +168,11 @@ class SilentListTests(ModulesTestCase):
                 [told[0], (told[1][0], 16, "unknown"), ("x0c1s7b0n0", 21, "told")],
                 ("not known whether HSM was told",) * 2 + ("HSM told",),
             ),
+            (
+                ("x0c0s0", 13),
+                [told[0], ("x0c1s2b0n0", 16, "contested"), ("x0c1s7b0n0", 21, "contested")],
+                ("HSM told", "1 of them contested in HSM's table", "contested: HSM's table says"),
+            ),
         ):
             said = {"at": 40, "groups": [group], "components": components}
             (rows,) = await self.show(names, states, said=said)

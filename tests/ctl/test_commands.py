@@ -80,11 +80,13 @@ class LookingTests(CommandTestCase):
         waiting = {"State": "waiting", "At": None, "Reason": "HSM is not ready"}
         aside = {"State": "set aside", "At": AT, "Reason": "400"}
         doubt = {"State": "in doubt", "At": None, "Reason": None}
+        contested = {"State": "contested", "At": None, "Reason": "its table says Off/OK"}
         self.hbtd.components = [
             component("x1000c0s0b0n0"),
             component("x1000c0s0b0n1", "dead", HSM=waiting, Age=192.0),
             component("x1000c0s0b0n2", "warned", HSM=aside, NID=None),
             component("x1000c0s0b0n3", "dead", HSM=doubt, Since=None, Age=None),
+            component("x1000c0s0b0n4", "dead", HSM=contested),
         ]
         self.assertEqual(self.hbtctl("list"), 0)
         self.assertEqual(
@@ -94,7 +96,9 @@ class LookingTests(CommandTestCase):
             "x1000c0s0b0n1  1    dead*    2026-11-26 18:56:00  3m12s  waiting: HSM is not ready\n"
             "x1000c0s0b0n2  -    warned!  2026-11-26 18:56:00  1.5s   set aside 2026-11-26 "
             "18:56:00: 400\n"
-            "x1000c0s0b0n3  1    dead~    -                    -      in doubt\n",
+            "x1000c0s0b0n3  1    dead~    -                    -      in doubt\n"
+            "x1000c0s0b0n4  1    dead?    2026-11-26 18:56:00  1.5s   contested: its table says"
+            " Off/OK\n",
         )
 
     def test_list_query(self) -> None:
@@ -629,6 +633,50 @@ class ActingTests(CommandTestCase):
             f"Gaps:\n  - At {AT}, Seconds 3\n"
             "Store:\n  Kind: etcd\n  Members:\n    - a\\x1b\n    - b\n",
         )
+
+
+class ReconcileTests(CommandTestCase):
+    """`reconcile`, whose comparison has ended at once."""
+
+    def reconcile(self, *words: str, **found: object) -> int:
+        """Run it; hbtd's comparison finds this, and nothing else."""
+        nothing = {"Number": 0, "XNames": ""}
+        groups = ("Told", "Waiting", "Held", "Contested", "Unsettled", "Unknown")
+        report = {"Number": 7, "DryRun": bool(words), "Nosm": False, "Rows": 9, "Differences": 1}
+        last = {**report, **dict.fromkeys(groups, nothing), **found}
+        answer = {"Number": 7, "Last": last, "Begun": 7, "State": "idle", "Leading": True}
+        self.hbtd.replies["/reconcile"] = (200, {}, answer)
+        return self.hbtctl("reconcile", *words)
+
+    def test_dry_run(self) -> None:
+        """A dry run asks for one, says what would be told, and exits with 1 if anything would."""
+        some = {"Number": 1, "XNames": "x0c0s0b0n0"}
+        self.assertEqual(self.reconcile("--dry-run", Told=some), 1)
+        self.assertEqual(self.hbtd.asked[0], ("POST", "/reconcile", {}, {"DryRun": True}))
+        self.assertEqual(
+            self.out, "HSM's table has 9 rows; wrong: 1\n1 would be told again: x0c0s0b0n0\n"
+        )
+        self.assertEqual(self.reconcile("--dry-run"), 0)
+
+    def test_told(self) -> None:
+        """Without that, what is told again is right soon: the status is 0."""
+        some = {"Number": 1, "XNames": "x0c0s0b0n0"}
+        self.assertEqual(self.reconcile(Told=some), 0)
+        self.assertEqual(self.hbtd.asked[0], ("POST", "/reconcile", {}, {"DryRun": False}))
+        self.assertIn("\n1 told again: x0c0s0b0n0\n", self.out)
+
+    def test_stays_wrong(self) -> None:
+        """What stays wrong is said, and the status is 1."""
+        some = {"Number": 101, "XNames": "x0c0s0b0n[0-100]"}
+        for name, said in (("Held", "deaths that are too many"), ("Contested", "contested")):
+            self.assertEqual(self.reconcile(**{name: some}), 1)
+            self.assertIn(f"\n101 {said}", self.out)
+
+    def test_nosm(self) -> None:
+        """With nosm it is said that HSM is told nothing; what is wrong stays so."""
+        some = {"Number": 1, "XNames": "x0c0s0b0n0"}
+        self.assertEqual(self.reconcile(Nosm=True, Told=some), 1)
+        self.assertIn("\nnosm is set: HSM is told nothing\n1 would be told again: x", self.out)
 
 
 class WaitTests(CommandTestCase):

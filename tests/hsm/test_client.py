@@ -96,6 +96,17 @@ class RequestTests(RecorderTestCase):
         self.assertEqual(headers["user-agent"], [USER_AGENT])
         self.assertNotIn("content-type", headers)
 
+    def test_table(self):
+        """The table is asked for the states alone of some types, by a GET without a body."""
+        self.server.status, self.server.body = 200, b'{"Components":[]}'
+        reading = self.client.read_table(["Node", "NodeBMC"], lambda *row: None)
+        self.clock.advance(0)
+        self.successResultOf(reading)
+        ((method, uri, headers, body),) = self.server.requests
+        path = "/hsm/v1/State/Components?type=Node&type=NodeBMC&stateonly=true"
+        self.assertEqual((method, uri, body), ("GET", path, b""))
+        self.assertEqual(headers["user-agent"], [USER_AGENT])
+
     def test_base_urls(self):
         """Paths are appended to `sm_url`, whether or not that ends with a slash."""
         for url, base in (

@@ -159,6 +159,7 @@ class DecideTests(SynchronousTestCase):
 
     def test_many_deaths(self):
         """More than a hundred deaths are told only if somebody asks for it; the rest is told."""
+        self.assertEqual(MOST_DEATHS, 100)
         dead = [differ(f"x{number}", DEAD) for number in range(MOST_DEATHS)]
         _, told, _, held, _, _ = self.decide(*dead)
         self.assertEqual((len(told), len(held)), (MOST_DEATHS, 0))

@@ -8,11 +8,12 @@ from twisted.logger import capturedLogs
 from hbtd.hsm.difference import Difference
 from hbtd.hsm.reconciler import ReconcileImpossible, State
 from hbtd.hsm.report import Report
+from hbtd.hsm.standing import Told
 from hbtd.hsm.tellings import NOTES
 from hbtd.simulator.hsm_table import ComponentState
 from hbtd.store.interface import StoreUnusable
-from hbtd.tracker.transitions import Judgement
-from tests.support.hsm_memory import OTHER_URL, STARTED, WARNED, lines, nodes
+from hbtd.tracker.transitions import Judgement, Phase
+from tests.support.hsm_memory import OTHER_URL, STARTED, WARNED, judge, lines, nodes
 from tests.support.reconciler_memory import NODES, ReconcilerTestCase
 
 
@@ -54,6 +55,25 @@ class HealTests(ReconcilerTestCase):
         self.advance(2)
         self.assertEqual(self.told(), [("Ready/OK", [NODES[0]])])
         self.assertEqual(self.reconciler.waiting, 0)
+
+    def test_heard_during_the_first_look(self):
+        """A heartbeat that comes before HSM has answered the first look does not count."""
+        self.beating = set()
+        self.falsify(x0c0s0b0n0="Ready/Warning")
+        self.hsm.behaviour.read_ms = 4000
+        answer = self.reconciler.request()
+        self.advance(2)
+        self.beat(NODES[0])
+        self.advance(4)
+        self.assertIs(self.reconciler.state, State.PAUSE)
+        self.hsm.behaviour.read_ms = 0
+        self.beat(NODES[0])
+        self.advance(10)
+        self.assertEqual(len(self.successResultOf(answer).waiting), 1)
+        self.assertEqual(self.told(), [])
+        self.beat(NODES[0])
+        self.advance(2)
+        self.assertEqual(self.told(), [("Ready/OK", [NODES[0]])])
 
     def test_silent(self):
         """Who is not heard twice is not told Ready, and is no longer waited for after Errtime."""
@@ -118,6 +138,43 @@ class HealTests(ReconcilerTestCase):
         report = self.report()
         self.assertEqual(_names(report.unsettled), NODES[:2])
         self.assertEqual(self.word(NODES[0]), "Standby/Alert")
+
+    def test_waiting(self):
+        """Nothing is told of whom HSM is being told something."""
+        self.begin(sm_timeout=60)
+        self.hsm.behaviour.faulty = {NODES[0]: "hang"}
+        self.tell(STARTED, NODES[0])
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        report = self.report()
+        self.assertIs(self.notifier.standing(NODES[0]).told, Told.WAITING)
+        self.assertEqual(_names(report.unsettled), NODES[:1])
+        self.assertEqual((len(report.waiting), self.reconciler.told_count), (0, 0))
+
+    def test_in_doubt(self):
+        """Nothing is told of whom HSM may yet be told something older."""
+        self.notifier.resume(judge(WARNED, NODES[0]), [NODES[0]])
+        self.tell(STARTED, NODES[0])
+        self.pass_time(3)
+        self.assertIs(self.notifier.standing(NODES[0]).told, Told.IN_DOUBT)
+        self.hsm.updates.clear()
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        report = self.report()
+        self.pass_time(3)
+        self.assertEqual(_names(report.unsettled), NODES[:1])
+        self.assertEqual((self.told(), self.reconciler.told_count), ([], 0))
+
+    def test_not_acknowledged(self):
+        """A death or a warning that HSM has not acknowledged is not told again."""
+        self.hsm.behaviour.refuse = set(NODES[:2])
+        self.beating.remove(NODES[0])
+        self.pass_time(28)
+        self.beating.remove(NODES[1])
+        self.pass_time(14)
+        phases = [self.tracker.phase(name) for name in NODES[:2]]
+        self.assertEqual(phases, [Phase.DEAD, Phase.WARNED])
+        report = self.report()
+        self.assertEqual(_names(report.unsettled), NODES[:2])
+        self.assertEqual((len(report.told), self.reconciler.told_count), (0, 0))
 
     def test_unknown(self):
         """Who beats, but is not in HSM's table, is listed, and not told of."""
@@ -242,6 +299,7 @@ class LimitTests(ReconcilerTestCase):
         self.assertEqual(len(last.held), len(many))
         self.assertEqual(self.told(), [("Ready/OK", [NODES[0]])])
         trouble = self.reconciler.trouble()
+        self.assertIn("104 components, first x1c0s0b0n0 (Ready/OK): dead, and not", trouble or "")
         self.assertEqual(len(self.report(dry_run=True).held), len(many))
         self.assertEqual(self.reconciler.trouble(), trouble)
         self.report()

@@ -84,6 +84,7 @@ class ParserTests(SynchronousTestCase):
             b'{"Components":[{"ID":' + b"9" * 10_000 + b"}]}",
             b'{"Components":' + b"[" * 100_000,
             b'{"a":' * 100_000,
+            b'{"a":' + b"[" * 20 + b"]" * 20 + b',"Components":[]}',
         ):
             error = self.assertRaises(TableInvalid, self.parse, data)
             self.assertLess(len(str(error)), 300)

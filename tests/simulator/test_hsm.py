@@ -323,6 +323,8 @@ class RecordedTests(MemoryTestCase):
         url = f"{BASE}/State/Components/x0c0s0b0n0"
         self.assertEqual(self.change(url, State="Standby"), 204)
         self.assertEqual(self.get(url)["State"], "Off")
+        self.assertEqual(self.change(url, State="On", Force=True), 204)
+        self.assertEqual(self.get(url)["State"], "On")
         self.assertEqual(self.change(url, State="Blue"), 400)
         self.assertEqual(self.change(f"{BASE}/State/Components/x0c0s0b0n1", State="Off"), 404)
 
