@@ -20,12 +20,14 @@ from hbtd.store.etcd_log_format import CURSOR, LOG, LOG_END
 from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
 from hbtd.store.etcd_notes import EtcdNotes
 from hbtd.store.etcd_past import EtcdPast
+from hbtd.store.etcd_settings import SETTING, setting_step, settings_in
 from hbtd.store.etcd_steps import Step, batches, key_of
 from hbtd.store.etcd_trimming import EtcdTrimming
 from hbtd.store.etcd_writer import EtcdWriter
 from hbtd.store.interface import IStore, LogEntry, NotLeading, StoreUnusable
 from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen
 from hbtd.store.questions import AT_ONCE
+from hbtd.store.settings import Setting, Settings
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -86,6 +88,8 @@ class EtcdStore:
         self._identities = EtcdIdentities(client, self.mirror, self.writer, self._in_turn)
         self._notes = EtcdNotes(client, self.writer, self._in_turn)
         self._trimming = EtcdTrimming(self._log, self.mirror, self.writer)
+        self.settings = Settings()
+        """The settings in etcd, as far as their changes have reached this replica."""
 
     # The condition of the store
 
@@ -104,6 +108,9 @@ class EtcdStore:
             async for page in self._client.pages(prefix, prefix[:-1] + b"0"):
                 for item in page.items:
                     self.mirror.apply(item.key, item.value, item.mod_revision)
+        pages = self._client.pages(SETTING, SETTING[:-1] + b"0")
+        settings = [item async for page in pages for item in page.items]
+        self.settings.replace(settings_in(settings))
         last = await self._client.last_key(LOG, LOG_END)
         if last is not None:
             self.mirror.apply(last.key, last.value, last.mod_revision)
@@ -377,6 +384,26 @@ class EtcdStore:
         texts by name. The Deferred fails with `NotLeading` if this replica does not lead.
         """
         return self._noting(self._notes.write(kind, notes))
+
+    # Settings
+
+    def write_settings(self, settings: Sequence[Setting]) -> Deferred[None]:
+        """Write settings; remove those whose text is `None`.
+
+        `IStore.write_settings` says more. Any replica may write them.
+        """
+
+        async def work() -> None:
+            for setting in settings:
+                revision = await self.writer.write([setting_step(setting)])
+                self.settings.apply(setting, revision)
+
+        return self._noting(self._in_turn(work))
+
+    async def restore_settings(self) -> None:
+        """Write settings that etcd has lost again. Raise `StoreUnusable` if etcd fails."""
+        if self.settings.lost:
+            await self.write_settings(self.settings.lost)
 
     # The log of transitions
 

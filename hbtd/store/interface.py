@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from hbtd.store.past import EVERYTHING, LogEntry, Selection, Span, StatesThen
+from hbtd.store.settings import Setting
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -37,6 +38,9 @@ class IStore(Interface):
     durable = Attribute("Whether the contents of the store outlive the process (`bool`).")
     shared = Attribute("Whether several replicas use the store, one of which judges (`bool`).")
     gather = Attribute("Seconds between two calls of `checkpoint` by the checkpointer (`float`).")
+    settings = Attribute(
+        "The settings that are in the store, as far as they are known (`Settings`)."
+    )
 
     def open() -> Deferred[None]:
         """Make the store ready for use.
@@ -189,6 +193,14 @@ class IStore(Interface):
         `notes` has the texts by name; notes with other names stay as they are. The Deferred fails
         with `StoreUnusable` if the notes can't be stored, and with `NotLeading` if another replica
         leads. Even when the Deferred fails, some of the notes may have been written.
+        """
+
+    def write_settings(settings: Sequence[Setting]) -> Deferred[None]:
+        """Write settings; remove those whose text is `None`. The others stay as they are.
+
+        Every replica may write settings, and each learns of those that others write. Once the
+        Deferred has fired, they are in `settings`, whose listeners have been called. The Deferred
+        fails with `StoreUnusable` if they can't be stored; even then, some may have been written.
         """
 
     def undelivered(

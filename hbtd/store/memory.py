@@ -9,6 +9,7 @@ from zope.interface import implementer
 from hbtd.store.interface import IStore, LogEntry
 from hbtd.store.memory_log import MemoryLog
 from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen
+from hbtd.store.settings import Setting, Settings
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -32,6 +33,8 @@ class MemoryStore:
         self._records: dict[str, Record] = {}
         self._identities: dict[str, Identity] = {}
         self._notes: dict[str, dict[str, str]] = {}
+        self.settings = Settings()
+        """The settings that operators have made since the start."""
         self._judgements: dict[str, Judgement] = {}
         self._undelivered: dict[str, Judgement] = {}
         self._told: dict[str, tuple[Transition, float]] = {}
@@ -190,6 +193,12 @@ class MemoryStore:
                 stored.pop(name, None)
             else:
                 stored[name] = text
+        return succeed(None)
+
+    def write_settings(self, settings: Sequence[Setting]) -> Deferred[None]:
+        """Write settings; remove those whose text is `None`."""
+        for setting in settings:
+            self.settings.apply(setting, 0)
         return succeed(None)
 
     def undelivered(
