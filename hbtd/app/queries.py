@@ -29,11 +29,13 @@ def make_queries(
     wall: Callable[[], float],
     replica: str,
     leader: Callable[[], str | None],
+    threshold: Callable[[str], str | None] = lambda _: None,
 ) -> Components:
     """Return the handlers of queries about components; `wall` returns Unix seconds.
 
     `replica` is the name of this replica; `leader` returns the name of the replica that leads, or
-    `None` if it is not known.
+    `None` if it is not known. `threshold` returns what the threshold that applies to a component
+    matches, or `None` if none applies.
     """
 
     async def recent(xname: str, most: int) -> Sequence[LogEntry]:
@@ -57,6 +59,6 @@ def make_queries(
         return reconciler.standing(xname)
 
     facts = Facts(tracker, observed, wall, standing)
-    explainer = Explainer(tracker, monitor, facts, recent)
+    explainer = Explainer(tracker, monitor, facts, recent, threshold)
     summary = Summary(tracker, machine, facts, wall, hsm, lambda: monitor.leading, leader, replica)
     return Components(tracker, monitor, machine, facts, explainer, summary)

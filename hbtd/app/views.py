@@ -221,6 +221,7 @@ class Views:
             self._host.wall,
             core.name,
             lambda: core.replica.leader,
+            lambda xname: core.thresholds.current.name_of(xname),
         )
         most = core.params.current.max_event_readers
         events = Events(core.tracker, core.event_hub, most, self._may_read)

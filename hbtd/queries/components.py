@@ -12,6 +12,7 @@ from hbtd.hsm.standing import Standing
 from hbtd.monitor import Monitor
 from hbtd.queries.machine import Machine, Turn, sort_names
 from hbtd.store.past import LogEntry
+from hbtd.tracker.cohorts import Deadlines
 from hbtd.tracker.components import Component
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -168,16 +169,19 @@ class Explainer:
         monitor: Monitor,
         facts: Facts,
         recent: Callable[[str, int], Awaitable[Sequence[LogEntry]]],
+        threshold: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         """Make an object that explains the states of the components in `tracker`.
 
         `recent(xname, most)` returns the latest entries about `xname` in the log of transitions,
-        newest first: at most `most` entries.
+        newest first: at most `most` entries. `threshold(xname)` returns what the threshold that
+        applies to `xname` matches, or `None` if none applies.
         """
         self._tracker = tracker
         self._monitor = monitor
         self._facts = facts
         self._recent = recent
+        self._threshold = threshold
 
     async def explain(self, xname: str, most: int) -> dict[str, object] | None:
         """Return a description of a component, the reason for its state, and its last transitions.
@@ -200,10 +204,11 @@ class Explainer:
 
     def _why(self, xname: str, component: Component | None) -> dict[str, object]:
         limits = self._monitor.limits
+        warntime, errtime = self._limits(xname)
         why: dict[str, object] = {
             "Text": self._sentence(xname, component) + self._uncounted(component),
-            "Warntime": limits.warntime,
-            "Errtime": limits.errtime,
+            "Warntime": warntime,
+            "Errtime": errtime,
             "MeanPeriod": None,
             "Deviation": None,
             "LongestGap": None,
@@ -218,7 +223,15 @@ class Explainer:
                 "Heartbeats of this component may have arrived and not been read yet, so it is"
                 f" judged Errtime ({limits.errtime} s) later."
             )
+        threshold = self._threshold(xname)
+        if threshold is not None:
+            why["Threshold"] = threshold
         return why
+
+    def _limits(self, xname: str) -> tuple[float, float]:
+        """Return the silences after which a component is warned about, and has died."""
+        limits = self._monitor.limits
+        return self._tracker.own_limits(xname).over(limits.warntime, limits.errtime)
 
     def _uncounted(self, component: Component | None) -> str:
         """Return a sentence on the seconds since the last heartbeat that do not count as silence.
@@ -239,33 +252,55 @@ class Explainer:
 
         `component` is `None` if the component is not tracked.
         """
-        limits = self._monitor.limits
-        warntime, errtime = f"Warntime ({limits.warntime} s)", f"Errtime ({limits.errtime} s)"
         phase = self._tracker.phase(xname)
         if component is None:
             return "Not tracked: it was forgotten, or its records were lost."
+        warntime, errtime = self._limits(xname)
+        own = self._tracker.own_limits(xname)
+        by = f" by the threshold {self._threshold(xname)}"
+        warned = f"{warntime:.10g} s{by * (own.warntime is not None)}"
+        dead = f"{errtime:.10g} s{by * (own.errtime is not None)}"
         silent = self._monitor.silence(component)
         if phase is Phase.DEAD and silent == inf:
-            return f"Dead: it was silent for {errtime}; its last heartbeat is not known here."
-        if phase is Phase.DEAD and silent < limits.errtime:
+            return (
+                f"Dead: it was silent for Errtime ({dead}); its last heartbeat is not known here."
+            )
+        if phase is Phase.DEAD and silent < errtime:
             return (
                 f"Dead: judged earlier, or by another replica; as far as is known here it was"
                 f" heard {silent:.1f} s ago."
             )
         if phase is Phase.DEAD:
-            return f"Dead: silent for {silent:.1f} s; the limit, Errtime, is {limits.errtime} s."
+            return f"Dead: silent for {silent:.1f} s; the limit, Errtime, is {dead}."
+        rule = self._tracker.rule(xname)
+        if isinstance(rule, Deadlines):
+            return self._until(rule, phase, silent)
         if phase is Phase.WARNED:
             return (
-                f"Warned about: silent for {silent:.1f} s. From {warntime} on a component is"
-                f" warned about, from {errtime} on it is dead."
+                f"Warned about: silent for {silent:.1f} s. From Warntime ({warned}) on a component"
+                f" is warned about, from Errtime ({dead}) on it is dead."
             )
-        if silent >= limits.warntime:
+        if silent >= warntime:
             return (
-                f"Still healthy: silent for {silent:.1f} s; the limit, Warntime, is"
-                f" {limits.warntime} s, but it is not judged yet: hbtd looks every"
-                f" {limits.interval} s."
+                f"Still healthy: silent for {silent:.1f} s; the limit, Warntime, is {warned}, but"
+                f" it is not judged yet: hbtd looks every {self._monitor.limits.interval} s."
             )
-        return f"Healthy: silent for {silent:.1f} s, which is less than {warntime}."
+        return f"Healthy: silent for {silent:.1f} s, which is less than Warntime ({warned})."
+
+    def _until(self, rule: Deadlines, phase: Phase, silent: float) -> str:
+        """Return, in a sentence, what becomes of a living component that has deadlines.
+
+        `silent` is its silence in observed seconds.
+        """
+        now = self._monitor.now()
+        dead = f"dead in {max(rule.die_at - now, 0.0):.1f} s"
+        if phase is Phase.HEALTHY and rule.warn_at < rule.die_at:
+            dead = f"warned about in {max(rule.warn_at - now, 0.0):.1f} s, and {dead}"
+        state = "Healthy" if phase is Phase.HEALTHY else "Warned about"
+        return (
+            f"{state}: silent for {silent:.1f} s. Its times have begun anew meanwhile: unless it is"
+            f" heard before, it is {dead}."
+        )
 
 
 def show_entry(entry: LogEntry) -> dict[str, object]:
