@@ -14,6 +14,7 @@ from hbtd.api.history import History
 from hbtd.api.internals import InternalsHandler
 from hbtd.api.picture import Picture
 from hbtd.api.reconciliation import Reconciliation
+from hbtd.api.thresholds import ThresholdsHandler
 from hbtd.app.core import Core
 from hbtd.app.inside import InsideMetrics, make_self_checks
 from hbtd.app.metrics import (
@@ -230,5 +231,8 @@ class Views:
         last_number = core.store.last_number
         picture = Picture(machine, lambda: len(core.tracker), last_number, self._host.wall)
         reconciliation = Reconciliation(core.reconciler, lambda: core.replica.leader)
-        groups = (queries, events, history, internals, picture, reconciliation)
-        return make_routes(core.monitor, core.params, sources, self.registry, groups)
+        thresholds = ThresholdsHandler(core.thresholds, core.params, core.tracker)
+        groups = (queries, events, history, internals, picture, reconciliation, thresholds)
+        return make_routes(
+            core.monitor, core.params, sources, self.registry, groups, core.thresholds.times
+        )

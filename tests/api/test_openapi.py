@@ -154,7 +154,11 @@ class AnswerTests(APITestCase):
             ("GET", "/tree?under=x1000&limit=1", b"", 200),
             ("POST", "/forget", {"XNames": ["x1000c7s[0-7]"]}, 200),
             ("GET", "/params", b"", 200),
+            ("GET", f"/params?component={XNAME}", b"", 200),
             ("PATCH", "/params", {"Warntime": "11"}, 200),
+            ("PUT", "/thresholds", [{"Match": "Node", "Errtime": 60}], 200),
+            ("GET", "/thresholds", b"", 200),
+            ("GET", f"/components/{XNAME}", b"", 200),
             ("GET", "/liveness", b"", 204),
             ("GET", "/readiness", b"", 204),
             ("GET", "/health", b"", 200),
@@ -173,6 +177,7 @@ class AnswerTests(APITestCase):
             ("POST", "/hbstates", 2**22),
             ("POST", "/forget", 2**22),
             ("PATCH", "/params", 2**22),
+            ("PUT", "/thresholds", 2**22),
         ):
             self.assertEqual(self.check(method, path, b"x" * (size + 1)).status, 413)
 
@@ -233,6 +238,7 @@ class AnswerTests(APITestCase):
             ("POST", "/hbstates", "/hbstates"),
             ("POST", "/forget", "/forget"),
             ("PATCH", "/params", "/params"),
+            ("PUT", "/thresholds", "/thresholds"),
         ):
             content = DOCUMENT["paths"][shown][method.lower()]["requestBody"]["content"]
             for body in examples(content["application/json"]).values():
@@ -272,6 +278,11 @@ class AnswerTests(APITestCase):
             ("POST", "/forget", {"XNames": ["x1000c[7-0]"]}, "brokenNodeset"),
             ("GET", "/reconcile?dry=1", b"", "unknownParameter"),
             ("POST", "/reconcile", b"[]", "notDryRun"),
+            ("GET", "/params?component=nid1", b"", "badComponent"),
+            ("GET", "/thresholds?component=x1", b"", "unknownParameter"),
+            ("PUT", "/thresholds", b"{", "notRows"),
+            ("PUT", "/thresholds", [{"Match": "Node", "Errtime": 0}], "badTime"),
+            ("PUT", "/thresholds", [{"Match": "NodeBCM"}], "badMatch"),
             ("PATCH", "/params", b"null", "notJson"),
             ("PATCH", "/params", {"Warntime": "abc"}, "illegalValue"),
             ("PATCH", "/params", {"Port": "1"}, "fixed"),
