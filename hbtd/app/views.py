@@ -25,6 +25,7 @@ from hbtd.app.metrics import (
     MachineMetrics,
     Metrics,
     TableMetrics,
+    ThresholdMetrics,
     make_registry,
 )
 from hbtd.app.queries import make_queries
@@ -119,6 +120,7 @@ class Views:
             EventMetrics(core.event_hub),
             MachineMetrics(counts),
             TableMetrics(core.reconciler),
+            ThresholdMetrics(core.thresholds),
             InsideMetrics(core.notifier.time_to_tell, self.lag, self.self_checks),
         ]
         if isinstance(core.store, EtcdStore) and isinstance(core.replica, Replica):
