@@ -46,6 +46,8 @@ class Deadlines(NamedTuple):
     die_at: float
     held: bool = False
     """Whether the death of these components was due before, and was held back."""
+    remark: str = ""
+    """Words that follow the silence in the reasons for judgements, such as `; it was away`."""
 
 
 class Cohort:
@@ -76,6 +78,13 @@ class Cohort:
     def held(self) -> bool:
         """Whether the deaths of this cohort's components were due before, and were held back."""
         return isinstance(self.rule, Deadlines) and self.rule.held
+
+    @property
+    def remark(self) -> str:
+        """Words that follow the silence in the reasons for judgements; mostly none."""
+        if not isinstance(self.rule, Deadlines):
+            return ""
+        return "; its death was held back by the guard" if self.rule.held else self.rule.remark
 
     def get(self, xname: str) -> Component | None:
         """Return a component of this cohort, healthy or warned; `None` if it is not in it."""
