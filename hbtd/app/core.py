@@ -24,6 +24,7 @@ from hbtd.replicas.alone import Alone
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
+from hbtd.rules.maintenances import Maintenances
 from hbtd.runtime.host import Host
 from hbtd.server.overload import AcceptQueue, Overload
 from hbtd.server.scheduler import Scheduler
@@ -92,6 +93,17 @@ class Core:
         hsm = self._connect_hsm(leadership)
         self.store = make_store(self.params, reactor, self.observed, etcd, self.name, host)
         self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
+        self.maintenances = Maintenances(
+            reactor,
+            host.elapsed,
+            host.wall,
+            self.observed,
+            self.tracker,
+            self.store,
+            self.params,
+            lambda: self.monitor.leading and leadership.held(),
+            host.random,
+        )
         self.uncommitted = Uncommitted()
         acknowledgements = Acknowledgements(host.wall, self.tracker, self.store)
         self.notifier = Notifier(

@@ -9,6 +9,7 @@ from hbtd.hsm.standing import Standing, Told
 from hbtd.monitor import Monitor
 from hbtd.queries.components import Explainer, Facts
 from hbtd.queries.machine import Machine
+from hbtd.queries.maintenance import MaintenanceFacts
 from hbtd.queries.summary import HSMQueue, Summary, TableFound
 from hbtd.store.interface import IStore
 from hbtd.store.past import LogEntry, Selection, Span
@@ -29,6 +30,7 @@ def make_queries(
     wall: Callable[[], float],
     replica: str,
     leader: Callable[[], str | None],
+    maintenance: MaintenanceFacts,
 ) -> Components:
     """Return the handlers of queries about components; `wall` returns Unix seconds.
 
@@ -56,7 +58,17 @@ def make_queries(
             return Standing(Told.WAITING, 0.0, reason)
         return reconciler.standing(xname)
 
-    facts = Facts(tracker, observed, wall, standing)
-    explainer = Explainer(tracker, monitor, facts, recent)
-    summary = Summary(tracker, machine, facts, wall, hsm, lambda: monitor.leading, leader, replica)
+    facts = Facts(tracker, observed, wall, standing, maintenance.of)
+    explainer = Explainer(tracker, monitor, facts, recent, maintenance.sentence)
+    summary = Summary(
+        tracker,
+        machine,
+        facts,
+        wall,
+        hsm,
+        lambda: monitor.leading,
+        leader,
+        replica,
+        maintenance.update,
+    )
     return Components(tracker, monitor, machine, facts, explainer, summary)

@@ -262,6 +262,7 @@ class HbtdService(Service):
         troubles = self.views.troubles
         await start("the look at troubles", troubles.startService, troubles.stopService)
         await start("access control", self.access.startService, self.access.stopService)
+        await start("maintenance", lambda: None, self.core.maintenances.stop)
         await start("the monitor", self._start_monitor, self.monitor.stop)
         reconciler = self.core.reconciler
         await start("comparing HSM's table", reconciler.startService, reconciler.stopService)

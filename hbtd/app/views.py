@@ -12,6 +12,7 @@ from hbtd.api.events import Events
 from hbtd.api.health import HealthSources
 from hbtd.api.history import History
 from hbtd.api.internals import InternalsHandler
+from hbtd.api.maintenance import MaintenanceHandlers
 from hbtd.api.picture import Picture
 from hbtd.api.reconciliation import Reconciliation
 from hbtd.app.core import Core
@@ -22,6 +23,7 @@ from hbtd.app.metrics import (
     EventMetrics,
     HistoryMetrics,
     MachineMetrics,
+    MaintenanceMetrics,
     Metrics,
     TableMetrics,
     make_registry,
@@ -31,7 +33,8 @@ from hbtd.app.routes import Routes, make_routes
 from hbtd.app.stores import describe_store
 from hbtd.app.troubles import Troubles
 from hbtd.queries.internals import Internals, Parts
-from hbtd.queries.machine import Machine
+from hbtd.queries.machine import Machine, Turn
+from hbtd.queries.maintenance import MaintenanceFacts
 from hbtd.queries.summary import MachineCounts
 from hbtd.replicas.replica import Replica
 from hbtd.runtime.host import Host
@@ -92,6 +95,9 @@ class Views:
         """The object that describes hbtd's own parts, for `GET /internals`."""
         machine = Machine(core.tracker)
         counts = MachineCounts(machine)
+        self._maintenance = MaintenanceFacts(
+            core.maintenances, core.tracker, core.observed.now, core.params
+        )
         self.registry = self._make_registry(counts)
         """The registry of all metrics."""
         self.routes = self._make_routes(machine, counts)
@@ -117,6 +123,7 @@ class Views:
             HistoryMetrics(core.store.last_number, self._count_entries),
             EventMetrics(core.event_hub),
             MachineMetrics(counts),
+            MaintenanceMetrics(self._maintenance),
             TableMetrics(core.reconciler),
             InsideMetrics(core.notifier.time_to_tell, self.lag, self.self_checks),
         ]
@@ -198,7 +205,12 @@ class Views:
         return texts if hsm is None else {**texts, "HsmStatusReason": hsm}
 
     def _make_routes(self, machine: Machine, counts: MachineCounts) -> Routes:
-        core = self._core
+        core, maintenance = self._core, self._maintenance
+
+        async def count(turn: Turn) -> None:
+            await counts.update(turn)
+            await maintenance.update(turn)
+
         sources = HealthSources(
             core.monitor.store_ready,
             core.store.health,
@@ -206,7 +218,7 @@ class Views:
             core.notifier.health,
             core.overload.health,
             self._reasons,
-            counts.update,
+            count,
             lambda: len(core.tracker),
         )
         queries = make_queries(
@@ -221,6 +233,7 @@ class Views:
             self._host.wall,
             core.name,
             lambda: core.replica.leader,
+            maintenance,
         )
         most = core.params.current.max_event_readers
         events = Events(core.tracker, core.event_hub, most, self._may_read)
@@ -229,5 +242,6 @@ class Views:
         last_number = core.store.last_number
         picture = Picture(machine, lambda: len(core.tracker), last_number, self._host.wall)
         reconciliation = Reconciliation(core.reconciler, lambda: core.replica.leader)
-        groups = (queries, events, history, internals, picture, reconciliation)
+        handlers = MaintenanceHandlers(core.maintenances, maintenance, core.tracker)
+        groups = (queries, events, history, internals, picture, reconciliation, handlers)
         return make_routes(core.monitor, core.params, sources, self.registry, groups)

@@ -12,6 +12,7 @@ from hbtd.hsm.standing import Standing
 from hbtd.monitor import Monitor
 from hbtd.queries.machine import Machine, Turn, sort_names
 from hbtd.store.past import LogEntry
+from hbtd.tracker.cohorts import Deadlines
 from hbtd.tracker.components import Component
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -61,16 +62,19 @@ class Facts:
         observed: ObservedClock,
         wall: Callable[[], float],
         standing: Callable[[str], Standing],
+        maintenance: Callable[[str], dict[str, object] | None] = lambda _: None,
     ) -> None:
         """Make the object; `wall` returns the Unix time in seconds.
 
         `standing` takes an xname, and returns whether HSM was told of the component's latest
-        transition.
+        transition. `maintenance` takes an xname, and returns the API's object about the maintenance
+        that the component is in, `None` if it is in none.
         """
         self._tracker = tracker
         self._observed = observed
         self._wall = wall
         self._standing = standing
+        self._maintenance = maintenance
 
     def age(self, component: Component) -> float | None:
         """Return the real seconds since a component was last heard from; `None` if not known.
@@ -92,7 +96,7 @@ class Facts:
         if component is None:
             return None
         age = self.age(component)
-        told = self._standing(xname)
+        told, maintenance = self._standing(xname), self._maintenance(xname)
         return {
             "XName": xname,
             "Type": type_of_valid(xname),
@@ -106,6 +110,7 @@ class Facts:
             "Hostname": component.hostname,
             "NID": component.nid,
             "HSM": {"State": told.told.value, "At": format_time(told.at), "Reason": told.reason},
+            **({} if maintenance is None else {"Maintenance": maintenance}),
         }
 
 
@@ -168,16 +173,19 @@ class Explainer:
         monitor: Monitor,
         facts: Facts,
         recent: Callable[[str, int], Awaitable[Sequence[LogEntry]]],
+        maintenance: Callable[[str], str] = lambda _: "",
     ) -> None:
         """Make an object that explains the states of the components in `tracker`.
 
         `recent(xname, most)` returns the latest entries about `xname` in the log of transitions,
-        newest first: at most `most` entries.
+        newest first: at most `most` entries. `maintenance(xname)` returns a sentence about the
+        maintenance that a component is in, an empty text if it is in none.
         """
         self._tracker = tracker
         self._monitor = monitor
         self._facts = facts
         self._recent = recent
+        self._maintenance = maintenance
 
     async def explain(self, xname: str, most: int) -> dict[str, object] | None:
         """Return a description of a component, the reason for its state, and its last transitions.
@@ -200,8 +208,9 @@ class Explainer:
 
     def _why(self, xname: str, component: Component | None) -> dict[str, object]:
         limits = self._monitor.limits
+        sentences = (self._sentence(xname, component), self._maintenance(xname))
         why: dict[str, object] = {
-            "Text": self._sentence(xname, component) + self._uncounted(component),
+            "Text": " ".join(filter(None, sentences)) + self._uncounted(component),
             "Warntime": limits.warntime,
             "Errtime": limits.errtime,
             "MeanPeriod": None,
@@ -254,6 +263,13 @@ class Explainer:
             )
         if phase is Phase.DEAD:
             return f"Dead: silent for {silent:.1f} s; the limit, Errtime, is {limits.errtime} s."
+        rule = self._tracker.rule(xname)
+        if rule is None:
+            before = "Warned about before, and silent" if phase is Phase.WARNED else "Silent"
+            known = f"{before} for {silent:.1f} s, which is not judged."
+            return known if silent >= limits.warntime else f"Healthy: silent for {silent:.1f} s."
+        if isinstance(rule, Deadlines) and not rule.held:
+            return self._until_judged(phase, silent, rule)
         if phase is Phase.WARNED:
             return (
                 f"Warned about: silent for {silent:.1f} s. From {warntime} on a component is"
@@ -266,6 +282,18 @@ class Explainer:
                 f" {limits.interval} s."
             )
         return f"Healthy: silent for {silent:.1f} s, which is less than {warntime}."
+
+    def _until_judged(self, phase: Phase, silent: float, rule: Deadlines) -> str:
+        """Return, in a sentence, when a living component is judged that has deadlines."""
+        now = self._monitor.now()
+        warned = f"warned about in {max(rule.warn_at - now, 0.0):.1f} s, and "
+        if phase is Phase.WARNED or rule.warn_at >= rule.die_at:
+            warned = ""
+        state, dies_in = phase.value.capitalize(), max(rule.die_at - now, 0.0)
+        return (
+            f"{state}: silent for {silent:.1f} s{rule.remark}; unless it is heard it is"
+            f" {warned}declared dead in {dies_in:.1f} s."
+        )
 
 
 def show_entry(entry: LogEntry) -> dict[str, object]:

@@ -17,6 +17,7 @@ from hbtd.config.live_params import LiveParams
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.uncommitted import Uncommitted
+from hbtd.tracker.cohorts import Deadlines
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement
 
@@ -155,9 +156,9 @@ def overdue_check(
     The check finds a fault if a silence is longer than three times the sum of `errtime` and
     `interval`, plus a minute, in observed seconds. Shorter silences need not be due to a bug: if
     hbtd was overloaded, components are judged up to `errtime` too late, and several sweeps may
-    pass before all overdue components are judged. `judging` returns whether this replica judges;
-    if this replica does not judge, nothing is checked. `turn` is awaited between portions of the
-    work.
+    pass before all overdue components are judged. Components in maintenance are left out; for those
+    with a deadline, the time after that counts. `judging` returns whether this replica judges; if
+    this replica does not judge, nothing is checked. `turn` is awaited between portions of the work.
     """
 
     async def check() -> str | None:
@@ -171,7 +172,12 @@ def overdue_check(
                 component = tracker.component(xname)
                 if component is None or not tracker.phase(xname).living:
                     continue
+                rule = tracker.rule(xname)
+                if rule is None:
+                    continue  # it is in maintenance
                 silence = now - component.last_heard
+                if isinstance(rule, Deadlines):
+                    silence = now - rule.die_at + current.errtime
                 if silence > limit:
                     return f"{xname} has been silent for {silence:.0f} s and is not declared dead"
             await turn()

@@ -37,7 +37,6 @@ from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.settings import Setting
 from hbtd.tracker.forgotten import Forgotten
 from hbtd.tracker.tracker import Tracker
-from hbtd.tracker.transitions import Phase
 
 _GATHER: Final = 1.0
 """Seconds in which the returns of components are gathered before they are written."""
@@ -113,9 +112,13 @@ class Maintenances:
             raise NoSuchMaintenance(id)
         return entry
 
+    def until(self, entry: Entry) -> float:
+        """Return the Unix time at which a maintenance ends at the latest."""
+        return self._maintaining.until(entry)
+
     def show(self, entry: Entry) -> dict[str, object]:
         """Return the fields that the API shows of a maintenance wherever it appears."""
-        return entry.maintenance.show(self._maintaining.until(entry))
+        return entry.maintenance.show(self.until(entry))
 
     # Changes
 
@@ -134,9 +137,7 @@ class Maintenances:
                 f"The components take {characters:,} characters as one nodeset, and not"
                 f" {LONGEST_NODESET:,} at most; set several maintenances"
             )
-        others = [
-            entry for entry in self.in_force.entries.values() if not entry.maintenance.away
-        ]
+        others = [entry for entry in self.in_force.entries.values() if not entry.maintenance.away]
         if len(others) >= MOST:
             raise NoRoomForMaintenance(
                 f"There are {MOST:,} maintenances already; end some of them first"
@@ -160,7 +161,7 @@ class Maintenances:
         stored.
         """
         wanted = Maintenance(
-            MAINTENANCE, self._new_name(), nodeset, self._wall(), end.until, end.back, reason, by
+            MAINTENANCE, self._new_name(), nodeset, end.at, end.until, end.back, reason, by
         )
         await self._write(wanted)
         return wanted
@@ -175,9 +176,7 @@ class Maintenances:
         changed = before = entry.maintenance
         if fields.get("For") is not None or fields.get("Until") is not None:
             end = self.read_end(fields)
-            changed = changed._replace(
-                at=self._wall(), until=end.until, back=end.back or before.back
-            )
+            changed = changed._replace(at=end.at, until=end.until, back=end.back or before.back)
         if fields.get("Reason") is not None:
             changed = changed._replace(reason=read_text(fields, "Reason"))
         if fields.get("By") is not None:
@@ -331,4 +330,3 @@ class Maintenances:
         entry.said = back
         text = wanted._replace(nodeset=nodeset).text() if nodeset else None
         await self._store.write_settings([Setting(wanted.kind, wanted.name, text)])
-

@@ -103,9 +103,7 @@ class Settings:
         self._lost = before.keys() - found.keys()
         self._known = {**{key: (before[key], 0) for key in self._lost}, **found}
         self._removed.clear()
-        self._tell(
-            {key for key, (text, _) in found.items() if before.get(key) != text}, anew=True
-        )
+        self._tell({key for key, (text, _) in found.items() if before.get(key) != text}, anew=True)
 
     @property
     def lost(self) -> list[Setting]:

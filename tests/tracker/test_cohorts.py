@@ -187,9 +187,7 @@ class CohortTests(SynchronousTestCase):
         for number, before in ((0, Phase.WARNED), (1, Phase.DEAD), (2, Phase.UNKNOWN)):
             judgement = self.tracker.beat(_NAMES[number], 41.0, "", "")
             assert judgement is not None
-            self.assertEqual(
-                (judgement.transition, judgement.before), (Transition.STARTED, before)
-            )
+            self.assertEqual((judgement.transition, judgement.before), (Transition.STARTED, before))
         self.assertEqual(self.sweep(51.0), [(0, "WARNED"), (1, "WARNED"), (2, "WARNED")])
 
     def test_return_to_another_reason(self) -> None:
