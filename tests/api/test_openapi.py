@@ -39,7 +39,8 @@ def conforms(schema, value):
 
 def operation(method, path):
     """Return the operation of a request, given its path without prefix."""
-    template = re.sub(r"^/(heartbeat|hbstate)/.+", r"/\1/{xname}", path.partition("?")[0])
+    template = re.sub(r"^/(heartbeat|hbstate)/[^/]+", r"/\1/{xname}", path.partition("?")[0])
+    template = re.sub("^/maintenance/.+", "/maintenance/{id}", template)
     template = re.sub("^/components/.+", "/components/{name}", template)
     return DOCUMENT["paths"][template][method.lower()]
 
@@ -149,7 +150,16 @@ class AnswerTests(APITestCase):
             ("GET", "/history", b"", 200),
             ("GET", "/history?at=-1s", b"", 200),
             ("GET", "/components/nid000900", b"", 404),
+            ("POST", "/maintenance", {"XNames": [XNAME, "nid9"], "For": 60}, 201),
+            ("GET", "/maintenance", b"", 200),
+            ("POST", f"/heartbeat/{XNAME}/away", {"For": 60}, 204),
+            ("GET", f"/maintenance/away-{XNAME}", b"", 200),
+            ("PATCH", f"/maintenance/away-{XNAME}", {"For": 50, "By": "me"}, 200),
+            ("GET", f"/components/{XNAME}", b"", 200),
             ("GET", "/summary", b"", 200),
+            ("POST", f"/heartbeat/{XNAME}/away", {"For": 60}, 429),
+            ("DELETE", f"/maintenance/away-{XNAME}", b"", 200),
+            ("GET", f"/maintenance/away-{XNAME}", b"", 404),
             ("GET", "/picture", b"", 200),
             ("GET", "/tree?under=x1000&limit=1", b"", 200),
             ("POST", "/forget", {"XNames": ["x1000c7s[0-7]"]}, 200),
@@ -172,6 +182,8 @@ class AnswerTests(APITestCase):
             ("POST", f"/heartbeat/{XNAME}", 2**16),
             ("POST", "/hbstates", 2**22),
             ("POST", "/forget", 2**22),
+            ("POST", "/maintenance", 2**22),
+            ("POST", f"/heartbeat/{XNAME}/away", 2**16),
             ("PATCH", "/params", 2**22),
         ):
             self.assertEqual(self.check(method, path, b"x" * (size + 1)).status, 413)
@@ -202,6 +214,8 @@ class AnswerTests(APITestCase):
             ("OperatorUnknown", patch, {}),
             ("NotOperator", patch, neighbour),
             ("NotYours", ("DELETE", f"/hmi/v1/heartbeat/{XNAME}", b""), neighbour),
+            ("NotYoursToSay", ("POST", f"/hmi/v1/heartbeat/{XNAME}/away", {"For": 5}), neighbour),
+            ("AwayLately", ("POST", f"/hmi/v1/heartbeat/{OTHER}/away", {"For": 5}), operator),
             ("ForgottenLately", ("DELETE", f"/hmi/v1/heartbeat/{OTHER}", b""), operator),
         ):
             self.begin(
@@ -212,6 +226,8 @@ class AnswerTests(APITestCase):
             self.service.tracker.beat(OTHER, 0, "t", "up")
             self.service.monitor.forget_on_request(OTHER)
             self.service.tracker.beat(OTHER, 0, "t", "up")
+            if name == "AwayLately":
+                self.request(method, path, body, headers)
             answer = self.request(method, path, body, headers)
             documented = shown[name]
             content = documented["content"]["application/problem+json"]
@@ -231,12 +247,15 @@ class AnswerTests(APITestCase):
             ("POST", "/heartbeat", "/heartbeat"),
             ("POST", f"/heartbeat/{XNAME}", "/heartbeat/{xname}"),
             ("POST", "/hbstates", "/hbstates"),
+            ("POST", "/maintenance", "/maintenance"),
+            ("POST", f"/heartbeat/{XNAME}/away", "/heartbeat/{xname}/away"),
+            ("PATCH", f"/maintenance/away-{XNAME}", "/maintenance/{id}"),
             ("POST", "/forget", "/forget"),
             ("PATCH", "/params", "/params"),
         ):
             content = DOCUMENT["paths"][shown][method.lower()]["requestBody"]["content"]
             for body in examples(content["application/json"]).values():
-                self.assertEqual(self.check(method, path, body).status, 200)
+                self.assertEqual(self.check(method, path, body).status // 100, 2, path)
         # What waits for Kafka would be waited for.
         self.request("PATCH", "/v1/params", {"Use_telemetry": "0"})
 
@@ -270,6 +289,19 @@ class AnswerTests(APITestCase):
             ("GET", "/tree?state=dead", b"", "unknownParameter"),
             ("POST", "/forget", b"[]", "notNames"),
             ("POST", "/forget", {"XNames": ["x1000c[7-0]"]}, "brokenNodeset"),
+            ("GET", "/maintenance?state=x", b"", "unknownParameter"),
+            ("POST", "/maintenance", b"[]", "notObject"),
+            ("POST", "/maintenance", {"XNames": "x0", "For": 5}, "notNames"),
+            ("POST", "/maintenance", {"XNames": ["x0"]}, "noEnd"),
+            ("POST", "/maintenance", {"XNames": ["x0"], "For": 604801}, "tooLate"),
+            ("POST", "/maintenance", {"XNames": [], "For": 5}, "nobody"),
+            ("POST", "/maintenance", {"XNames": ["x1000c[7-0]"], "For": 5}, "brokenNodeset"),
+            ("POST", f"/heartbeat/{XNAME}/away", b"", "notObject"),
+            ("POST", "/heartbeat/nobody/away", {"For": 5}, "badComponent"),
+            ("POST", f"/heartbeat/{XNAME}/away", {}, "noSeconds"),
+            ("GET", f"/maintenance/away-{XNAME}?x=1", b"", "unknownParameter"),
+            ("PATCH", f"/maintenance/away-{XNAME}", b"[]", "notObject"),
+            ("PATCH", f"/maintenance/away-{XNAME}", {}, "nothing"),
             ("GET", "/reconcile?dry=1", b"", "unknownParameter"),
             ("POST", "/reconcile", b"[]", "notDryRun"),
             ("PATCH", "/params", b"null", "notJson"),
@@ -290,6 +322,8 @@ class AnswerTests(APITestCase):
             )
         }
         seen = set()
+        self.request("POST", "/v1/heartbeat", HEARTBEAT)
+        self.request("POST", f"/v1/heartbeat/{XNAME}/away", {"For": 5})
         for method, path, body, name in tried:
             described = operation(method, path)
             content = described["responses"]["400"]["content"]["application/problem+json"]
