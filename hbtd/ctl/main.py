@@ -88,6 +88,10 @@ def _command(name: str) -> Callable[[Invocation], int]:
         from hbtd.ctl.reconciling import reconcile
 
         return reconcile
+    if name == "maintenance":
+        from hbtd.ctl.maintaining import maintenance
+
+        return maintenance
     from hbtd.ctl import acting
 
     commands = {

@@ -69,6 +69,8 @@ class StandIn:
         """Whether HSM is told at all."""
         self.table: dict[str, Any] | None = None
         """What the last comparison of HSM's table has found."""
+        self.maintenance: dict[str, int] | None = None
+        """What the summary says of maintenance."""
         self.components: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
         self.params = {"Warntime": "10", "Errtime": "30", "Sm_url": "http://hsm"}
@@ -176,6 +178,7 @@ class StandIn:
             "Leader": "hbtd-1:28500",
             "Leading": True,
             "Replica": "host-1",
+            **({} if self.maintenance is None else {"Maintenance": self.maintenance}),
         }
 
     def _tree(self, path: str, query: dict[str, str], body: Any) -> Any:
