@@ -167,6 +167,18 @@ class TrackerTests(CheckCase):
         self.now = 200
         self.assertIn("has been silent for 200 s", str(self.found(self.overdue)))
 
+    def test_in_maintenance(self):
+        """One in maintenance is not found, and after that only once it should have died."""
+        self.beat()
+        self.tracker.spare(["x0c0s0b0n0"])
+        self.now = 5000.0
+        self.assertIsNone(self.found(self.overdue))
+        self.tracker.judge_anew(["x0c0s0b0n0"], self.now, (10, 30))
+        self.now += 165
+        self.assertIsNone(self.found(self.overdue))
+        self.now += 1
+        self.assertIn("has been silent for", str(self.found(self.overdue)))
+
     def test_two_queues(self):
         """A component in two queues is found."""
         self.beat(5000)
