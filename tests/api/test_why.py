@@ -8,6 +8,7 @@ from hbtd.api.health import HealthSources
 from hbtd.app.queries import make_queries
 from hbtd.app.routes import make_routes
 from hbtd.queries.machine import Machine
+from hbtd.queries.maintenance import MaintenanceFacts
 from hbtd.server.factory import ConnectionFactory
 from hbtd.store.uncommitted import Uncommitted
 from hbtd.tracker.components import Unheard
@@ -35,6 +36,9 @@ class WhyTests(TimedAPITestCase):
             lambda: WALL + self.reactor.seconds(),
             "hbtd-1:28500",
             lambda: "hbtd-1:28500",
+            MaintenanceFacts(
+                service.core.maintenances, self.tracker, self.observed.now, service.params
+            ),
         )
         sources = HealthSources(bool, str, str, str)
         registry = CollectorRegistry()
