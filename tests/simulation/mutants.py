@@ -27,6 +27,7 @@ _PATCHES = Path(__file__).parent / "mutants"
 _OPTIONS = {
     "single": [],
     "table": ["--table"],
+    "handover": ["--handover"],
     "replicas": ["--replicas"],
     "mixed": ["--original"],
 }
@@ -90,7 +91,7 @@ def mutants(names: list[str]) -> list[Mutant]:
 def read(path: Path) -> Mutant:
     """Return the mutant of a patch; raise `ValueError` if it does not begin as it should."""
     head = re.match(
-        r"(.+\.)\nWorld: (single|table|replicas|mixed)(?:, seeds from (\d+))?\n\n",
+        r"(.+\.)\nWorld: (single|table|replicas|handover|mixed)(?:, seeds from (\d+))?\n\n",
         path.read_text(),
     )
     if head is None:

@@ -101,6 +101,11 @@ class WorldTests(SynchronousTestCase):
         self.assertEqual(status, 0, said[-3000:])
         self.assertRegex(said, r"[0-9] others\b")
 
+    def test_handover(self):
+        """Nor do leaders that are cut off, stopped or killed while they owe something."""
+        status, said = simulate("--handover", "--first=1", "--seeds=8")
+        self.assertEqual(status, 0, said[-3000:])
+
     def test_found_in_tables(self):
         """Nor is it in those that have found a fault."""
         status, said = simulate("--table", "--seed", *map(str, FOUND_IN_TABLES))
