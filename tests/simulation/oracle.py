@@ -122,6 +122,11 @@ class _Component:
         """Until when a heartbeat may be read that was sent before the death."""
 
 
+def _limit(rule: Rule, word: str) -> int:
+    """Return the silence, in seconds, for which a rule asks before HSM is told an alarm."""
+    return rule.warntime if word == "ready/warning" else rule.errtime
+
+
 class Oracle:
     """Checks each thing that HSM is told, and that it is told of each death."""
 
@@ -284,7 +289,7 @@ class Oracle:
             )
             for begin, end in gaps
             for period in self.rules.between(begin, end)
-            for limit in [period.rule.warntime if word == "ready/warning" else period.rule.errtime]
+            for limit in [_limit(period.rule, word)]
         ]
         return max(reasons, key=lambda reason: reason[0] - reason[1])
 
@@ -298,10 +303,9 @@ class Oracle:
         first = min((time for time in component.answered if time <= now), default=now)
         judged = False
         if component.lost is not None:
-            name = "warntime" if word == "ready/warning" else "errtime"
-            rules = self.rules.between(component.lost, now)
-            limit: int = min(getattr(period.rule, name) for period in rules)
-            judged = self.hears.within(component.lost, first) >= limit - self.slack
+            periods = self.rules.between(component.lost, now)
+            least = min(_limit(period.rule, word) for period in periods)
+            judged = self.hears.within(component.lost, first) >= least - self.slack
         return (component.told == word or judged) and first > now - self.slack
 
     def _most(self, name: str, begin: float, end: float) -> int:

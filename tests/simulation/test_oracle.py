@@ -237,8 +237,12 @@ class OracleTests(SynchronousTestCase):
             if fails:
                 self.assertRaises(Violation, self.oracle.told, *told, 80.1)
                 continue
+            # A rule by which it was not dead may be in force, too; the other one is enough.
+            self.oracle.rules.may(Rule(5, 30, 1), 45)
             self.assertRaises(Violation, self.oracle.told, *told, 80.6)
             self.oracle.told(*told, 80.1)
+            self.oracle.told("x0", "Ready", "OK", 80.2)
+            self.assertRaises(Violation, self.oracle.told, *told, 80.3)
 
     def test_unheard(self):
         """Nothing is said of a component of which no heartbeat was answered."""
