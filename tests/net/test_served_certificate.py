@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from http.client import HTTPSConnection
 from pathlib import Path
 from socket import socket
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -204,6 +204,8 @@ class Load:
         self._pool = ThreadPool(CONNECTIONS, CONNECTIONS)
         self._pool.start()
         test.addCleanup(self._pool.stop)
+        self._connecting = Lock()
+        """So many handshakes at a time, of one address, may be more than hbtd lets wait."""
         self._over = Event()
         test.addCleanup(self._over.set)
         self._answered: dict[str, int] = {}
@@ -233,7 +235,8 @@ class Load:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         connection = HTTPSConnection("localhost", self._port, context=context, timeout=60)
-        connection.connect()
+        with self._connecting:
+            connection.connect()
         connection.auto_open = 0  # no second one
         body = json.dumps(heartbeat(name))
         while not self._over.is_set():
