@@ -2,6 +2,9 @@
 
 `HBTD_STRANGERS_SECONDS` sets how long each attack lasts, and `HBTD_STRANGERS_HELLOS` by what the
 rates of ClientHellos are multiplied. A line of a table is printed for each attack.
+
+What hbtd says must be true each time. How soon it answers also depends on what else the machine
+does, so that an attack in which only probes were slow is made once more, and that one counts.
 """
 
 import json
@@ -10,9 +13,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from signal import SIGCONT, SIGSTOP
+from signal import SIGCONT, SIGSTOP, SIGTERM
 from typing import ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
@@ -152,13 +155,11 @@ class Figures(NamedTuple):
     """What the attackers have seen."""
 
     def exceeded(self, limits: Limits) -> list[str]:
-        """Return what is more than it may be."""
+        """Return what is more than it may be, but for how soon probes are answered."""
         failed = sum(each.failures.total() for each in self.fleet)
         figures = {
             "false warnings": (self.false, limits.false),
             "seconds until a death is told": (max(self.deaths), limits.death),
-            "seconds of 99 % of the probes": (p99(self.probes.latencies), limits.probe),
-            "seconds of the slowest probe": (max(self.probes.latencies), limits.probe),
             "failed probes": (self.probes.failures.total(), limits.failed),
             "failed heartbeats": (failed, limits.failed),
             "others' failed requests": (
@@ -168,11 +169,16 @@ class Figures(NamedTuple):
             "deaf seconds": (self.deaf, limits.deaf),
             "MiB": (self.memory, limits.memory),
         }
-        return [
-            f"{what}: {figure:.2f}, not {limit:g} at most"
-            for what, (figure, limit) in figures.items()
-            if not figure <= limit
-        ]
+        return _exceeded(figures)
+
+    def slow(self, limits: Limits) -> list[str]:
+        """Return which probes were answered later than they may be."""
+        return _exceeded(
+            {
+                "seconds of 99 % of the probes": (p99(self.probes.latencies), limits.probe),
+                "seconds of the slowest probe": (max(self.probes.latencies), limits.probe),
+            }
+        )
 
     def row(self, name: str) -> str:
         """Return a row of the table."""
@@ -195,6 +201,14 @@ class Figures(NamedTuple):
             ", ".join(f"{what} {often}" for what, often in self.seen.items()),
         )
         return "| " + " | ".join(cells) + " |"
+
+
+def _exceeded(figures: Mapping[str, tuple[float, float]]) -> list[str]:
+    return [
+        f"{what}: {figure:.2f}, not {limit:g} at most"
+        for what, (figure, limit) in figures.items()
+        if not figure <= limit
+    ]
 
 
 HEADER = (
@@ -247,7 +261,7 @@ class Attack(ProcessProtocol):
 class StrangersTests(TestCase):
     """Attacks by strangers, one after another."""
 
-    timeout = 150
+    timeout = 300
 
     rows: ClassVar[list[str]] = []
     """The rows of the table so far."""
@@ -385,6 +399,45 @@ class StrangersTests(TestCase):
         `files` open; nodes have tokens of an `issuer`; and somebody sends the request of `others`
         twice a second. Without an `attack`, nothing but this happens.
         """
+
+        async def attacked() -> list[str]:
+            figures = await self.attacked_once(
+                name,
+                attack,
+                options,
+                held=held,
+                slowed=slowed,
+                files=files,
+                issuer=issuer,
+                others=others,
+            )
+            if figures.starved > MOST_STARVED or figures.lag > MOST_LAG:
+                print("      (the machine did so much else that only false warnings are counted)")
+                self.assertEqual(figures.exceeded(OWN), [])
+                return []
+            self.assertEqual(figures.exceeded(limits), [])
+            return figures.slow(limits)
+
+        if slow := await attacked():
+            print(f"      ({', '.join(slow)}; once more)")
+            self.assertEqual(await attacked(), [], "slow twice")
+
+    async def attacked_once(
+        self,
+        name: str,
+        attack: Sequence[str],
+        options: Sequence[str],
+        *,
+        held: int,
+        slowed: bool,
+        files: int | None,
+        issuer: Issuer | None,
+        others: bytes | None,
+    ) -> Figures:
+        """Make an attack, print its row, and return its figures; see `attacked`.
+
+        Raise `SkipTest` if nodes were too late for anything to be said about hbtd.
+        """
         told: dict[tuple[str, str], float] = {}
 
         def note(update: Update) -> None:
@@ -433,7 +486,7 @@ class StrangersTests(TestCase):
         for each in dying:
             fleet[each].stop()
         if attackers is not None:
-            seen = await attackers.ended.addTimeout(SECONDS + 20, reactor)
+            seen = await attackers.ended.addTimeout(SECONDS + 60, reactor)
         else:
             seen = await deferLater(reactor, SECONDS - DEATH, dict)
         ended = reactor.seconds()
@@ -484,12 +537,11 @@ class StrangersTests(TestCase):
         late = seen["node lag"] if held else seen["lag"] if "capacity" in seen else 0
         if late > OWN_LAG:
             raise SkipTest(f"the nodes were {late} ms late: this machine does too much else")
-        if figures.starved > MOST_STARVED or figures.lag > MOST_LAG:
-            print("      (the machine did so much else that only false warnings are counted)")
-            limits = OWN
-        self.assertEqual(figures.exceeded(limits), [])
         if held:
             self.assertEqual(seen["held"], held, "connections of nodes were closed")
+        process.signal(SIGTERM)
+        await process.ended
+        return figures
 
     async def hbtd(
         self, hsm: RunningHSM, options: Sequence[str], files: int | None
