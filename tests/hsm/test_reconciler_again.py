@@ -175,8 +175,7 @@ class AlarmTests(ReconcilerTestCase):
 
     def die(self, *names: str) -> None:
         """Have HSM know components as dead."""
-        for name in names:
-            self.beat(name)
+        self.beat(*names)
         self.beating -= {*names}
         self.pass_time(70)
         self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})

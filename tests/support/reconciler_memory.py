@@ -24,8 +24,7 @@ class ReconcilerTestCase(HSMTestCase):
             self.clock.seconds, self.tracker, self.store, lambda: self.leading
         )
         self.beating = set(NODES)
-        for name in NODES:
-            self.beat(name)
+        self.beat(*NODES)
         self.tell(STARTED, *NODES)
         self.notifier.startService()
         self.addCleanup(self.notifier.stopService)
@@ -34,18 +33,18 @@ class ReconcilerTestCase(HSMTestCase):
         self.pass_time(14)
         self.hsm.updates.clear()
 
-    def beat(self, name: str) -> None:
-        """Take a heartbeat."""
-        judgement = self.tracker.beat(name, self.clock.seconds(), "t", "OK")
-        if judgement is not None and self.clock.seconds() > 1000:
-            self.notifier.tell([judgement])
+    def beat(self, *names: str) -> None:
+        """Take a heartbeat of each of these."""
+        now = self.clock.seconds()
+        judgements = [self.tracker.beat(name, now, "t", "OK") for name in names]
+        if now > 1000:
+            self.notifier.tell([each for each in judgements if each is not None])
 
     def pass_time(self, seconds: int) -> None:
         """Let time pass, second by second; those in `beating` are heard every two seconds."""
         for _ in range(seconds):
             if int(self.clock.seconds()) % 2 == 0:
-                for name in sorted(self.beating):
-                    self.beat(name)
+                self.beat(*sorted(self.beating))
             self.sweep()
             self.advance(1)
 

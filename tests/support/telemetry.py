@@ -95,18 +95,34 @@ def said_by_publishers(test: TestCase) -> list[str]:
     return said
 
 
-def idle_time() -> float:
-    """Return a time of which only differences mean anything: the seconds this thread has slept.
+class SleepWatch:
+    """A watch for the time in which a thread sleeps.
 
-    Time in which it ran, or was kept from it because all cores were busy, does not count on Linux.
+    On Linux, time does not count in which it runs, or is kept from it because all cores are busy;
+    nor does time in which another thread of Python is, which may be the one that holds the GIL.
     """
-    now = time.monotonic()
-    try:
-        with open("/proc/thread-self/schedstat", encoding="ascii") as figures:
-            ran, waited, _ = map(int, figures.read().split())
-    except OSError:
-        return now
-    return now - (ran + waited) / 1e9
+
+    def __init__(self) -> None:
+        self._last, self._busy = time.monotonic(), self._busy_times()
+
+    def lap(self) -> float:
+        """Return the seconds for which the thread that calls has slept since it called last."""
+        last, before = self._last, self._busy
+        self._last, self._busy = time.monotonic(), self._busy_times()
+        busy = sum(each - before.get(thread, 0) for thread, each in self._busy.items())
+        return self._last - last - busy / 1e9
+
+    def _busy_times(self) -> dict[int, int]:
+        busy = {}
+        for thread in threading.enumerate():
+            number = thread.native_id or 0
+            try:
+                with open(f"/proc/self/task/{number}/schedstat", encoding="ascii") as figures:
+                    ran, waited, _ = map(int, figures.read().split())
+            except OSError:  # there is no such file, or the thread has ended
+                continue
+            busy[number] = waited + (ran if thread is threading.current_thread() else 0)
+        return busy
 
 
 class Pulse:
@@ -114,13 +130,11 @@ class Pulse:
 
     def __init__(self, test: TestCase) -> None:
         self.longest_gap = 0.0
-        """The longest time between two calls, in seconds of `idle_time`."""
-        self._last = idle_time()
+        """The longest time between two calls in which the thread slept, in seconds."""
+        self._watch = SleepWatch()
         beating = LoopingCall(self._beat)
         beating.start(0.01)
         test.addCleanup(beating.stop)
 
     def _beat(self) -> None:
-        now = idle_time()
-        self.longest_gap = max(self.longest_gap, now - self._last)
-        self._last = now
+        self.longest_gap = max(self.longest_gap, self._watch.lap())
