@@ -19,6 +19,7 @@ from functools import partial
 
 from twisted.logger import globalLogBeginner
 
+from tests.simulation.handover import HandoverWorld
 from tests.simulation.mixed import MixedWorld
 from tests.simulation.replicated import ReplicatedWorld
 from tests.simulation.runs import Outcome, run_worlds
@@ -55,6 +56,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--table", action="store_true", help="small worlds in which others write HSM's table"
     )
+    parser.add_argument(
+        "--handover", action="store_true", help="small worlds whose replicas lead in turn"
+    )
     parser.add_argument("--without-kafka", action="store_true", help="worlds without a Kafka")
     parser.add_argument("--until-wrong", action="store_true", help="end with the first wrong one")
     parser.add_argument("--within", type=float, default=1e9, help="the most CPU seconds")
@@ -70,7 +74,8 @@ def main(arguments: list[str]) -> None:
     kind: type[MixedWorld | ReplicatedWorld | SingleWorld]
     kind = ReplicatedWorld if options.replicas else SingleWorld
     kind = MixedWorld if options.original else TableWorld if options.table else kind
-    kafka = not (options.without_kafka or options.table)
+    kind = HandoverWorld if options.handover else kind
+    kafka = not (options.without_kafka or options.table or options.handover)
     make = partial(kind, kafka=kafka, with_faults=not options.no_faults)
     again = (
         kind.options

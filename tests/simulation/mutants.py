@@ -6,9 +6,10 @@
 With --table the outcome is written into `mutants/README.md`, beside those of other mutants.
 
 A patch in the folder `mutants` begins with a sentence that says what is wrong then, and with the
-worlds that are run: single, table, replicas or mixed. Behind that it may say `, seeds from 20001`:
-only these worlds have changed parameters, rarer troubles of the network, and messages in pieces. A
-patch is applied to a copy of the checkout. One that no longer applies is an error: make it anew.
+worlds that are run: single, table, replicas, handover or mixed. Behind that it may say `, seeds
+from 20001`: only these worlds have changed parameters, rarer troubles of the network, and messages
+in pieces. A patch is applied to a copy of the checkout. One that no longer applies is an error:
+make it anew.
 """
 
 import argparse
@@ -27,6 +28,7 @@ _PATCHES = Path(__file__).parent / "mutants"
 _OPTIONS = {
     "single": [],
     "table": ["--table"],
+    "handover": ["--handover"],
     "replicas": ["--replicas"],
     "mixed": ["--original"],
 }
@@ -90,7 +92,7 @@ def mutants(names: list[str]) -> list[Mutant]:
 def read(path: Path) -> Mutant:
     """Return the mutant of a patch; raise `ValueError` if it does not begin as it should."""
     head = re.match(
-        r"(.+\.)\nWorld: (single|table|replicas|mixed)(?:, seeds from (\d+))?\n\n",
+        r"(.+\.)\nWorld: (single|table|replicas|handover|mixed)(?:, seeds from (\d+))?\n\n",
         path.read_text(),
     )
     if head is None:

@@ -1,6 +1,6 @@
 """A world with three replicas of hbtd that share an etcd."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 
@@ -39,17 +39,26 @@ class ReplicatedWorld(World):
 
     options = " REPLICAS=3"
     quiet = 110.0
+    rules: Sequence[tuple[int, int, int]] = ((10, 30, 2), (8, 20, 2), (15, 40, 5))
+    """The triples of Warntime, Errtime and Interval of which such a world has one."""
+
+    size = 30
+    """The number of nodes."""
+
+    lasts = 300.0
+    """Seconds in which things go wrong."""
+
     oracle: ReplicaOracle
     make_oracle: type[ReplicaOracle] = ReplicaOracle
 
     def __init__(self, seed: int, kafka: bool = True, with_faults: bool = True) -> None:
         super().__init__(
             seed,
-            ((10, 30, 2), (8, 20, 2), (15, 40, 5)),
+            self.rules,
             self.make_oracle,
             others=(HSM, ETCD),
-            nodes=30,
-            seconds=300.0,
+            nodes=self.size,
+            seconds=self.lasts,
             kafka=kafka,
             with_faults=with_faults,
         )
@@ -58,7 +67,7 @@ class ReplicatedWorld(World):
             self.server(f"hbtd-{number}", host, f"http://{ETCD}:{PORT}", make_store)
             for number, host in enumerate(HOSTS)
         ]
-        self._by_host = {server.host: server for server in self.servers}
+        self.by_host = {server.host: server for server in self.servers}
         self._not_shared_since = dict.fromkeys(HOSTS, 0.0)
         self._shared_since = dict.fromkeys(HOSTS, 0.0)
         self._shares = dict.fromkeys(HOSTS, False)
@@ -128,7 +137,7 @@ class ReplicatedWorld(World):
         self.clock.after(SHARED, shared)
 
     def _sent(self, source: str, target: str, data: bytes) -> None:
-        if target == HSM and source in self._by_host and b"ComponentIDs" in data:
+        if target == HSM and source in self.by_host and b"ComponentIDs" in data:
             self.check(partial(self.oracle.sent, source, self.etcd.leads(), self.clock.now))
 
     def run(self) -> None:
@@ -221,7 +230,7 @@ class ReplicatedWorld(World):
 
     def _server(self) -> Server:
         """Return a replica, the leader as often as not."""
-        leader = self._by_host.get(self.etcd.leads() or "")
+        leader = self.by_host.get(self.etcd.leads() or "")
         chosen = self.random.choice(self.servers)
         return leader if leader is not None and self.random.random() < 0.5 else chosen
 
@@ -251,7 +260,7 @@ class ReplicatedWorld(World):
             self.cut(other, host, 0.5, most)
 
     def _move(self) -> None:
-        some = self.random.sample(self.nodes, self.random.randint(1, 10))
+        some = self.random.sample(self.nodes, self.random.randint(1, min(10, len(self.nodes))))
         self.truth.note("move", " ".join(node.name for node in some))
         for node in some:
             node.move()

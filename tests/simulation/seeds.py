@@ -33,6 +33,9 @@ FOUND_IN_TABLES = (
 # fmt: on
 """The same for small worlds in which others write HSM's table: hbtd, and the oracle."""
 
+HANDING_OVER = (3, 5, 12)
+"""Seeds of small worlds whose replicas lead in turn."""
+
 BESIDE_AN_ORIGINAL = (1, 500012, 740016)
 """Seeds of worlds of replicas beside an original."""
 
@@ -100,6 +103,11 @@ class WorldTests(SynchronousTestCase):
         status, said = simulate("--table", "--first=1", "--seeds=20")
         self.assertEqual(status, 0, said[-3000:])
         self.assertRegex(said, r"[0-9] others\b")
+
+    def test_handover(self):
+        """Nor do leaders that are cut off, stopped or killed while they owe something."""
+        status, said = simulate("--handover", "--seed", *map(str, HANDING_OVER))
+        self.assertEqual(status, 0, said[-3000:])
 
     def test_found_in_tables(self):
         """Nor is it in those that have found a fault."""

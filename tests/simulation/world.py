@@ -1,11 +1,11 @@
 """A world: a machine of nodes, hbtd, an HSM, and what goes wrong, all decided by a seed."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from random import Random
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
@@ -85,6 +85,9 @@ class World:
 
     stalls_last = 0.5
     """In what share of worlds HSM stalls until all else is well: late words are the last ones."""
+
+    between_faults = 8.0
+    """After how many seconds, on average, something else goes wrong."""
 
     between_tampering = 25.0
     """After how many seconds, on average, they do so again."""
@@ -404,6 +407,10 @@ class World:
                 {"refuse": [node.name for node in self.random.sample(self.nodes, 2)]},
             )
         )
+        self._have_hsm(changes, 1, 60)
+
+    def _have_hsm(self, changes: Mapping[str, Any], low: float, high: float) -> None:
+        """Have HSM, which is well, be in trouble for some seconds."""
         self.truth.note("hsm", str(changes))
         self.hsm.change(changes)
         self.hsm_ok = False
@@ -419,7 +426,7 @@ class World:
             self.hsm_ok = True
             self.note_state()
 
-        self.later(1, 60, mend)
+        self.later(low, high, mend)
 
     def _stall_last(self, random: Random) -> None:
         """Have HSM stall while some nodes fall silent again and again, until all is at rest."""
@@ -517,7 +524,7 @@ class World:
         if random.random() < self.stalls_last:
             self.clock.at(self.seconds - _LAST_STALL, partial(self._stall_last, random))
         time = 15.0
-        while (time := time + self.random.expovariate(1 / 8)) < self.seconds - 20:
+        while (time := time + self.random.expovariate(1 / self.between_faults)) < self.seconds - 20:
             (call,) = self.random.choices(kinds, weights)
             self.clock.at(time, call)
         self._schedule_hazards()
