@@ -34,7 +34,7 @@ LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --
           --generate-hashes --no-emit-index-url $(LOCKFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root container-root container-tools test-container chart-tools helm test-systemd test-faults test-browser screenshots simulate test-simulation simulate-mutants model test-model fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
+.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root container-root container-tools test-container chart-tools helm test-systemd test-faults test-browser screenshots simulate test-simulation simulate-night simulate-mutants model test-model fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -136,6 +136,9 @@ simulate: $(STAMP)  ## simulated machine rooms with all faults: SEEDS=100 of the
 
 test-simulation: $(STAMP)  ## run the simulated worlds of a fixed set of seeds
 	$(TRIAL) $(or $(TRIALFLAGS),-j2) tests.simulation.seeds
+
+simulate-night: $(STAMP)  ## worlds of all kinds for HOURS=8, with coverage of faults, states and code; portions add up in var/night, whose page is var/night/night.md
+	$(BIN)/python -m tests.simulation.night $(if $(HOURS),--hours $(HOURS)) $(if $(JOBS),--jobs $(JOBS))
 
 simulate-mutants: $(STAMP)  ## does the simulation notice faults that are put into hbtd? MUTANTS="one another", SEEDS=100, JOBS=2
 	$(BIN)/python -m tests.simulation.mutants --seeds $(or $(SEEDS),100) $(if $(JOBS),--jobs $(JOBS)) $(MUTANTS)

@@ -44,6 +44,8 @@ class Outcome(NamedTuple):
     """The seconds, of all nodes, in which a node beat and hbtd could not hear it."""
     spent: float
     """The seconds of a processor that it took."""
+    met: Counter[tuple[str, str]]
+    """How often each kind of thing has happened in each state."""
 
 
 def run_world(seed: int, make: Callable[[int], World], *, story: bool) -> tuple[Outcome, World]:
@@ -71,6 +73,7 @@ def run_world(seed: int, make: Callable[[int], World], *, story: bool) -> tuple[
         world.clock.now * len(world.nodes),
         world.excused(),
         time.process_time() - began,
+        world.truth.met,
     )
     return outcome, world
 
@@ -138,7 +141,7 @@ def _end(seed: int, pipe: Connection, process: ForkProcess) -> Outcome:
     except EOFError:
         process.join()
         why = f"the world's process has ended with status {process.exitcode}"
-        outcome = Outcome(seed, why, "", [], Counter(), 0.0, 0.0, 0.0, 0.0)
+        outcome = Outcome(seed, why, "", [], Counter(), 0.0, 0.0, 0.0, 0.0, Counter())
     process.join()
     pipe.close()
     return outcome

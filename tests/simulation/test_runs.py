@@ -23,7 +23,9 @@ class _World:
     def __init__(self, before: Callable[[int], object], seed: int) -> None:
         long = 200 if seed > 100 else 0
         lines = [f"{seed} begins", *(f"{seed} goes on" for _ in range(long)), f"{seed} ends"]
-        self.truth = SimpleNamespace(digest=f"hash{seed}", lines=lines, counts=Counter(heard=seed))
+        self.truth = SimpleNamespace(
+            digest=f"hash{seed}", lines=lines, counts=Counter(heard=seed), met=Counter()
+        )
         self.clock = SimpleNamespace(now=10.0)
         self.nodes = [None] * 2
         self._seed = seed

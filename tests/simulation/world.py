@@ -173,6 +173,7 @@ class World:
         self.network.on_late = self._late
         # When updates arrived at HSM that had to be sent again, and when they were sent first.
         self._late_updates: deque[tuple[float, float]] = deque(maxlen=10)
+        self.truth.state = self.state
 
     # What subclasses say
 
@@ -218,6 +219,20 @@ class World:
         random = Random(f"{name} {self.seed}")
         has_it = random.random() < share and self.seed >= _FIRST_WITH_HAZARDS and self.with_faults
         return random if has_it else None
+
+    def state(self) -> str:
+        """Return in a few words what works, whether hbtd owes HSM anything, and who is silent."""
+        running = [server for server in self.servers if server.running]
+        owes = any(
+            server.service is not None and server.service.core.notifier.pending_count
+            for server in running
+        )
+        silent = any(not node.alive or node.hanging for node in self.nodes)
+        return (
+            f"HSM is {'well' if self.hsm_ok else 'in trouble'}, {len(running)} of"
+            f" {len(self.servers)} hbtd run, {'something' if owes else 'nothing'} is owed,"
+            f" {'some nodes are silent' if silent else 'all nodes beat'}"
+        )
 
     # Parts
 
