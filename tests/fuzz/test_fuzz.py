@@ -300,7 +300,7 @@ _ENDLESS = "/events"
 class LiveTests(TestCase):
     """Schemathesis with the real command on a real port."""
 
-    timeout = 120 + 10 * EXAMPLES + SECONDS
+    timeout = 300 + 10 * EXAMPLES + SECONDS
 
     def start(self):
         """Start hbtd, which is killed when the test ends."""
