@@ -21,6 +21,7 @@ from twisted.web.server import Site
 from hbtd.app.etcd import connect_etcd
 from hbtd.app.stores import StoreFactory
 from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
+from hbtd.net.http_client import WholeBody
 from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.hsm_table import ComponentState
 from hbtd.tracker.transitions import Transition
@@ -59,12 +60,13 @@ class MixedServer(Server):
         self.service = None
         self._numbers += 1
         client, etcd_agent = connect_etcd(self.params, reactor, _USER_AGENT)
-        http = HTTPClient(Agent(reactor))
+        # treq's own way to send a body takes turns of the reactor that runs this, not the world's.
+        http = HTTPClient(Agent(reactor), data_to_body_producer=WholeBody)
         hbtd = OriginalHbtd(
             client,
             reactor,
             lambda: EPOCH + process.now() + self.wall_offset,
-            partial(self._tell, http),
+            partial(self._tell, http, reactor),
             self._numbers,
             warntime=self.params.warntime,
             errtime=self.params.errtime,
@@ -89,7 +91,9 @@ class MixedServer(Server):
 
         process.timer(begin)
 
-    def _tell(self, http: HTTPClient, what: Transition, names: list[str]) -> None:
+    def _tell(
+        self, http: HTTPClient, reactor: ProcessReactor, what: Transition, names: list[str]
+    ) -> None:
         """Tell HSM, once: the original drops what it can't send."""
         fields = {
             "ComponentIDs": names,
@@ -101,8 +105,8 @@ class MixedServer(Server):
             f"{self.params.sm_url}/State/Components/BulkStateData",
             data=orjson.dumps(fields),
             headers=Headers({"Content-Type": ["application/json"], "User-Agent": [_USER_AGENT]}),
-            timeout=_SM_TIMEOUT,
         )
+        told.addTimeout(_SM_TIMEOUT, reactor)
         told.addCallback(lambda answer: readBody(answer.original))
         told.addErrback(lambda failure: None)
 
@@ -218,7 +222,7 @@ class MixedWorld(ReplicatedWorld):
             super().told(update)
             return
         for name in update.names:
-            self.truth.note("original", f"tells {name} {update.state}/{update.flag}")
+            self.truth.note("others", f"original tells {name} {update.state}/{update.flag}")
             self.oracle.original_told(name, update.state, update.flag, self.clock.now)
             self.tampering.written[name] += 1
 

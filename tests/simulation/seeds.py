@@ -155,11 +155,12 @@ class WorldTests(SynchronousTestCase):
         self.assertNotIn("GeneratorExit", said)
 
     def test_beside_an_original(self):
-        """Replicas keep them beside an original, too."""
+        """Replicas keep them beside an original, too, which tells HSM its own words."""
         status, said = simulate("--original", "--seed", *map(str, BESIDE_AN_ORIGINAL))
         self.assertEqual(status, 0, said[-3000:])
         self.assertRegex(said, r"[0-9] fleet\b")
         self.assertRegex(said, r"[0-9] original\b")
+        self.assertRegex(said, r"[0-9] others\b")
 
     def test_repeatable(self):
         """The same seed is the same world, to the byte."""
