@@ -69,6 +69,9 @@ def main(arguments: list[str]) -> None:
         help="how many worlds to run at a time; as many as there are processors, if not said",
     )
     parser.add_argument("--no-faults", action="store_true", help="worlds in which all is well")
+    parser.add_argument(
+        "--start-beats", type=int, default=1, help="heartbeats that start a dead component"
+    )
     parser.add_argument("--first", type=int, help="the seed of the first one")
     options = parser.parse_args(arguments)
     kind: type[MixedWorld | ReplicatedWorld | SingleWorld]
@@ -76,11 +79,18 @@ def main(arguments: list[str]) -> None:
     kind = MixedWorld if options.original else TableWorld if options.table else kind
     kind = HandoverWorld if options.handover else kind
     kafka = not (options.without_kafka or options.table or options.handover)
+    # The oracle of Kafka does not know how heartbeats are counted.
+    kafka = kafka and options.start_beats == 1
     make = partial(kind, kafka=kafka, with_faults=not options.no_faults)
+    if options.start_beats > 1:
+        if options.original or options.table or options.handover:
+            parser.error("--start-beats is not for --original, --table or --handover")
+        make = partial(make, start_beats=options.start_beats)
     again = (
         kind.options
         + (" KAFKA=no" if options.without_kafka else "")
         + (" FAULTS=no" if options.no_faults else "")
+        + (f" START_BEATS={options.start_beats}" if options.start_beats > 1 else "")
     )
     if options.seed is not None:
         seeds, story = options.seed, len(options.seed) == 1
