@@ -41,6 +41,7 @@ from hbtd.telemetry.publisher import Publisher
 from hbtd.telemetry.security import KafkaSecurity, securely
 from hbtd.telemetry.sender import Producer
 from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.starting import Starting, StartRule
 from hbtd.tracker.tracker import Tracker
 
 _log = Logger()
@@ -91,7 +92,11 @@ class Core:
         etcd = self._connect_etcd()
         hsm = self._connect_hsm(leadership)
         self.store = make_store(self.params, reactor, self.observed, etcd, self.name, host)
-        self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
+        self.tracker = Tracker(
+            note_changes=self.store.durable,
+            most=params.max_components,
+            starting=Starting(self._start_rule),
+        )
         self.uncommitted = Uncommitted()
         acknowledgements = Acknowledgements(host.wall, self.tracker, self.store)
         self.notifier = Notifier(
@@ -181,6 +186,10 @@ class Core:
         self.trimming = Trimming(
             reactor, host.wall, self.store, self.params, lambda: self.monitor.leading, [KAFKA]
         )
+
+    def _start_rule(self) -> StartRule:
+        params = self.params.current
+        return StartRule(params.start_beats, params.warntime)
 
     def _connect_etcd(self) -> EtcdClient | None:
         params = self.params.current

@@ -20,7 +20,9 @@ from hbtd.config.value_types import (
     AGE_SECONDS,
     BASE_URL,
     BODY_BYTES,
+    CHANGES,
     HEADER_BYTES,
+    HEARTBEATS,
     HISTORY,
     HISTORY_COUNT,
     KV_COMPACT,
@@ -291,6 +293,23 @@ class Params(OutwardParams):
         "1000000 with `sqlite:`, 100000 otherwise.",
         "A million take about 110 MB of a file.",
         fixed=True,
+    )
+    start_beats: int = param(
+        Group.TRACKING,
+        HEARTBEATS,
+        1,
+        "Heartbeats in time after which a dead component is started: none longer after the one"
+        " before than `--warntime`.",
+        "A component that is not tracked is started by its first heartbeat.",
+    )
+    flap_changes: int = param(
+        Group.TRACKING,
+        CHANGES,
+        10,
+        "State changes within an hour of which a component has more while it is marked as flapping;"
+        " 0: none is marked.",
+        "The mark ends when it has had no more than half as many within an hour. It changes nothing"
+        " that HSM and Kafka are told.",
     )
     operator_access: str = param(
         Group.ACCESS,

@@ -16,6 +16,7 @@ from hbtd.tracker.components import (
 )
 from hbtd.tracker.population import Population
 from hbtd.tracker.records import Record, age_after_restart
+from hbtd.tracker.starting import Progress, Starting
 from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 _LONGEST_TEXT = 256
@@ -47,15 +48,23 @@ class Tracker(Population):
     to the next.
     """
 
-    def __init__(self, *, note_changes: bool = False, most: int = sys.maxsize) -> None:
+    def __init__(
+        self,
+        *,
+        note_changes: bool = False,
+        most: int = sys.maxsize,
+        starting: Starting | None = None,
+    ) -> None:
         """Make an empty tracker.
 
         If `note_changes` is true, the tracker keeps a list of the components that were heard, so
         that their records can be stored. `beat` raises `TrackerFull` for further components once
         `most` components are tracked, including dead ones. Components that are restored, or that
-        other replicas have heard, are tracked even beyond this limit.
+        other replicas have heard, are tracked even beyond this limit. `starting` counts heartbeats
+        of dead components; if it is `None`, one heartbeat starts a dead component.
         """
         super().__init__()
+        self._starting = Starting() if starting is None else starting
         self._note_changes = note_changes
         self._most = most
         # The components whose records are to be stored, with the times of their last heartbeats
@@ -88,7 +97,8 @@ class Tracker(Population):
         the component is not tracked and no further component can be tracked.
 
         While hbtd reads heartbeats late (see `reads_late` of `tick`), a heartbeat of a warned or
-        dead component is counted, but changes nothing else.
+        dead component is counted, but changes nothing else. A dead component stays dead until it
+        has sent enough heartbeats in time (`Starting`).
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid):
             return None
@@ -100,6 +110,10 @@ class Tracker(Population):
         self.beats += 1
         if self._note_changes:
             self._changed[xname] = self._ticked_at
+        dead = self._dead.get(xname)
+        if dead is not None and not self._starting.count(xname, at, source):
+            self._note_heard_dead(dead, at, timestamp, status, source)
+            return None
         return self.apply_beat(xname, at, timestamp, status, source, fresh, hostname, nid)
 
     def apply_beat(
@@ -119,11 +133,11 @@ class Tracker(Population):
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid, True):
             return None
-        transition, before = Transition.STARTED, Phase.UNKNOWN
+        transition, before, why = Transition.STARTED, Phase.UNKNOWN, "heartbeat"
         if (component := self._warned.pop(xname, None)) is not None:
             transition, before = Transition.RESTARTED, Phase.WARNED
         elif (component := self._dead.pop(xname, None)) is not None:
-            before = Phase.DEAD
+            before, why = Phase.DEAD, self._starting.started(xname)
         else:
             component = Component(xname, at, "", "")
             self.population += 1
@@ -134,7 +148,7 @@ class Tracker(Population):
         elif hostname:
             self._note_identity(xname, component, hostname, nid)
         self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid, True)
-        return Judgement(xname, transition, component.timestamp, before, "heartbeat")
+        return Judgement(xname, transition, component.timestamp, before, why)
 
     def beat_again(
         self,
@@ -251,6 +265,7 @@ class Tracker(Population):
     def forget(self, xname: str) -> bool:
         """Stop tracking a component, without a judgement; return whether it was tracked before."""
         known = self._pop(xname) is not None
+        self._starting.drop(xname)
         self.population += known
         self._changed.pop(xname, None)
         self._renamed.discard(xname)
@@ -320,6 +335,49 @@ class Tracker(Population):
         if component.source in (source, None):
             self._note_sent(component, record.timestamp, record.status)
         return True
+
+    def apply_starting(self, record: Record, at: float, source: str, *, starts: bool) -> bool:
+        """Count a heartbeat of a dead component that another replica took; return if it starts.
+
+        `record` is about that heartbeat, and `at` is the current observed time. `source` is the
+        name of the other replica. If `starts` is false, the count may be complete, but the
+        component is not started. If the component is not dead, nothing changes. The caller starts
+        the component by `apply_beat`.
+        """
+        xname, heard = record.component, at - record.age
+        component = self._dead.get(xname)
+        if component is None:
+            return False
+        if heard > component.last_heard:
+            self._note_heard_dead(component, heard, record.timestamp, record.status, source)
+        return self._starting.count(xname, heard, source, elsewhere=True) and starts
+
+    def starting_records(self, xnames: Iterable[str], at: float) -> list[Record]:
+        """Return records of the last heartbeats of the dead components among `xnames`.
+
+        The caller takes `xnames` from `take_changed`: this replica took these heartbeats. Each
+        record has the age of the heartbeat at the observed time `at`.
+        """
+        dead = ((xname, self._dead.get(xname)) for xname in xnames)
+        return [
+            Record(xname, at - each.last_heard, each.timestamp, each.status, False)
+            for xname, each in dead
+            if each is not None
+        ]
+
+    def starting(self, xname: str, at: float) -> Progress | None:
+        """Return how many heartbeats in time a dead component has sent, and how many it needs.
+
+        `at` is the current observed time. Return `None` if the component is not dead, or if its
+        next heartbeat starts it in any case.
+        """
+        return self._starting.progress(xname, at) if xname in self._dead else None
+
+    def _note_heard_dead(
+        self, component: Component, at: float, timestamp: str, status: str, source: str | None
+    ) -> None:
+        component.last_heard, component.source = at, source
+        self._note_sent(component, timestamp, status)
 
     def _note_sent(self, component: Component, timestamp: str, status: str) -> None:
         component.timestamp = timestamp[:_LONGEST_TEXT]
@@ -500,6 +558,7 @@ class Tracker(Population):
         status = self._shared(record.status[:_LONGEST_TEXT])
         timestamp = record.timestamp[:_LONGEST_TEXT]
         component = self._pop(record.component)
+        self._starting.drop(record.component)
         if component is None:
             self.population += 1
             component = Component(record.component, last_heard, timestamp, status)
