@@ -98,15 +98,17 @@ def _ages(stored: Any) -> dict[str, float]:
     return {xname: age * _UNIT for xname, age in stored.items()}
 
 
-def _starting(stored: Any) -> list[Record]:
+def _starting(stored: Any) -> Sequence[Record]:
+    if not isinstance(stored, dict):
+        raise InvalidValue("it is no block: Starting is no object")
     found: list[Record] = []
-    for xname, value in stored.items() if isinstance(stored, dict) else [("", stored)]:
+    for xname, value in stored.items():
         match value:
             case [int(age), str(timestamp), str(status)] if age >= 0 and type(age) is int:
                 found.append(Record(xname, age * _UNIT, timestamp, status, False))
             case _:
-                raise InvalidValue("it is no block: heartbeats in Starting are not age and texts")
-    return found
+                raise InvalidValue("it is no block: in Starting is no age with two texts")
+    return tuple(found)
 
 
 def put_of_block(presence: Put, slot: int, block: Block) -> Put:

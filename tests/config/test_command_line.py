@@ -55,6 +55,8 @@ SAMPLES: dict[str, dict[str, object]] = {
     "clear_on_gap": {"1": True, "yes": True},
     "history": {"0": "0", "90s": "90s", "36500d": "36500d"},
     "history_count": {"0": "0", "2_000": "2000", "auto": "auto"},
+    "start_beats": {"1": 1, "0x64": 100},
+    "flap_changes": {"0": 0, "100": 100},
     "operator_access": {
         "any": "any",
         "token:/etc/hbtd/tokens": "token:/etc/hbtd/tokens",
@@ -113,6 +115,8 @@ BAD = {
     "clear_on_gap": ["", "2"],
     "history": ["", "30", "1.5d", "-1d", "d", "1w", "36501d", "30 d", "\u0663d", "1d1h", "forever"],
     "history_count": ["", "-1", "1.5", "many", "Auto", "4294967296"],
+    "start_beats": ["", "0", "101", "1.5", "-1", "many"],
+    "flap_changes": ["", "101", "1.5", "-1", "off"],
     "operator_access": [
         *("", "nobody", "token", "token:", "cert", "cert:", "cert:a,,b", "any:x", "loopback:1"),
         *("loopback+loopback", "loopback+", "+any", "token:a+token:b", "Loopback", "jwt:x"),

@@ -29,6 +29,8 @@ SAMPLES: dict[str, tuple[str, str, str]] = {
     "Sm_url": ("https://hsm:27779/hsm/v2", "https://hsm:27779/hsm/v2", "ftp://hsm"),
     "Sm_timeout": ("0o7", "7", " 7"),
     "Sm_retries": ("0", "0", "three"),
+    "Start_beats": ("0x64", "100", "0"),
+    "Flap_changes": ("0", "0", "101"),
 }
 KINDS_OF_REASON = {"Use_telemetry": "unknown value", "Telemetry_host": "invalid format"}
 
@@ -86,6 +88,8 @@ class RenderingTests(SynchronousTestCase):
                 ("Clear_on_gap", "0"),
                 ("History", "30d"),
                 ("History_count", "auto"),
+                ("Start_beats", "1"),
+                ("Flap_changes", "10"),
                 ("Operator_access", "loopback"),
                 ("Reader_access", "any"),
                 ("Node_access", "any"),
