@@ -14,7 +14,6 @@ from hbtd.queries.machine import Machine, Turn, sort_names
 from hbtd.store.past import LogEntry
 from hbtd.tracker.components import Component
 from hbtd.tracker.observed import ObservedClock
-from hbtd.tracker.starting import Progress
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Phase
 
@@ -201,15 +200,8 @@ class Explainer:
 
     def _why(self, xname: str, component: Component | None) -> dict[str, object]:
         limits = self._monitor.limits
-        progress = self._tracker.starting(xname, self._monitor.now())
         why: dict[str, object] = {
-            "Text": "".join(
-                (
-                    self._sentence(xname, component, progress),
-                    self._uncounted(component),
-                    _starts_after(progress),
-                )
-            ),
+            "Text": self._sentence(xname, component) + self._uncounted(component),
             "Warntime": limits.warntime,
             "Errtime": limits.errtime,
             "MeanPeriod": None,
@@ -217,8 +209,6 @@ class Explainer:
             "LongestGap": None,
             "Delay": None,
         }
-        if progress is not None:
-            why["Starting"] = {"Heartbeats": progress.counted, "Needed": progress.needed}
         if component is not None and component.mean > 0:
             why["MeanPeriod"] = round(component.mean, 3)
             why["Deviation"] = round(component.deviation, 3)
@@ -244,13 +234,10 @@ class Explainer:
             return ""
         return f" Another {seconds:.1f} s do not count, as hbtd could not hear then."
 
-    def _sentence(
-        self, xname: str, component: Component | None, progress: Progress | None
-    ) -> str:
+    def _sentence(self, xname: str, component: Component | None) -> str:
         """Return, in a sentence, why a component is in its state.
 
-        `component` is `None` if the component is not tracked. `progress` is the result of
-        `Tracker.starting`.
+        `component` is `None` if the component is not tracked.
         """
         limits = self._monitor.limits
         warntime, errtime = f"Warntime ({limits.warntime} s)", f"Errtime ({limits.errtime} s)"
@@ -258,12 +245,6 @@ class Explainer:
         if component is None:
             return "Not tracked: it was forgotten, or its records were lost."
         silent = self._monitor.silence(component)
-        if progress is not None and progress.counted:
-            return (
-                f"Dead, and heard {silent:.1f} s ago: it is started after {progress.needed}"
-                f" heartbeats in time (Start_beats), and has sent {progress.counted}; the next one"
-                f" counts if it comes within {warntime} of the last."
-            )
         if phase is Phase.DEAD and silent == inf:
             return f"Dead: it was silent for {errtime}; its last heartbeat is not known here."
         if phase is Phase.DEAD and silent < limits.errtime:
@@ -285,16 +266,6 @@ class Explainer:
                 f" {limits.interval} s."
             )
         return f"Healthy: silent for {silent:.1f} s, which is less than {warntime}."
-
-
-def _starts_after(progress: Progress | None) -> str:
-    """Return a sentence on the heartbeats after which a dead component starts, if not on the first.
-
-    The result is empty if that is said already, because some of them have come.
-    """
-    if progress is None or progress.counted:
-        return ""
-    return f" It is started after {progress.needed} heartbeats in time (Start_beats)."
 
 
 def show_entry(entry: LogEntry) -> dict[str, object]:
