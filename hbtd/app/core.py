@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from hbtd.api.events import encode_event, encode_missed
+from hbtd.api.events import encode_event, encode_flapping, encode_missed
 from hbtd.app.errors import naming_files
 from hbtd.app.etcd import connect_etcd
 from hbtd.app.hsm import connect_hsm
@@ -20,6 +20,7 @@ from hbtd.hsm.reconciler import Reconciler
 from hbtd.monitor import Monitor
 from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
 from hbtd.queries.event_hub import EventHub
+from hbtd.queries.flapping import FlapWatch
 from hbtd.replicas.alone import Alone
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
@@ -123,6 +124,15 @@ class Core:
             lambda: self.monitor.leading and leadership.held(),
         )
         self.event_hub = EventHub(reactor, self.store, encode_event, encode_missed)
+        self.flap_watch = FlapWatch(
+            reactor,
+            host.wall,
+            self.store,
+            self.tracker,
+            self.params,
+            lambda: self.monitor.leading,
+            lambda mark: self.event_hub.announce(mark.component, encode_flapping(mark)),
+        )
         self.log_follower = LogFollower(
             reactor,
             host.wall,
@@ -130,7 +140,7 @@ class Core:
             self.store,
             self.tracker,
             host.random,
-            [self.event_hub],
+            [self.event_hub, self.flap_watch],
         )
         self.publisher = self._make_publisher(connect_kafka, leadership, background)
         self.scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
@@ -187,7 +197,8 @@ class Core:
             reactor, host.wall, self.store, self.params, lambda: self.monitor.leading, [KAFKA]
         )
 
-    def _start_rule(self) -> StartRule:
+    def _start_rule(self, xname: str) -> StartRule:
+        """Return the rule by which a dead component is started; it is the same for all."""
         params = self.params.current
         return StartRule(params.start_beats, params.warntime)
 

@@ -20,6 +20,7 @@ from hbtd.app.metrics import (
     CertificateMetrics,
     EtcdMetrics,
     EventMetrics,
+    FlapMetrics,
     HistoryMetrics,
     MachineMetrics,
     Metrics,
@@ -116,6 +117,7 @@ class Views:
             ),
             HistoryMetrics(core.store.last_number, self._count_entries),
             EventMetrics(core.event_hub),
+            FlapMetrics(core.flap_watch.marked),
             MachineMetrics(counts),
             TableMetrics(core.reconciler),
             InsideMetrics(core.notifier.time_to_tell, self.lag, self.self_checks),
@@ -221,6 +223,7 @@ class Views:
             self._host.wall,
             core.name,
             lambda: core.replica.leader,
+            core.flap_watch,
         )
         most = core.params.current.max_event_readers
         events = Events(core.tracker, core.event_hub, most, self._may_read)

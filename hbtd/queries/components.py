@@ -1,7 +1,7 @@
 """Descriptions of single components, the reasons for their states, and queries for components."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Sequence
 from math import inf, isfinite
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from hbtd.formats.times import format_time
 from hbtd.formats.xnames import type_of_valid
 from hbtd.hsm.standing import Standing
 from hbtd.monitor import Monitor
+from hbtd.queries.flapping import FlapWatch
 from hbtd.queries.machine import Machine, Turn, sort_names
 from hbtd.store.past import LogEntry
 from hbtd.tracker.components import Component
@@ -42,6 +43,8 @@ class Selection(NamedTuple):
     """The xnames of the components, without duplicates; `None` for any."""
     after: str = ""
     """Only components that come after this xname in natural order are selected; empty for all."""
+    flapping: bool | None = None
+    """Whether the components are marked as flapping; `None` for both kinds."""
 
 
 _MAPPED = "::ffff:"
@@ -61,16 +64,18 @@ class Facts:
         observed: ObservedClock,
         wall: Callable[[], float],
         standing: Callable[[str], Standing],
+        flapping: Container[str] = (),
     ) -> None:
         """Make the object; `wall` returns the Unix time in seconds.
 
         `standing` takes an xname, and returns whether HSM was told of the component's latest
-        transition.
+        transition. `flapping` has the components that are marked as flapping.
         """
         self._tracker = tracker
         self._observed = observed
         self._wall = wall
         self._standing = standing
+        self._flapping = flapping
 
     def age(self, component: Component) -> float | None:
         """Return the real seconds since a component was last heard from; `None` if not known.
@@ -97,6 +102,7 @@ class Facts:
             "XName": xname,
             "Type": type_of_valid(xname),
             "State": self._tracker.phase(xname).value,
+            "Flapping": xname in self._flapping,
             "Since": format_time(component.since),
             "LastHeartbeat": None if age is None else format_time(self._wall() - age),
             "Age": None if age is None else round(age, 3),
@@ -110,14 +116,19 @@ class Facts:
 
 
 async def select(
-    tracker: Tracker, machine: Machine, selection: Selection, most: int, turn: Turn
+    tracker: Tracker,
+    machine: Machine,
+    marks: FlapWatch,
+    selection: Selection,
+    most: int,
+    turn: Turn,
 ) -> tuple[list[str], str | None]:
     """Return the xnames of the first `most` of the selected components, in natural order.
 
-    Also return the xname after which to continue; `None` if there are no more. `turn` is awaited
-    between portions of the work.
+    Also return the xname after which to continue; `None` if there are no more. `marks` says which
+    components are flapping. `turn` is awaited between portions of the work.
     """
-    candidates = await _candidates(tracker, machine, selection, turn)
+    candidates = await _candidates(tracker, machine, marks, selection, turn)
     start = bisect_right(candidates, natural_key(selection.after), key=natural_key)
     under = "" if selection.under in _WHOLE_MACHINE else selection.under
     if under:
@@ -130,6 +141,8 @@ async def select(
             if under and not within(xname, under):
                 return found, None
             if not _fits(tracker, selection, xname):
+                continue
+            if selection.flapping is not None and (xname in marks) is not selection.flapping:
                 continue
             if len(found) == most:
                 return found, found[-1]
@@ -145,7 +158,7 @@ def _fits(tracker: Tracker, selection: Selection, xname: str) -> bool:
 
 
 async def _candidates(
-    tracker: Tracker, machine: Machine, selection: Selection, turn: Turn
+    tracker: Tracker, machine: Machine, marks: FlapWatch, selection: Selection, turn: Turn
 ) -> Sequence[str]:
     """Return components in natural order, among them all that `selection` selects.
 
@@ -153,6 +166,8 @@ async def _candidates(
     """
     if selection.names is not None:
         return await sort_names(selection.names, turn)
+    if selection.flapping:
+        return await sort_names(marks.marked(), turn)
     silent = selection.states is not None and Phase.HEALTHY not in selection.states
     if silent and tracker.warned + tracker.dead <= _FEW:
         return await sort_names(tracker.silent_components(), turn)
@@ -168,16 +183,18 @@ class Explainer:
         monitor: Monitor,
         facts: Facts,
         recent: Callable[[str, int], Awaitable[Sequence[LogEntry]]],
+        marks: FlapWatch,
     ) -> None:
         """Make an object that explains the states of the components in `tracker`.
 
         `recent(xname, most)` returns the latest entries about `xname` in the log of transitions,
-        newest first: at most `most` entries.
+        newest first: at most `most` entries. `marks` says which components are flapping.
         """
         self._tracker = tracker
         self._monitor = monitor
         self._facts = facts
         self._recent = recent
+        self._marks = marks
 
     async def explain(self, xname: str, most: int) -> dict[str, object] | None:
         """Return a description of a component, the reason for its state, and its last transitions.
@@ -218,7 +235,41 @@ class Explainer:
                 "Heartbeats of this component may have arrived and not been read yet, so it is"
                 f" judged Errtime ({limits.errtime} s) later."
             )
+        if component is not None:
+            self._add_starting(why, xname, component)
+            self._add_flapping(why, xname)
         return why
+
+    def _add_starting(self, why: dict[str, object], xname: str, component: Component) -> None:
+        """Add to `why`, of a dead component, after how many heartbeats it is started.
+
+        Nothing is added if its next heartbeat starts it.
+        """
+        progress = self._tracker.starting(xname, self._monitor.now())
+        if progress is None:
+            return
+        counted, needed = progress
+        why["Starting"] = {"Heartbeats": counted, "Needed": needed}
+        if not counted:
+            why["Text"] = (
+                f"{why['Text']} It is started after {needed} heartbeats in time (Start_beats)."
+            )
+            return
+        why["Text"] = (
+            f"Dead, and heard {self._monitor.silence(component):.1f} s ago: it is started after"
+            f" {needed} heartbeats in time (Start_beats), and has sent {counted}; the next one"
+            f" counts if it comes within Warntime ({why['Warntime']} s) of the last."
+        )
+
+    def _add_flapping(self, why: dict[str, object], xname: str) -> None:
+        """Add to `why` how often a component has changed its state; say so if it is flapping."""
+        changes, most = self._marks.changes(xname), self._marks.most
+        why["Changes"] = changes if most else None
+        if xname in self._marks:
+            why["Text"] = (
+                f"{why['Text']} It is flapping: it has changed its state more than {most} times"
+                f" within an hour (Flap_changes), {changes} of them within the last."
+            )
 
     def _uncounted(self, component: Component | None) -> str:
         """Return a sentence on the seconds since the last heartbeat that do not count as silence.

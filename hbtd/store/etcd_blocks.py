@@ -7,7 +7,7 @@ seconds. Otherwise, for example while an original hbtd runs, every heartbeat is 
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -146,15 +146,15 @@ class Plan(NamedTuple):
         steps = [] if self.in_blocks else [Step([put_of(record, wall)]) for record in self.own]
         with_block = [*self.own, *self.restated] if self.in_blocks else self.restated
         ages = {each.component: each.age for each in self.own if not each.warned}
-        slot = -1
-        for slot, (names, records) in enumerate(_portions(list(self.heard), with_block)):
+        slots = count()
+        for names, records in _portions(list(self.heard), with_block):
             recorded = {x: ages[x] for each in records if (x := each.component) in ages}
             block = Block({xname: self.heard[xname] for xname in names}, recorded)
             puts = [put_of(record, wall) for record in records]
-            steps.append(Step([put_of_block(presence, slot, block), *puts]))
+            steps.append(Step([put_of_block(presence, next(slots), block), *puts]))
         # No record follows these blocks, of which it might seem to be part.
-        for slot, some in enumerate(batches(self.starting, _MOST_RECORDS), slot + 1):
-            steps.append(Step([put_of_block(presence, slot, Block({}, {}, some))]))
+        for some in batches(self.starting, _MOST_RECORDS):
+            steps.append(Step([put_of_block(presence, next(slots), Block({}, {}, some))]))
         return steps
 
 

@@ -45,8 +45,11 @@ class Starting:
     that other replicas took arrive late.
     """
 
-    def __init__(self, rule: Callable[[], StartRule] = StartRule) -> None:
-        """Make an object without counts; `rule` returns the rule that applies at present."""
+    def __init__(self, rule: Callable[[str], StartRule] = lambda _: StartRule()) -> None:
+        """Make an object without counts.
+
+        `rule` takes an xname, and returns the rule that applies to that component at present.
+        """
         self._rule = rule
         # In the order of the calls that have counted their last heartbeats.
         self._counts: OrderedDict[str, _Count] = OrderedDict()
@@ -61,11 +64,14 @@ class Starting:
         `at` is the time of the heartbeat and `source` its source, as of `Component.source`;
         `elsewhere` says whether another replica took it.
         """
-        needed, within = self._rule()
+        needed, within = self._rule(xname)
         if needed <= 1:
             return True
-        while self._counts and at - next(iter(self._counts.values())).at >= within:
-            self._counts.popitem(last=False)
+        while self._counts:
+            oldest, old = next(iter(self._counts.items()))
+            if at - old.at < self._rule(oldest).within:
+                break
+            del self._counts[oldest]
         last = self._counts.get(xname)
         if last is None or at - last.at >= within:
             last = _Count(0, at, None)
@@ -80,7 +86,7 @@ class Starting:
 
     def progress(self, xname: str, at: float) -> Progress | None:
         """Return how far a dead component is at `at`; `None` if one heartbeat is enough."""
-        needed, within = self._rule()
+        needed, within = self._rule(xname)
         if needed <= 1:
             return None
         last = self._counts.get(xname)
@@ -89,7 +95,7 @@ class Starting:
 
     def started(self, xname: str) -> str:
         """Drop the count of a component that is started; return why it is, for its judgement."""
-        needed, last = self._rule().beats, self._counts.pop(xname, None)
+        needed, last = self._rule(xname).beats, self._counts.pop(xname, None)
         # The last heartbeat of all may have been counted by another replica.
         if needed > 1 and last is not None and last.beats >= needed - 1:
             return f"{needed} heartbeats in time"

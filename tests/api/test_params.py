@@ -268,7 +268,9 @@ class PatchTests(APITestCase):
 
     def test_all_or_nothing(self):
         """If one value is refused, the valid ones have no effect either."""
-        self.assert_refused({"Start_beats": "0"}, "Parameter 'start_beats' with illegal value '0'; ")
+        self.assert_refused(
+            {"Start_beats": "0"}, "Parameter 'start_beats' with illegal value '0'; "
+        )
         self.assert_refused(
             {"Start_beats": "101", "Flap_changes": "101"},
             "Parameter 'start_beats' with illegal value '101'; "

@@ -35,6 +35,7 @@ class WhyTests(TimedAPITestCase):
             lambda: WALL + self.reactor.seconds(),
             "hbtd-1:28500",
             lambda: "hbtd-1:28500",
+            service.core.flap_watch,
         )
         sources = HealthSources(bool, str, str, str)
         registry = CollectorRegistry()

@@ -165,7 +165,7 @@ class StartingTests(SynchronousTestCase):
         self.assertEqual(self.world.kinds(A, ours=True), [*DEAD, STARTED])
 
     def test_record(self) -> None:
-        """etcd has no record of it before it is started: others would take it for living."""
+        """There is no record of it before it is started: others would take it for living."""
         self.beat([self.follower, self.leader, self.follower])
         self.assertNotIn(A, self.world.etcd.records())
         self.beat([self.follower])

@@ -390,7 +390,7 @@ class TimedAPITestCase(APITestCase):
         lane = FastLane(self.monitor, self.reactor.seconds) if self.fast_lane else None
         self.factory = ConnectionFactory(make_site(routes, self.reactor), lane, self.reactor)
 
-    def _start_rule(self) -> StartRule:
+    def _start_rule(self, xname: str) -> StartRule:
         params = self.service.params.current
         return StartRule(params.start_beats, params.warntime)
 

@@ -137,7 +137,9 @@ class Ours(Process):
         observed = ObservedClock(clock.seconds, lambda: params.current.warntime)
         store = EtcdStore(client, world.wall, Blocks(clock.seconds, lambda: params.current))
         self.store = store
-        starting = Starting(lambda: StartRule(params.current.start_beats, params.current.warntime))
+        starting = Starting(
+            lambda _: StartRule(params.current.start_beats, params.current.warntime)
+        )
         self.tracker = Tracker(note_changes=True, starting=starting)
         hsm = HSMClient(cast("HTTPClient", world.stub), clock, params, USER_AGENT)
         self.notifier = Notifier(clock, hsm, params, store.delivered, lambda: 0.5, leadership.held)

@@ -28,7 +28,7 @@ class CountTests(SynchronousTestCase):
     )
     def test_counts_runs(self, needed: int, gaps: list[float]) -> None:
         """It is complete with each heartbeat that ends a run of so many, none late."""
-        starting, at, run = Starting(lambda: StartRule(needed, W)), 0.0, 0
+        starting, at, run = Starting(lambda _: StartRule(needed, W)), 0.0, 0
         for gap in gaps:
             at += gap
             run = run + 1 if gap < W else 1
@@ -44,7 +44,7 @@ class CountTests(SynchronousTestCase):
     )
     def test_memory(self, beats: list[tuple[float, int]]) -> None:
         """Components that were not heard for Warntime take no memory once another is heard."""
-        starting, at = Starting(lambda: StartRule(100, W)), 0.0
+        starting, at = Starting(lambda _: StartRule(100, W)), 0.0
         heard: dict[int, float] = {}
         for gap, number in beats:
             at += gap
@@ -54,7 +54,7 @@ class CountTests(SynchronousTestCase):
 
     def test_one_heartbeat(self) -> None:
         """Where one heartbeat is enough nothing is remembered, nor shown."""
-        starting = Starting(lambda: StartRule(1, W))
+        starting = Starting(lambda _: StartRule(1, W))
         self.assertTrue(starting.count(NODE, 0.0, None))
         self.assertEqual((len(starting), starting.progress(NODE, 0.0)), (0, None))
         self.assertEqual(starting.started(NODE), "heartbeat")
@@ -62,7 +62,7 @@ class CountTests(SynchronousTestCase):
     def test_changed_rule(self) -> None:
         """A rule that is changed meanwhile holds for the heartbeats that were counted before."""
         rule = [StartRule(5, W)]
-        starting = Starting(lambda: rule[0])
+        starting = Starting(lambda _: rule[0])
         for at in (0.0, 1.0, 2.0):
             self.assertFalse(starting.count(NODE, at, None))
         rule[0] = StartRule(4, W)
@@ -71,7 +71,7 @@ class CountTests(SynchronousTestCase):
 
     def test_another_replica(self) -> None:
         """Of one other replica a heartbeat counts once, although it may be written twice."""
-        starting = Starting(lambda: StartRule(4, W))
+        starting = Starting(lambda _: StartRule(4, W))
         for at, source, counted in (
             *((5.0, "replica 1", 1), (5.2, "replica 1", 1), (5.3, "replica 2", 2)),
             *((5.4, "replica 1", 3),),
@@ -81,7 +81,7 @@ class CountTests(SynchronousTestCase):
 
     def test_arrives_late(self) -> None:
         """A heartbeat that arrives after a later one counts; one of a run before does not."""
-        starting = Starting(lambda: StartRule(3, W))
+        starting = Starting(lambda _: StartRule(3, W))
         starting.count(NODE, 20.0, None)
         self.assertFalse(starting.count(NODE, 9.0, "replica 1", elsewhere=True))
         self.assertEqual(starting.progress(NODE, 20.0), Progress(1, 3))
@@ -97,7 +97,7 @@ class TrackerTests(SynchronousTestCase):
         """Begin with a component that has died at 30 s."""
         self.beats = 3
         self.tracker = Tracker(
-            note_changes=True, starting=Starting(lambda: StartRule(self.beats, W))
+            note_changes=True, starting=Starting(lambda _: StartRule(self.beats, W))
         )
         self.beat(0.0)
         self.tracker.sweep(W, W, E, 10)
