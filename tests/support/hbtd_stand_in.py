@@ -65,6 +65,8 @@ class StandIn:
     """What the server knows, and what it was asked."""
 
     def __init__(self) -> None:
+        self.changes = 0
+        """How often each component has changed its state within the last hour."""
         self.tells_hsm = True
         """Whether HSM is told at all."""
         self.table: dict[str, Any] | None = None
@@ -147,6 +149,7 @@ class StandIn:
                     "Deviation": 0.02,
                     "LongestGap": 3.9,
                     "Delay": None,
+                    "Changes": self.changes,
                 }
                 transitions = [e for e in reversed(self.log) if e["XName"] == c["XName"]]
                 return {**c, "Why": reasons, "Transitions": transitions}
