@@ -197,7 +197,12 @@ class MetricsTests(APITestCase):
             *("hsm_pending", "hsm_set_aside", "kafka_connected", "kafka_dropped_total"),
             "hsm_table_differences",
             *("kafka_refused_total", "refused_total", "deaf_seconds_total", "overloaded"),
-            *("log_dropped_total", "certificate_expiry_timestamp_seconds", "silent_groups"),
+            *(
+                "log_dropped_total",
+                "flapping",
+                "certificate_expiry_timestamp_seconds",
+                "silent_groups",
+            ),
             *("hsm_told_seconds_bucket", "reactor_lag_seconds_bucket"),
             *("self_check_failures_total", "revocation_list_expiry_timestamp_seconds"),
         }

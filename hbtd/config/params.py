@@ -298,18 +298,18 @@ class Params(OutwardParams):
         Group.TRACKING,
         HEARTBEATS,
         1,
-        "Heartbeats in time after which a dead component is started: none longer after the one"
-        " before than `--warntime`.",
-        "A component that is not tracked is started by its first heartbeat.",
+        "Heartbeats in time after which a dead component is started, each within `--warntime` of"
+        " the one before.",
+        "A component that is not tracked is started by its first heartbeat. From 1 to 100.",
     )
     flap_changes: int = param(
         Group.TRACKING,
         CHANGES,
         10,
-        "State changes within an hour of which a component has more while it is marked as flapping;"
-        " 0: none is marked.",
-        "The mark ends when it has had no more than half as many within an hour. It changes nothing"
-        " that HSM and Kafka are told.",
+        "A component with more state changes than this within an hour is marked as flapping; 0:"
+        " none is marked.",
+        "The mark ends when there were no more than half as many within the last hour. It changes"
+        " nothing that HSM and Kafka are told. From 0 to 100.",
     )
     operator_access: str = param(
         Group.ACCESS,
