@@ -100,14 +100,14 @@ class FlappingTests(ComponentsTestCase):
     def test_off(self) -> None:
         """With 0 nobody is marked, and nothing is counted; marks that were there are gone."""
         self.change(A, MOST)
-        self.patch("Flap_changes", "0")
+        self.change_parameter("Flap_changes", "0")
         found = self.get(f"/components/{A}")
         self.assertEqual((found["Flapping"], found["Why"]["Changes"]), (False, None))
         self.assertEqual(self.names("flapping=true"), [])
-        self.patch("Flap_changes", "10")
+        self.change_parameter("Flap_changes", "10")
         self.assertEqual(self.names("flapping=true"), [A])
 
-    def patch(self, name: str, value: str) -> None:
+    def change_parameter(self, name: str, value: str) -> None:
         """Change a parameter."""
         response = self.request("PATCH", "/v1/params", {name: value})
         self.assertEqual((response.status, response.json()[name]), (200, value))
@@ -115,12 +115,12 @@ class FlappingTests(ComponentsTestCase):
 
     def test_start_beats(self) -> None:
         """A dead component is started by as many heartbeats as the parameter says."""
-        self.patch("Start_beats", "3")
+        self.change_parameter("Start_beats", "3")
         self.change(A, 1)
         for expected in ("dead", "dead", "healthy"):
             self.beat(A)
             self.assertEqual(self.get(f"/components/{A}")["State"], expected)
         self.change(C, 1)
-        self.patch("Start_beats", "1")
+        self.change_parameter("Start_beats", "1")
         self.beat(C)
         self.assertEqual(self.get(f"/components/{C}")["State"], "healthy")
