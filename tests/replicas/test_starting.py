@@ -76,6 +76,16 @@ class StartingTests(SynchronousTestCase):
             self.told(*before, STARTED)
             self.wait(ERRTIME + 4.0)
 
+    def test_at_the_same_time(self) -> None:
+        """The leader starts it by heartbeats of others which none of these knows to be the last."""
+        third = self.world.ours(NEEDED)
+        self.wait(3.0)
+        self.beat([self.follower, third])
+        self.follower.beat(A)
+        third.beat(A)
+        self.wait(2.0)
+        self.told(*DEAD, STARTED)
+
     def test_far_apart_at_each(self) -> None:
         """It is in time if it is so for both together, though at each of them it is not."""
         pause = WARNTIME - 1.0

@@ -65,17 +65,27 @@ def main(arguments: list[str]) -> None:
         help="how many worlds to run at a time; as many as there are processors, if not said",
     )
     parser.add_argument("--no-faults", action="store_true", help="worlds in which all is well")
+    parser.add_argument(
+        "--start-beats", type=int, default=1, help="heartbeats that start a dead component"
+    )
     parser.add_argument("--first", type=int, help="the seed of the first one")
     options = parser.parse_args(arguments)
     kind: type[MixedWorld | ReplicatedWorld | SingleWorld]
     kind = ReplicatedWorld if options.replicas else SingleWorld
     kind = MixedWorld if options.original else TableWorld if options.table else kind
     kafka = not (options.without_kafka or options.table)
+    # The oracle of Kafka does not know how heartbeats are counted.
+    kafka = kafka and options.start_beats == 1
     make = partial(kind, kafka=kafka, with_faults=not options.no_faults)
+    if options.start_beats > 1:
+        if options.original or options.table:
+            parser.error("--start-beats is neither for --original nor for --table")
+        make = partial(make, start_beats=options.start_beats)
     again = (
         kind.options
         + (" KAFKA=no" if options.without_kafka else "")
         + (" FAULTS=no" if options.no_faults else "")
+        + (f" START_BEATS={options.start_beats}" if options.start_beats > 1 else "")
     )
     if options.seed is not None:
         seeds, story = options.seed, len(options.seed) == 1

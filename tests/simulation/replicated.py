@@ -42,7 +42,9 @@ class ReplicatedWorld(World):
     oracle: ReplicaOracle
     make_oracle: type[ReplicaOracle] = ReplicaOracle
 
-    def __init__(self, seed: int, kafka: bool = True, with_faults: bool = True) -> None:
+    def __init__(
+        self, seed: int, kafka: bool = True, with_faults: bool = True, start_beats: int = 1
+    ) -> None:
         super().__init__(
             seed,
             ((10, 30, 2), (8, 20, 2), (15, 40, 5)),
@@ -52,6 +54,7 @@ class ReplicatedWorld(World):
             seconds=300.0,
             kafka=kafka,
             with_faults=with_faults,
+            start_beats=start_beats,
         )
         self.etcd = Etcd(self.clock, self.network, self.random, self.fail)
         self.servers = [

@@ -89,6 +89,24 @@ class CountTests(SynchronousTestCase):
         self.assertEqual(starting.progress(NODE, 29.0), Progress(2, 3))
         self.assertEqual(starting.progress(NODE, 30.0), Progress(0, 3))
 
+    def test_gap_behind_others(self) -> None:
+        """A gap begins a count anew also while others were heard later, and counted before."""
+        starting = Starting(lambda _: StartRule(2, W))
+        starting.count("x0c0s0b0n1", 8.0, None)
+        starting.count(NODE, 0.0, "replica 1", elsewhere=True)
+        self.assertFalse(starting.count(NODE, W, None))
+        self.assertTrue(starting.count(NODE, 2 * W - 0.1, None))
+
+    def test_rule_of_each(self) -> None:
+        """Each component has the rule of its own."""
+        rules = {NODE: StartRule(2, W), "x1": StartRule(3, 2 * W)}
+        starting = Starting(rules.__getitem__)
+        for name in rules:
+            starting.count(name, 0.0, None)
+        self.assertFalse(starting.count(NODE, W, None))
+        self.assertFalse(starting.count("x1", W, None))
+        self.assertTrue(starting.count("x1", 2 * W, None))
+
 
 class TrackerTests(SynchronousTestCase):
     """The tracker goes by the count."""
