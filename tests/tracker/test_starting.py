@@ -192,6 +192,10 @@ class TrackerTests(SynchronousTestCase):
         """Heartbeats that other replicas took count; only whoever leads starts by the last."""
         apply = self.tracker.apply_starting
         self.assertFalse(apply(record(41.0, 40.0), 41.0, "replica 1", starts=True))
+        component = self.tracker.component(NODE)
+        assert component is not None
+        heard = (component.last_heard, component.timestamp, component.source)
+        self.assertEqual(heard, (40.0, "r", "replica 1"))
         self.assertIsNone(self.beat(43.0))
         self.assertFalse(apply(record(46.0, 45.9), 46.0, "replica 1", starts=False))
         self.assertEqual(self.tracker.starting(NODE, 46.0), Progress(3, 3))
