@@ -358,6 +358,8 @@ class Tracker(Population):
         The caller takes `xnames` from `take_changed`: this replica took these heartbeats. Each
         record has the age of the heartbeat at the observed time `at`.
         """
+        if not len(self._starting):
+            return []  # as always while one heartbeat is enough
         dead = ((xname, self._dead.get(xname)) for xname in xnames)
         return [
             Record(xname, at - each.last_heard, each.timestamp, each.status, False)
