@@ -79,8 +79,9 @@ class FlapWatch(Service):
         # passed on; `None` before it begins.
         self._begun: int | None = None
         self._told = 0
-        # The number of the last entry that was noted; `None` before any was read since `_forget`.
+        # The number of the last entry that was noted; `None` while the marks are to be made anew.
         self._noted: int | None = None
+        # Whether all that the follower has passed on is noted; false while `flap_changes` is 0.
         self._caught_up = False
         self._looking = PeriodicService(clock, _LOOK, self._look, "the look at flapping components")
         params.on_change(self._params_changed)
@@ -125,7 +126,7 @@ class FlapWatch(Service):
     def tell(self, entries: Sequence[LogEntry]) -> None:
         """Note the next entries of the log, unless earlier ones have yet to be read."""
         self._told = entries[-1].number
-        if self._caught_up and self.most:
+        if self._caught_up:
             self._note(entries)
 
     def _note(self, entries: Sequence[LogEntry]) -> None:

@@ -74,6 +74,7 @@ class FlappingTests(ComponentsTestCase):
         body = client.received().partition(b"\r\n\r\n")[2]
         stream = EventStream()
         stream.feed(unchunked(body))
+        self.assertIn(b"\n\nevent: flapping\n", unchunked(body))
         (event,) = [each for each in stream.events if each.type == "flapping"]
         self.assertRegex(
             event.data, f'^{{"XName":"{A}","Flapping":true,"Changes":11,"At":"20[^"]*Z"}}$'

@@ -358,6 +358,7 @@ class AnnouncedTests(HubTestCase):
         self.hub = self.make_hub()
         client = Client(self.hub)
         self.announce("x1")
+        self.assertEqual(self.hub._blocks, {})
         self.hub.begin(1)
         self.tell("x2")
         self.assertEqual(self.seen(client), ["2"])

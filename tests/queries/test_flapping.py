@@ -241,6 +241,18 @@ class RestartTests(WatchTestCase):
         self.assertEqual(self.said(), [(A, True)])
         self.assertEqual(self.flushLoggedErrors(), [])
 
+    def test_ahead_of_the_follower(self) -> None:
+        """What was read before the follower of the log passes it on counts once, too."""
+        self.store.failing = True
+        watch = self.start()
+        made = Judgement(A, Transition.DIED, "t").made_at(self.wall())
+        self.successResultOf(self.store.commit([made]))
+        self.store.failing = False
+        self.pass_time(1.5)
+        self.assertEqual((watch.changes(A), self.follower.read_to), (1, 0))
+        self.pass_time(6)
+        self.assertEqual((watch.changes(A), self.follower.read_to), (1, 1))
+
     def test_entries_meanwhile(self) -> None:
         """Entries that come while the log is read count once, also if it was empty before."""
         for before in (0, 1):

@@ -88,7 +88,8 @@ class FlappingTests(SynchronousTestCase):
             flapping = Flapping()
             for age in each:
                 flapping.note(NODE, WALL - age, WALL, 4)
-            found.append((NODE in flapping, flapping.changes(NODE, WALL)))
+            later = [flapping.changes(NODE, WALL + HOUR * i / 8) for i in range(9)]
+            found.append((NODE in flapping, later))
         self.assertEqual(*found)
 
     @given(stories)
