@@ -87,9 +87,10 @@ class FlapWatch(Service):
         params.on_change(self._params_changed)
 
     def startService(self) -> None:
-        """Begin to look at whose marks end, once a second."""
+        """Begin to look at whose marks end, once a second, unless `flap_changes` is 0."""
         super().startService()
-        self._looking.startService()
+        if self.most:
+            self._looking.startService()
 
     def stopService(self) -> Deferred[None]:
         """Stop looking; return a Deferred that fires when a read in progress has ended."""
@@ -166,14 +167,13 @@ class FlapWatch(Service):
     # Periodic work
 
     async def _look(self) -> None:
-        if not self.most:
-            return
         if self._begun is not None and not self._caught_up:
             try:
                 await self._catch_up()
             except StoreUnusable:
                 return  # the follower of the log says so, and the next look tries again
-        self._say(self._rule.look(self._wall(), self.most, _PORTION), flapping=False)
+        if self.most:
+            self._say(self._rule.look(self._wall(), self.most, _PORTION), flapping=False)
 
     async def _catch_up(self) -> None:
         """Read the last hour of the log, up to what the follower has passed on."""
@@ -200,3 +200,7 @@ class FlapWatch(Service):
             # What is known by now is no news.
             if self._begun is not None:
                 self._begun = self._told
+            if not new.flap_changes:
+                self._looking.stopService()
+            elif self.running:
+                self._looking.startService()

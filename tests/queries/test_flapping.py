@@ -182,6 +182,13 @@ class MarkTests(WatchTestCase):
         watch = self.start(flap_changes=0)
         self.change(A, 200, every=0.5)
         self.assertEqual((watch.marked(), watch.changes(A), self.said()), ([], 0, []))
+        self.follower.stopService()
+        self.pass_time(5)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.params.patch({"Flap_changes": "0x4"})
+        self.params.patch({"Flap_changes": "0"})
+        self.pass_time(1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class RestartTests(WatchTestCase):
