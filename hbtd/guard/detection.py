@@ -158,9 +158,19 @@ class _Search:
             inside = sum(smaller in member.domains for member in members)
             if inside < most or meets(count - inside, view.among - inside, self._share):
                 continue
-            if smaller in self._disrupted or self._view(smaller) is not None:
+            if self._is_disrupted(smaller) or self._view(smaller) is not None:
                 return True
         return False
+
+    def _is_disrupted(self, domain: str) -> bool:
+        """Return whether a disruption of a domain has living members that nobody has taken."""
+        return domain in self._disrupted and any(
+            member.disruption is not None
+            and member.disruption.active
+            and member.disruption.domain == domain
+            and member not in self._taken
+            for member in self._inside[domain]
+        )
 
 
 _since = attrgetter("since")

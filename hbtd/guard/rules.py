@@ -161,12 +161,13 @@ class Guard(Silences):
                 self._end(disruption, EndReason.OVER, now, deciding)
             elif not disruption.away and not disruption.unsure:
                 self._end(disruption, EndReason.BACK, now, deciding)
-        errtime = self._settings.errtime
-        # Nobody whose silence began so long ago has yet to be noted.
+        # Whose silence began so long ago is dead or back, and will not be noted: twice, since the
+        # tracker gives those who may not have been heard as long again.
+        kept = 2 * self._settings.errtime
         self._disruptions = dict.fromkeys(
             each
             for each in self._disruptions
-            if each.active or now <= max(each.latest, each.ended) + errtime
+            if each.active or now <= max(each.latest, each.ended) + kept
         )
 
     def _end(
@@ -218,14 +219,14 @@ class Guard(Silences):
                 member.disruption is not None or member.since > self._steady_since or now >= settled
             )
         ]
-        if all(member.disruption is not None for member in counted):
-            return
-        settings = self._settings
-        found = find_disrupted(counted, self._domains, settings.share, settings.errtime)
-        for each in found:
-            self._begin(each, now)
-        if found:
-            self._join(now)
+        settings, found = self._settings, True
+        # What has been found may leave fewer components among whom others count.
+        while found and any(member.disruption is None for member in counted):
+            disrupted = find_disrupted(counted, self._domains, settings.share, settings.errtime)
+            for each in disrupted:
+                self._begin(each, now)
+            found = bool(disrupted)
+        self._join(now)
 
     def _begin(self, found: Found, now: float) -> None:
         """Begin a disruption, which takes members from smaller ones."""
@@ -240,9 +241,8 @@ class Guard(Silences):
         )
         period = max(member.limit for member in found.members) / MISSED
         disruption.tell_at = min(now + period, disruption.latest)
-        smaller = dict.fromkeys(
-            member.disruption for member in found.members if member.disruption is not None
-        )
+        taken_from = {member.disruption for member in found.members}
+        smaller = [each for each in self._disruptions if each in taken_from]
         for each in smaller:
             disruption.absorbed += (each, *each.absorbed)
         for member in found.members:
