@@ -19,7 +19,7 @@ What is defined, and what is refused:
   (`Groups.too_small`). A group whose nodeset is missing or empty is refused: a line was cut off, or
   a set subtracted too much.
 - The name of a group may be an xname, such as that of a PDU or a switch, but not that of a slot, a
-  chassis, a cabinet or the system, which are failure domains already.
+  chassis, a cabinet or the system, which are failure domains already, nor `all`.
 - A file without any group is valid.
 """
 
@@ -49,7 +49,9 @@ FEWEST: Final = 3
 SYSTEM: Final = "s0"
 """The name of the failure domain that is the whole system: its xname."""
 
-_PARTS: Final = ("Cabinet", "Chassis", "ComputeModule", "RouterModule")
+_ALL: Final = "all"
+"""What stands for all domains in commands."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,62}")
 _NAMES_ARE: Final = (
     "a name has up to 63 letters, digits and ._:-, and begins with a letter or a digit"
@@ -99,7 +101,7 @@ class Groups:
                 )
             more = (*groups, name)
             self._listing[xname] = self._shared.setdefault(more, more)
-            size += 1 if xnames.type_of_valid(xname) not in _PARTS else FEWEST
+            size += FEWEST if xnames.PLACE.fullmatch(xname) else 1
         self._sizes[name] = size
 
     def __len__(self) -> int:
@@ -172,11 +174,11 @@ def _split(words: list[str]) -> tuple[str, str]:
     name = words[0]
     if not _NAME.fullmatch(name):
         raise ValueError(f"{_shown(name)} is no name for a group; {_NAMES_ARE}")
-    kind = xnames.component_type(xnames.normalise(name))
-    if kind in _PARTS or kind in ("System", "All"):
+    normal = xnames.normalise(name)
+    if xnames.PLACE.fullmatch(normal) or normal in (SYSTEM, _ALL):
         raise ValueError(
-            f"{_shown(name)} is a failure domain already, as every slot, chassis and cabinet and"
-            " the whole system are: choose another name"
+            f"{_shown(name)} is no name for a group: it stands for a slot, a chassis, a cabinet or"
+            " the whole system, which are failure domains already; choose another one"
         )
     if len(words) == 1:
         raise ValueError(

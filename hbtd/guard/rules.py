@@ -33,9 +33,13 @@ class _Deciding:
 class Guard(Silences):
     """Finds disrupted domains, and says whose deaths wait.
 
-    The caller notes what becomes of components, before each sweep the silent ones, and asks
-    `decide` before the sweep judges anybody. Notes take O(1), and so does `decide` if nothing has
-    been noted and nothing is due; otherwise it takes time for the silent components.
+    After a start, or when a replica begins to lead, the caller calls `recount`, then `restore`.
+    From then on it notes what becomes of components: `note_living`, `note_heard`, `note_dead`,
+    `note_gone`. Before each sweep it notes the silent ones (`note_silent`) and calls `decide`; the
+    sweep then judges nobody dead who is in `held`.
+
+    Notes take O(1), and so does `decide` if nothing has been noted and nothing is due; otherwise it
+    takes time for the silent components, some milliseconds for ten thousand.
     """
 
     def __init__(self, domains: Domains) -> None:
