@@ -129,7 +129,9 @@ class Guard(Silences):
     # How it is decided
 
     def _decisions(self, deciding: _Deciding) -> Decisions:
-        return Decisions(deciding.disrupted, deciding.ended, self.held, deciding.released)
+        return Decisions(
+            tuple(deciding.disrupted), tuple(deciding.ended), self.held, tuple(deciding.released)
+        )
 
     def _change_settings(self, settings: GuardSettings, now: float, deciding: _Deciding) -> None:
         """Apply other settings; a hold that has begun may become shorter, but never longer."""

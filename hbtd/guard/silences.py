@@ -69,11 +69,10 @@ class Silences:
 
     def note_dead(self, xname: str) -> None:
         """Note that a living component was declared dead."""
-        self._domains.remove(xname)
+        self._cease_to_count(xname)
         self._held.pop(xname, None)
         member = self._members.get(xname)
         if member is not None:
-            self._stale = True
             if member.disruption is not None and member.disruption.active:
                 member.dead = True
             else:
@@ -85,9 +84,13 @@ class Silences:
         `living` says whether it was counted until now, as components are that are not dead.
         """
         if living:
-            self._domains.remove(xname)
-            self._stale = self._stale or bool(self._members)
+            self._cease_to_count(xname)
         self.note_heard(xname)
+
+    def _cease_to_count(self, xname: str) -> None:
+        self._domains.remove(xname)
+        # Who is silent may be enough of those who are left.
+        self._stale = self._stale or bool(self._members)
 
     def disruptions(self) -> list[Disrupted]:
         """Return all disruptions that have not ended, the earliest first, as they are now."""

@@ -107,10 +107,9 @@ class Story:
                 self.forget(each)
 
     def dead(self, place: str, bits: int) -> None:
-        """Note that silent components died."""
+        """Note that components died."""
         for each in self.chosen(place, bits):
-            if each in self.since:
-                self.dead_of_silence(each)
+            self.dead_of_silence(each)
 
     def dead_of_silence(self, xname: str) -> None:
         """Note a death, unless it was noted before."""

@@ -27,14 +27,13 @@ class GuardTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Begin with a machine of four chassis, each with eight slots of four nodes."""
-        self.groups = Groups()
         self.settings = HOLD
-        self.steady_since = -inf
         self.begin("x1000c[0-3]s[0-7]b0n[0-3]")
 
     def begin(self, nodeset: str, **groups: str) -> None:
         """Begin anew with these nodes, all of which are heard, and groups."""
         self.groups = Groups((name, names(members)) for name, members in groups.items())
+        self.steady_since = -inf
         self.guard = Guard(Domains(self.groups))
         self.guard.recount(names(nodeset))
 
