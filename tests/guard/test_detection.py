@@ -285,6 +285,20 @@ class SpreadTests(GuardTestCase):
         self.decide(12.5)
         self.assertDisrupted("x1000c0")
 
+    def test_nothing_new(self) -> None:
+        """Parts do not become one disruption because others leave, without a further silence."""
+        self.begin("x1000c0s[0-3]b0n[0-3],x1000c1s[0-3]b0n[0-3]")
+        self.silence("x1000c0s[0-1]b0n[0-3]", 0.0)
+        self.decide(7.0)
+        for each in ("x1000c0s3b0n0", "x1000c0s3b0n1"):
+            self.guard.note_gone(each, living=True)
+        self.silence("x1000c1s0b0n0", 1.0)
+        self.decide(8.0)
+        self.assertDisrupted("x1000c0s0", "x1000c0s1")
+        self.silence("x1000c0s2b0n0", 1.0)
+        self.decide(9.0)
+        self.assertDisrupted("x1000c0")
+
     def test_other_cause(self) -> None:
         """What falls silent more than Errtime later is a disruption of its own beside the first."""
         self.begin("x1000c0s[0-7]b0n[0-3]")
