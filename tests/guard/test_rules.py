@@ -1,6 +1,6 @@
 """What follows from a disruption: one statement, deaths that wait, and an end in time."""
 
-from hbtd.guard.disruptions import EndReason, GuardMode
+from hbtd.guard.disruptions import Disrupted, EndReason, GuardMode
 from hbtd.guard.domains import DomainKind, Domains, Size
 from hbtd.guard.rules import Guard
 from tests.support.guard_memory import HOLD, LIMIT, GuardTestCase, names
@@ -26,13 +26,15 @@ class TellingTests(GuardTestCase):
 
     def test_one_by_one(self) -> None:
         """Nodes that fall silent one by one, as their heartbeats go, make one statement."""
-        said: list[str] = []
+        said: list[Disrupted] = []
         for index, each in enumerate(names(CHASSIS)):
             self.guard.note_silent(each, index * 3.0 / 32, LIMIT)
-            said += self.told(self.decide(LIMIT + index * 3.0 / 32))
+            said += self.decide(LIMIT + index * 3.0 / 32).disrupted
+        self.assertDisrupted("x1000c0")
         for now in (9.5, 12.0, 20.0):
-            said += self.told(self.decide(now))
-        self.assertEqual(said, ["x1000c0"])
+            said += self.decide(now).disrupted
+        (statement,) = said
+        self.assertEqual((statement.domain, statement.includes), ("x1000c0", ()))
 
     def test_slowest(self) -> None:
         """It is told one period of its slowest member after it is found."""

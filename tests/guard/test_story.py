@@ -192,7 +192,7 @@ class StoryTests(SynchronousTestCase):
         held = {x: until for x, until in decisions.held.items() if until > story.now}
         self.assertEqual(held, said.held)
 
-    @settings(max_examples=150)
+    @settings(max_examples=100)
     @given(story)
     def test_reference(self, events: list[tuple[Any, ...]]) -> None:
         """What is decided is what the rules say, and nobody is held for longer than is allowed."""
