@@ -35,10 +35,6 @@ class Quiet:
         self.dead = False
 
 
-def _number(value: set[str] | int) -> int:
-    return value if isinstance(value, int) else len(value)
-
-
 class Said(NamedTuple):
     """What is decided, in an order that does not matter."""
 
@@ -247,7 +243,8 @@ class Reference:
                     continue
                 if self.meets(len(members) - within, among - within):
                     continue
-                if self.meets(*map(_number, self.view(smaller, counted, taken))):
+                there, others = self.view(smaller, counted, taken)
+                if self.meets(len(there), others):
                     break
                 if any(
                     quiet.by and quiet.by.ended is None and quiet.by.domain == smaller
