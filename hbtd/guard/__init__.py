@@ -15,6 +15,9 @@ components, and of at least `share` percent of them, that began within one `errt
 falls silent later is none either: its silence is looked at for itself, and may be that of another
 disruption, even of the same domain.
 
+**Nothing that gets better** makes a domain disrupted: only a new silence in it does, or that fewer
+of its components are living.
+
 **One statement** is made of each disruption, and another one when it ends. Components fall silent
 one by one, in the time of one period, so that a slot is silent before its chassis is. Therefore a
 disruption holds deaths from when it is found, but is told one mean period of its slowest member

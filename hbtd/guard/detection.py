@@ -15,6 +15,9 @@ them is disrupted, **the smallest that explains it**:
 - The silences that a smaller disruption has explained before count for a larger domain, if there is
   some yet unexplained silence in it: a disruption that spreads becomes one of the larger domain,
   which *absorbs* the smaller one.
+- Only what gets worse is looked at: domains in which somebody has newly fallen silent, or in which
+  there are fewer living. A return makes nothing disrupted, although a smaller domain may have
+  explained a larger one only together with those who are back.
 - The silences that an equal or larger disruption explains, or one that has ended, count for
   nothing; neither do these components count as living.
 
@@ -24,7 +27,7 @@ and fifty groups, a search takes some milliseconds.
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -61,21 +64,31 @@ def meets(silent: int, among: int, share: float) -> bool:
 
 
 def find_disrupted(
-    members: Iterable[SilentMember], domains: Domains, share: float, errtime: float
+    members: Iterable[SilentMember],
+    fewer: Set[str],
+    domains: Domains,
+    share: float,
+    errtime: float,
 ) -> list[Found]:
     """Return the domains that are disrupted and were not so far, the largest first.
 
     `members` are the living silent components whose silence counts, or is explained by a disruption
-    already; `domains` has the numbers of living components. No component is in two results.
+    already; `domains` has the numbers of living components, which have decreased in the domains
+    `fewer`. No component is in two results.
     """
-    return _Search(members, domains, share, errtime).find()
+    return _Search(members, fewer, domains, share, errtime).find()
 
 
 class _Search:
     """One search for disrupted domains."""
 
     def __init__(
-        self, members: Iterable[SilentMember], domains: Domains, share: float, errtime: float
+        self,
+        members: Iterable[SilentMember],
+        fewer: Set[str],
+        domains: Domains,
+        share: float,
+        errtime: float,
     ) -> None:
         self._domains, self._share, self._errtime = domains, share, errtime
         unexplained, disrupted = 0, set[str]()
@@ -88,7 +101,10 @@ class _Search:
                 disrupted.add(member.disruption.domain)
             places[id(member.domains)].append(member)
         inside: dict[str, list[SilentMember]] = defaultdict(list)
+        self._worse = {*fewer}
         for together in places.values():
+            if any(member.new for member in together):
+                self._worse.update(together[0].domains)
             for domain in together[0].domains:
                 inside[domain] += together
         self._inside = inside
@@ -105,7 +121,8 @@ class _Search:
 
     def find(self) -> list[Found]:
         found: list[Found] = []
-        for domain in sorted(self._sizes, key=self._sizes.__getitem__, reverse=True):
+        worse = self._sizes.keys() & self._worse
+        for domain in sorted(worse, key=self._sizes.__getitem__, reverse=True):
             if not self._unexplained:
                 break
             view = self._view(domain)

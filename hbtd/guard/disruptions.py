@@ -55,7 +55,7 @@ def silence_limit(mean: float, warntime: float, errtime: float) -> float:
 class SilentMember:
     """A silent component, as the guard sees it."""
 
-    __slots__ = ("dead", "disruption", "domains", "first", "limit", "since", "xname")
+    __slots__ = ("dead", "disruption", "domains", "first", "limit", "new", "since", "xname")
 
     def __init__(
         self, xname: str, since: float, limit: float, domains: tuple[str, ...] = ()
@@ -73,6 +73,8 @@ class SilentMember:
         """The first disruption that explained this silence: it is held no longer than by that."""
         self.dead = False
         """Whether the component has been declared dead since it became silent."""
+        self.new = True
+        """Whether this silence has yet to be looked at for the first time."""
 
 
 class Disruption:

@@ -145,6 +145,8 @@ class Guard(Silences):
         self._held.clear()
         for disruption in self._active():
             self._hold(disruption.away.values(), now)
+        for member in self._members.values():
+            member.new = True
         deciding.released += [xname for xname in before if xname not in self._held]
 
     def _hold(self, members: Iterable[SilentMember], now: float) -> None:
@@ -228,10 +230,15 @@ class Guard(Silences):
         settings, found = self._settings, True
         # What has been found may leave fewer components among whom others count.
         while found and any(member.disruption is None for member in counted):
-            disrupted = find_disrupted(counted, self._domains, settings.share, settings.errtime)
+            disrupted = find_disrupted(
+                counted, self._fewer, self._domains, settings.share, settings.errtime
+            )
             for each in disrupted:
                 self._begin(each, now)
             found = bool(disrupted)
+        for member in counted:
+            member.new = False
+        self._fewer.clear()
         self._join(now)
 
     def _begin(self, found: Found, now: float) -> None:

@@ -26,6 +26,8 @@ class Silences:
         self._held: dict[str, float] = {}
         self.held: Mapping[str, float] = MappingProxyType(self._held)
         """The components whose deaths wait, and until when, in observed seconds."""
+        # The domains in which there are fewer living since the last decision.
+        self._fewer: set[str] = set()
         self._stale = False
 
     def recount(self, xnames: Iterable[str]) -> None:
@@ -34,6 +36,8 @@ class Silences:
         Call this before anything else after a start or a change of the leader.
         """
         self._domains.recount(xnames)
+        for member in self._members.values():
+            member.new = True
         self._stale = True
 
     def note_living(self, xname: str) -> None:
@@ -89,8 +93,10 @@ class Silences:
 
     def _cease_to_count(self, xname: str) -> None:
         self._domains.remove(xname)
-        # Who is silent may be enough of those who are left.
-        self._stale = self._stale or bool(self._members)
+        if self._members:
+            # Who is silent may be enough of those who are left.
+            self._fewer.update(self._domains.of(xname))
+            self._stale = True
 
     def disruptions(self) -> list[Disrupted]:
         """Return all disruptions that have not ended, the earliest first, as they are now."""

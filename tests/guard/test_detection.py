@@ -299,6 +299,20 @@ class SpreadTests(GuardTestCase):
         self.decide(9.0)
         self.assertDisrupted("x1000c0")
 
+    def test_return(self) -> None:
+        """A return makes nothing disrupted, even if it leaves silences that one part explained."""
+        self.begin("x1000c0s[0-1]b0n[0-3],x1000c1s0b0n[0-2],x[1001-1004]c0s[0-7]b0n0")
+        self.silence("x1000c0s[0-1]b0n[0-2],x1000c1s0b0n[0-1]")
+        self.decide(7.0)
+        self.assertDisrupted("x1000c0")
+        self.heard("x1000c0s0b0n0")
+        self.silence("x1001c0s0b0n0", 1.0)
+        self.decide(8.0)
+        self.assertDisrupted("x1000c0")
+        self.silence("x1000c1s0b0n2", 1.0)
+        self.decide(9.0)
+        self.assertDisrupted("x1000")
+
     def test_other_cause(self) -> None:
         """What falls silent more than Errtime later is a disruption of its own beside the first."""
         self.begin("x1000c0s[0-7]b0n[0-3]")

@@ -121,7 +121,7 @@ class Story:
         """Note that components were forgotten."""
         for each in self.chosen(place, bits):
             self.guard.note_gone(each, living=each in self.reference.living)
-            self.reference.living.discard(each)
+            self.reference.leaves(each)
             self.reference.heard(each)
             self.forget(each)
 

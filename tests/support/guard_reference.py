@@ -33,6 +33,7 @@ class Quiet:
         self.by: Fallen | None = None
         self.first: Fallen | None = None
         self.dead = False
+        self.new = True
 
 
 class Said(NamedTuple):
@@ -51,6 +52,8 @@ class Reference:
         self.living: set[str] = set()
         self.quiet: dict[str, Quiet] = {}
         self.fallen: list[Fallen] = []
+        self.left: set[str] = set()
+        """Who has ceased to be living since the last decision."""
         self.settings = GuardSettings(GuardMode.OFF)
         self.said = Said([], [], {})
 
@@ -89,9 +92,16 @@ class Reference:
         if xname not in self.quiet or self.quiet[xname].since != since:
             self.quiet[xname] = Quiet(since, limit)
 
+    def leaves(self, xname: str) -> None:
+        """Note that a component is living no more, or does not count."""
+        if xname in self.living:
+            self.living.remove(xname)
+            if self.quiet:
+                self.left.add(xname)
+
     def died(self, xname: str) -> None:
         """Note a death."""
-        self.living.discard(xname)
+        self.leaves(xname)
         quiet = self.quiet.get(xname)
         if quiet is not None:
             quiet.dead = True
@@ -111,6 +121,9 @@ class Reference:
     def decide(self, now: float, settings: GuardSettings, steady_since: float) -> Said:
         """Decide everything anew."""
         self.said = Said([], [], {})
+        if settings != self.settings:
+            for quiet in self.quiet.values():
+                quiet.new = True
         self.settings = settings
         everything = [part for each in self.fallen for part in (each, *each.absorbed)]
         everything += [quiet.first for quiet in self.quiet.values() if quiet.first is not None]
@@ -139,6 +152,9 @@ class Reference:
         while found := self.find(counted):
             for domain, members in found:
                 self.begin(domain, members, now)
+        for quiet in counted.values():
+            quiet.new = False
+        self.left.clear()
         self.join()
         for each in self.active():
             if not each.told and not each.unsure and now >= each.tell_at:
@@ -234,6 +250,9 @@ class Reference:
         taken: set[str] = set()
         domains = sorted(self.all_domains(), key=self.size, reverse=True)
         for index, domain in enumerate(domains):
+            worse = self.left | {x for x, quiet in counted.items() if quiet.new}
+            if not any(self.inside(domain, x) for x in worse):
+                continue
             members, among = self.view(domain, counted, taken)
             if not self.meets(len(members), among) or all(counted[x].by for x in members):
                 continue
@@ -283,6 +302,7 @@ class Reference:
     def reborn(self, shift: float, steady_since: float) -> None:
         """Continue in another process, whose clock shows `shift` more, and which knows nobody."""
         self.quiet.clear()
+        self.left.clear()
         for each in {part for whole in self.fallen for part in (whole, *whole.absorbed)}:
             each.began, each.start = each.began + shift, each.start + shift
             each.until, each.tell_at = each.until + shift, each.began
