@@ -19,9 +19,10 @@ from hbtd.store.journal import Journal
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.components import Component, Unheard
 from hbtd.tracker.forgotten import Forgotten
+from hbtd.tracker.handover import returns, uncommitted_deaths
 from hbtd.tracker.observed import TICK, ObservedClock
 from hbtd.tracker.tracker import Tracker
-from hbtd.tracker.transitions import ALARMS, Judgement, Phase, Transition
+from hbtd.tracker.transitions import ALARMS, Judgement, Transition
 
 _BATCH = 500
 """The most judgements made before the reactor can do other work: a few milliseconds' worth."""
@@ -255,8 +256,9 @@ class Monitor:
         undelivered = await self._store.undelivered(self._tracker.share_texts())
         alarms = await self._store.judgements(ALARMS)
         # Others are kept only until they are delivered.
-        deaths = self._uncommitted_deaths(chain(alarms, undelivered))
-        due = [*deaths, *self._returns(chain(alarms, undelivered), started)]
+        deaths = uncommitted_deaths(self._tracker, chain(alarms, undelivered))
+        at = self._observed.now()
+        due = [*deaths, *returns(self._tracker, at, chain(alarms, undelivered), started)]
         del alarms, deaths
         undelivered = self._without_the_gone(undelivered)
         # Newer judgements must not be sent before those that are resumed.
@@ -285,24 +287,7 @@ class Monitor:
         stores no judgements.
         """
         if self.leading:
-            self.commit(self._returns([], started, warned))
-
-    def _uncommitted_deaths(self, stored: Iterable[Judgement]) -> list[Judgement]:
-        """Return new judgements on the dead components whose deaths are not in `stored`.
-
-        `stored` are the stored judgements, from which deaths are missing if etcd has lost its data.
-        """
-        dead = set(self._tracker.dead_components())
-        latest = {each.component: each for each in stored if each.component in dead}
-        deaths: list[Judgement] = []
-        for xname in dead:
-            judgement = latest.get(xname)
-            if judgement is None or judgement.transition is not Transition.DIED:
-                timestamp = "" if judgement is None else judgement.timestamp
-                why = "dead, without a judgement in the store"
-                before = Phase.UNKNOWN if judgement is None else judgement.transition.after
-                deaths.append(Judgement(xname, Transition.DIED, timestamp, before, why))
-        return deaths
+            self.commit(returns(self._tracker, self._observed.now(), [], started, warned))
 
     def _without_the_gone(self, undelivered: list[Judgement]) -> list[Judgement]:
         """Return `undelivered` without judgements on warned components that are no longer tracked.
@@ -316,35 +301,6 @@ class Monitor:
         if not gone:
             return undelivered
         return [each for each in undelivered if each.component not in gone]
-
-    def _returns(
-        self, stored: Iterable[Judgement], started: Iterable[str], warned: Iterable[str] = ()
-    ) -> list[Judgement]:
-        """Return new judgements that components, which are healthy now, have started or restarted.
-
-        A component has started if its judgement in `stored` is that it died; without a judgement
-        there, if the component is in `started`. A component has restarted if its judgement in
-        `stored` is a warning; without a judgement there, if the component is in `warned`.
-        """
-        at = self._observed.now()
-        latest = dict.fromkeys(warned, Transition.WARNED)
-        latest.update(dict.fromkeys(started, Transition.DIED))
-        latest.update(
-            (each.component, each.transition)
-            for each in stored
-            if each.transition.alarming or each.component in latest
-        )
-        returns: list[Judgement] = []
-        for xname, transition in latest.items():
-            record = self._tracker.record(xname, at)
-            if transition.alarming and record is not None and not record.warned:
-                back = (
-                    Transition.RESTARTED if transition is Transition.WARNED else Transition.STARTED
-                )
-                returns.append(
-                    Judgement(xname, back, record.timestamp, transition.after, "heard elsewhere")
-                )
-        return returns
 
     # Periodic work and commits
 
