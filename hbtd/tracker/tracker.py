@@ -121,6 +121,7 @@ class Tracker(Membership):
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid, True):
             return None
+        self._turns(xname)
         transition, before = Transition.STARTED, Phase.UNKNOWN
         if (component := self._cohort(xname).warned.pop(xname, None)) is not None:
             transition, before = Transition.RESTARTED, Phase.WARNED
@@ -248,6 +249,7 @@ class Tracker(Membership):
             if (deadlines := held.get(xname)) is not None and deadlines.die_at > at:
                 self._move(xname, deadlines)
                 continue
+            self._turns(xname)
             del cohort.warned[xname]
             self._bury(xname, component)
             judgements.append(_silent(xname, Transition.DIED, component, Phase.WARNED, at, why))
@@ -261,6 +263,8 @@ class Tracker(Membership):
             if dies and (deadlines := held.get(xname)) is not None and deadlines.die_at > at:
                 self._move(xname, deadlines)
                 continue
+            if dies:
+                self._turns(xname)
             del cohort.healthy[xname]
             if dies:
                 self._bury(xname, component)
@@ -274,6 +278,18 @@ class Tracker(Membership):
             judgements.append(_silent(xname, transition, component, Phase.HEALTHY, at, why))
         if out_of_order:
             cohort.sort()
+
+    def death_due(self, at: float, limits: tuple[float, float]) -> bool:
+        """Return whether a component may be declared dead in a sweep at the observed time `at`.
+
+        `limits` are the parameters `warntime` and `errtime`. Only the fronts of the queues are
+        looked at. Deaths that are held back do not count: they have been due before.
+        """
+        for cohort in self._cohorts():
+            applied = cohort.limits(*limits)
+            if applied is not None and not cohort.held and cohort.death_due(at, applied[1]):
+                return True
+        return False
 
     def unheard(
         self, at: float, limits: tuple[float, float], early: float, unheard: Unheard, most: int
@@ -311,6 +327,7 @@ class Tracker(Membership):
 
     def forget(self, xname: str) -> bool:
         """Stop tracking a component, without a judgement; return whether it was tracked before."""
+        self._turns(xname)
         known = self._pop(xname) is not None
         self.population += known
         self._changed.pop(xname, None)
@@ -426,6 +443,7 @@ class Tracker(Membership):
     def apply_death(self, xname: str) -> None:
         """Mark a component as dead, because another replica has judged that it died."""
         if xname not in self._dead:
+            self._turns(xname)
             component = self._pop(xname)
             self.population += component is None
             self._bury(xname, component or Component(xname, -inf, "", ""))
@@ -475,6 +493,8 @@ class Tracker(Membership):
         for xname, component in kept.items():
             self._join_own(xname).healthy[xname] = component
         self.population += 1
+        if self.turnover is not None:
+            self.turnover.note_all()
         self._changed = {xname: at for xname, at in self._changed.items() if xname in kept}
         self._renamed &= kept.keys()
 
@@ -568,6 +588,7 @@ class Tracker(Membership):
 
         The component is in no queue then; the caller puts it into one.
         """
+        self._turns(record.component)
         status = self._shared(record.status[:_LONGEST_TEXT])
         timestamp = record.timestamp[:_LONGEST_TEXT]
         component = self._pop(record.component)
