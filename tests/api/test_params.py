@@ -27,6 +27,9 @@ SHOWN = {
 }
 """The parameters of the original hbtd, in its order, with their values in these tests."""
 
+CHANGEABLE = {"Guard": "hold", "Guard_share": "60", "Guard_hold": "120"}
+"""Those of ours that can be changed while hbtd runs, with other values."""
+
 OURS = {
     "Tls": "0",
     "Tls_cert": "",
@@ -47,6 +50,10 @@ OURS = {
     "Clear_on_gap": "0",
     "History": "30d",
     "History_count": "auto",
+    "Guard": "report",
+    "Guard_share": "55",
+    "Guard_hold": "auto",
+    "Groups": "",
     "Operator_access": "loopback",
     "Reader_access": "any",
     "Node_access": "any",
@@ -228,10 +235,18 @@ class PatchTests(APITestCase):
         for value in ("28500", "28501", "abc", "0"):
             self.assert_refused({"Port": value}, unchangeable("Port"))
 
+    def test_ours_that_change(self):
+        """The guard's parameters can be changed while hbtd runs, to values that are valid."""
+        self.assert_changes(CHANGEABLE, **CHANGEABLE)
+        for key in CHANGEABLE:
+            self.assert_refused({key: "x"}, f"Parameter '{key.lower()}' with illegal value 'x'; ")
+
     def test_settled_at_start(self):
         """A parameter that is fixed at start is accepted only with its current value."""
         for key, value in {"Kv_url": "mem:", **ours(self)}.items():
             self.assert_changes({key: value})
+            if key in CHANGEABLE:
+                continue
             for other in (f"{value}x", "no" if value == "1" else "yes", "json", "mem"):
                 self.assert_refused({key: other}, unchangeable(key))
 

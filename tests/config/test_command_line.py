@@ -55,6 +55,10 @@ SAMPLES: dict[str, dict[str, object]] = {
     "clear_on_gap": {"1": True, "yes": True},
     "history": {"0": "0", "90s": "90s", "36500d": "36500d"},
     "history_count": {"0": "0", "2_000": "2000", "auto": "auto"},
+    "guard": {"off": "off", "report": "report", "hold": "hold"},
+    "guard_share": {"1": 1, "100": 100},
+    "guard_hold": {"auto": "auto", "1": "1", "86_400": "86400"},
+    "groups": {"/etc/hbtd/groups": "/etc/hbtd/groups"},
     "operator_access": {
         "any": "any",
         "token:/etc/hbtd/tokens": "token:/etc/hbtd/tokens",
@@ -113,6 +117,9 @@ BAD = {
     "clear_on_gap": ["", "2"],
     "history": ["", "30", "1.5d", "-1d", "d", "1w", "36501d", "30 d", "\u0663d", "1d1h", "forever"],
     "history_count": ["", "-1", "1.5", "many", "Auto", "4294967296"],
+    "guard": ["", "on", "yes", "Hold"],
+    "guard_share": ["", "0", "101", "55%", "0.55"],
+    "guard_hold": ["", "0", "86401", "90s", "Auto", "forever"],
     "operator_access": [
         *("", "nobody", "token", "token:", "cert", "cert:", "cert:a,,b", "any:x", "loopback:1"),
         *("loopback+loopback", "loopback+", "+any", "token:a+token:b", "Loopback", "jwt:x"),
