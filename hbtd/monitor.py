@@ -1,7 +1,7 @@
 """The monitor: takes heartbeats, finds silent components, passes on the tracker's judgements."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 
 from twisted.internet.defer import Deferred
@@ -11,12 +11,14 @@ from twisted.logger import Logger
 
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
+from hbtd.guarding.live_guard import LiveGuard
 from hbtd.hsm.notifier import Notifier
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.checkpointer import Checkpointer
 from hbtd.store.interface import IStore
 from hbtd.store.journal import Journal
 from hbtd.telemetry.publisher import Publisher
+from hbtd.tracker.cohorts import Deadlines
 from hbtd.tracker.components import Component, Unheard
 from hbtd.tracker.forgotten import Forgotten
 from hbtd.tracker.handover import returns, uncommitted_deaths
@@ -50,12 +52,14 @@ class Monitor:
         publisher: Publisher,
         params: LiveParams,
         unheard: Callable[[], Unheard] = Unheard,
+        guard: LiveGuard | None = None,
     ) -> None:
         """Make a monitor that has yet to be started.
 
         `journal` commits the judgements, and passes them on to `notifier` and `publisher`;
         `checkpointer` stores the records that heartbeats change. `unheard` returns the components
         whose judgement is postponed, because heartbeats from them may not have been read yet.
+        `guard` says whose deaths wait; without one, nobody's do.
         """
         self._clock = clock
         self._observed = observed
@@ -65,6 +69,7 @@ class Monitor:
         self._publisher = publisher
         self._params = params
         self._unheard = unheard
+        self._guard = guard
         self._forgotten = Forgotten()
         self._journal = journal
         self._checkpointer = checkpointer
@@ -101,6 +106,8 @@ class Monitor:
         self.running = True
         if not self._store.shared:
             await self._checkpointer.restore()
+        if self._guard is not None:
+            self._guard.begin()
         self._advise(self._params.current)
         if not self._store.shared:
             await self.become_leader()
@@ -265,6 +272,8 @@ class Monitor:
         self._notifier.resume(undelivered, {judgement.component for judgement in due})
         self._publisher.lead(undelivered, since)
         self.commit(due)
+        if self._guard is not None:
+            self._guard.lead()
         self._sweeping.startService()
 
     def become_follower(self) -> None:
@@ -274,6 +283,8 @@ class Monitor:
         """
         self.leading = False
         self._sweeping.stopService()
+        if self._guard is not None:
+            self._guard.follow()
         self._journal.follow()
         self._notifier.drop_all()
         self._publisher.follow()
@@ -328,19 +339,24 @@ class Monitor:
     async def _sweep(self) -> None:
         """Judge all overdue components, in batches between which the reactor can do other work."""
         began = self._clock.seconds()
-        more = True
+        more, again = True, False
         while more:
             # Whatever arrived before this moment is read in between, and counts.
             at = self._observed.now()
             await deferLater(self._clock, 0)
             if not (self.running and self.leading):
                 return
+            held: Mapping[str, Deadlines] = {}
+            if self._guard is not None:
+                held = await self._guard.prepare(at, self._unheard(), again=again)
+                if not (self.running and self.leading):
+                    return
             params = self._params.current
             judgements = self._tracker.sweep(
-                at, params.warntime, params.errtime, _BATCH, self._unheard()
+                at, params.warntime, params.errtime, _BATCH, self._unheard(), held
             )
             self.commit(judgements)
-            more = len(judgements) == _BATCH
+            more, again = len(judgements) + self._tracker.held_back >= _BATCH, True
         self.sweep_seconds = self._clock.seconds() - began
 
     def commit(self, judgements: Sequence[Judgement]) -> None:

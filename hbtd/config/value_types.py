@@ -228,9 +228,7 @@ SYNC_SECONDS = ValueType(_integer(0, 86400), "an integer from 0 to 86400")
 TELEMETRY_SASL = ValueType(_telemetry_sasl, "plain, scram-sha-256 or scram-sha-512")
 GUARD = ValueType(_guard, "off, report or hold")
 GUARD_SHARE = ValueType(_integer(1, 100), "a whole number of percent from 1 to 100")
-GUARD_HOLD = ValueType(
-    _guard_hold, f"auto, or a whole number of seconds from 1 to {LONGEST_HOLD}"
-)
+GUARD_HOLD = ValueType(_guard_hold, f"auto, or a whole number of seconds from 1 to {LONGEST_HOLD}")
 KV_COMPACT = ValueType(_kv_compact, "auto, yes or no")
 HISTORY = ValueType(
     _history, "0, or a whole number with a unit, s, m, h or d, of no more than 36500d"

@@ -98,6 +98,11 @@ class Silences:
             self._fewer.update(self._domains.of(xname))
             self._stale = True
 
+    @property
+    def unsure(self) -> bool:
+        """Whether a disruption of another process waits for who is silent to be noted."""
+        return any(each.unsure for each in self._disruptions)
+
     def disruptions(self) -> list[Disrupted]:
         """Return all disruptions that have not ended, the earliest first, as they are now."""
         return [self._describe(each) for each in self._active()]
@@ -109,6 +114,10 @@ class Silences:
         if disruption is None or not disruption.active:
             return None
         return self._describe(disruption)
+
+    def silences(self) -> list[SilentMember]:
+        """Return all that were noted as silent and not as heard since, dead or not."""
+        return [*self._members.values()]
 
     def members(self, domain: str) -> list[str]:
         """Return the components that the disruptions of a domain have silenced, dead or not."""

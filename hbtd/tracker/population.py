@@ -91,8 +91,8 @@ class Population:
         for cohort in self._cohorts():
             if cohort.rule is not None:
                 # As in `tracked`: a tenth of the time.
-                queues = dict.values(cohort.healthy), dict.values(cohort.warned)
-                found.append((cohort.rule, [each for queue in queues for each in queue]))
+                members = [*dict.values(cohort.healthy), *dict.values(cohort.warned)]
+                found.append((cohort.rule, members))
         return found
 
     def dead_components(self) -> Iterator[str]:

@@ -69,6 +69,8 @@ class Tracker(Membership):
         self._statuses: dict[str, str] = {}
         self.beats = 0
         """The number of heartbeats that this replica has taken."""
+        self.held_back = 0
+        """The number of deaths that the last call of `sweep` has held back."""
 
     def beat(
         self,
@@ -214,9 +216,10 @@ class Tracker(Membership):
         death is due; from then on the deadlines hold whatever later calls say, and one silence is
         held once only.
 
-        At most `limit` judgements are made in a call. If fewer are returned, no other component is
-        to be judged now.
+        At most `limit` judgements are made in a call, including the deaths that are held back
+        (`held_back`). If they are fewer, no other component is to be judged now.
         """
+        self.held_back = 0
         judgements: list[Judgement] = []
         for cohort in self._cohorts():
             limits = cohort.limits(warntime, errtime)
@@ -242,18 +245,19 @@ class Tracker(Membership):
         if cohort.held:
             held = _NOBODY
         why = "; its death was held back by the guard" if cohort.held else ""
-        left = most - len(judgements)
+        left = most - len(judgements) - self.held_back
         for xname, component, _ in cohort.overdue(
             cohort.warned, at, errtime, patience, unheard, left
         ):
             if (deadlines := held.get(xname)) is not None and deadlines.die_at > at:
                 self._move(xname, deadlines)
+                self.held_back += 1
                 continue
             self._turns(xname)
             del cohort.warned[xname]
             self._bury(xname, component)
             judgements.append(_silent(xname, Transition.DIED, component, Phase.WARNED, at, why))
-        first, left = min(warntime, errtime), most - len(judgements)
+        first, left = min(warntime, errtime), most - len(judgements) - self.held_back
         latest = next((each.last_heard for each in reversed(cohort.warned.values())), -inf)
         out_of_order = False
         for xname, component, silent in cohort.overdue(
@@ -262,6 +266,7 @@ class Tracker(Membership):
             dies = silent >= errtime
             if dies and (deadlines := held.get(xname)) is not None and deadlines.die_at > at:
                 self._move(xname, deadlines)
+                self.held_back += 1
                 continue
             if dies:
                 self._turns(xname)

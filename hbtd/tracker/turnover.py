@@ -45,3 +45,7 @@ class Turnover:
         """
         taken, self._before = self._before, {}
         return taken
+
+    def discard(self, xname: str) -> None:
+        """Forget that a component may have changed, because its standing of now is known."""
+        self._before.pop(xname, None)
