@@ -38,7 +38,8 @@ silent once more begins a new silence, with all that follows.
 
 **After a gap or a start** of hbtd, nodes that have yet to connect again are no fallen domain.
 Silences that began before `steady_since`, the time since which hbtd has heard without a gap, make
-no domain disrupted for one `warntime` after it. (They are members of what is disrupted already.)
+no domain disrupted for one `warntime` after it, unless these components were silent before the gap.
+(They are members of what is disrupted already.)
 
 **A restart or a change of the leader** continues disruptions (`snapshot`, `restore`), each with
 what is left of its hold.

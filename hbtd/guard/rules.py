@@ -46,22 +46,29 @@ class Guard(Silences):
         """Make a guard that knows of nobody; `domains` counts the living for it."""
         super().__init__(domains)
         self._settings = GuardSettings(GuardMode.OFF)
-        self._steady_since = -inf
+        self._steady_since = self._known_since = -inf
         self._next = inf
 
     # Decisions
 
-    def decide(self, now: float, settings: GuardSettings, steady_since: float) -> Decisions:
+    def decide(
+        self,
+        now: float,
+        settings: GuardSettings,
+        steady_since: float,
+        known_since: float = -inf,
+    ) -> Decisions:
         """Return what has changed until `now`, and whose deaths wait.
 
         `steady_since` is the time since which hbtd has heard without a gap: the end of the latest
-        gap of the observed clock, or the start. `settings` may have changed since the last call.
+        gap of the observed clock, or the start. What was heard before `known_since`, the start, is
+        known only roughly. `settings` may have changed since the last call.
         """
         same = settings == self._settings and steady_since == self._steady_since
         if same and not self._stale and now < self._next:
             return Decisions(held=self.held)
         deciding = _Deciding()
-        self._steady_since = steady_since
+        self._steady_since, self._known_since = steady_since, known_since
         if settings != self._settings:
             self._change_settings(settings, now, deciding)
         if settings.mode is GuardMode.OFF:
@@ -223,9 +230,7 @@ class Guard(Silences):
             member
             for member in self._members.values()
             if not member.dead
-            and (
-                member.disruption is not None or member.since > self._steady_since or now >= settled
-            )
+            and (member.disruption is not None or now >= settled or self._is_certain(member))
         ]
         settings, found = self._settings, True
         # What has been found may leave fewer components among whom others count.
@@ -240,6 +245,12 @@ class Guard(Silences):
             member.new = False
         self._fewer.clear()
         self._join(now)
+
+    def _is_certain(self, member: SilentMember) -> bool:
+        """Return whether a silence has nothing to do with the last gap, or with the start."""
+        if member.since > self._steady_since:
+            return True
+        return self._known_since <= member.since <= self._steady_since - member.limit
 
     def _begin(self, found: Found, now: float) -> None:
         """Begin a disruption, which takes members from smaller ones."""

@@ -186,7 +186,7 @@ class LiveGuard:
         something = look or rules.silences() or rules.disruptions()
         if not (something or self._releasing or self._sharing.stale):
             return _NOBODY
-        self._act(rules.decide(at, settings, self.steady_since), at)
+        self._act(rules.decide(at, settings, self.steady_since, self._began), at)
         await self._release(at)
         if off and rules is self.rules:
             self._renew()

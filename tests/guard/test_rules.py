@@ -335,6 +335,16 @@ class SteadyTests(GuardTestCase):
         self.decide(31.0)
         self.assertDisrupted()
 
+    def test_silent_before_it(self) -> None:
+        """Silences that were there when it began count at once, if their beginnings are known."""
+        self.silence(CHASSIS, 14.0)
+        self.guard.decide(22.0, self.settings, 20.0, known_since=14.5)
+        self.assertDisrupted()
+        self.setUp()
+        self.silence(CHASSIS, 14.0)
+        self.guard.decide(22.0, self.settings, 20.0, known_since=14.0)
+        self.assertDisrupted("x1000c0")
+
     def test_after_warntime(self) -> None:
         """Silences from before it count when one Warntime has passed, though nobody is noted."""
         self.steady_since = 20.0

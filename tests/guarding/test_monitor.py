@@ -256,3 +256,29 @@ class StatementTests(GuardedTestCase):
         self.beat_all(45.0, silent=STRAY)
         self.assertEqual(self.told_dead(), [STRAY])
         self.assertEqual(self.store.settings.texts("guard"), {})
+
+
+class GapTests(GuardedTestCase):
+    """When hbtd itself was deaf for a while."""
+
+    def stall(self, seconds: float) -> None:
+        """Let hbtd not run for a while."""
+        self.clock.rightNow += seconds  # type: ignore[attr-defined]
+
+    def test_silent_before_it(self) -> None:
+        """A chassis that was silent before a gap is held, though hbtd is deaf before the deaths."""
+        self.up()
+        self.beat_all(24.0, silent=C0)
+        self.stall(5.0)
+        self.beat_all(20.0, silent=C0)
+        self.assertHeld(C0)
+        self.assertEqual((self.statements(), self.dead()), ([("x1000c0", None)], []))
+
+    def test_cut_off_by_it(self) -> None:
+        """Nodes that connect again late after a gap are no disruption, for Warntime."""
+        self.up(warntime=14, errtime=15)
+        self.stall(5.0)
+        # The standstill after the gap; then Errtime, less the period before the gap.
+        self.beat_all(4.9 + 15.0 - PERIOD + 1.1, silent=C0)
+        self.assertEqual((self.dead(), self.statements()), (names(C0), []))
+        self.assertGreater(self.guard.steady_since, 50.0)

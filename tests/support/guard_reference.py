@@ -147,7 +147,13 @@ class Reference:
         counted = {
             x: quiet
             for x, quiet in self.quiet.items()
-            if not quiet.dead and (quiet.by or quiet.since > steady_since or now >= settled)
+            if not quiet.dead
+            and (
+                quiet.by
+                or quiet.since > steady_since
+                or quiet.since + quiet.limit <= steady_since
+                or now >= settled
+            )
         }
         while found := self.find(counted):
             for domain, members in found:

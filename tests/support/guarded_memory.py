@@ -10,10 +10,11 @@ from hbtd.guard.groups import Groups
 from hbtd.guarding.live_guard import LiveGuard
 from hbtd.guarding.sharing import Sharing
 from hbtd.guarding.statements import Statement
+from hbtd.store.settings import Setting, Settings
 from hbtd.tracker.cohorts import Deadlines
 from hbtd.tracker.transitions import Transition
 from tests.support.hsm_memory import DIED, WALL, lines
-from tests.support.monitor_memory import MonitorTestCase
+from tests.support.monitor_memory import MonitorTestCase, TroubledStore
 
 MACHINE = "x1000c[0-3]s[0-1]b0n[0-3]"
 """Four chassis, each with two slots of four nodes."""
@@ -27,6 +28,12 @@ def names(nodeset: str) -> list[str]:
     return list(expand(nodeset, 1_000_000)) if nodeset else []
 
 
+class DurableStore(TroubledStore):
+    """A store in memory that counts as one that outlives the process."""
+
+    durable = True
+
+
 class GuardedTestCase(MonitorTestCase):
     """Has a monitor with a guard, which judges a small machine every second."""
 
@@ -34,6 +41,10 @@ class GuardedTestCase(MonitorTestCase):
     machine = MACHINE
 
     def setUp(self):
+        self.kept: DurableStore | None = None
+        self.found: list[tuple[Setting, int]] = []
+        self.jump = 0.0
+        self.said: list[Statement] = []
         super().setUp()
         self.events: list[LogEvent] = []
         observe = cast("ILogObserver", self.events.append)
@@ -41,9 +52,22 @@ class GuardedTestCase(MonitorTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observe)
 
     def begin(self, **params: Any) -> None:
-        self.jump = 0.0
-        self.said: list[Statement] = []
         super().begin(**{"guard": "hold", "interval": 1, **params})
+
+    def make_store(self) -> TroubledStore:
+        """Return the store, which is the same after a restart."""
+        return self.kept or DurableStore(self.clock)
+
+    def restart(self, down: float = 1.0, jump: float = 0.0, **params: Any) -> None:
+        """Kill hbtd, and start it after some seconds, in which the wall clock has jumped."""
+        assert isinstance(self.store, DurableStore)
+        self.kept = self.store
+        # The clock of the next process begins anew, as that of another host would.
+        self.jump += self.clock.seconds() - 1000 + down + jump
+        texts = self.store.settings.texts("guard").items()
+        self.found = [(Setting("guard", name, text), 0) for name, text in texts]
+        self.kept.settings = Settings()
+        self.start(**{"guard": "hold", **params})
 
     def wall(self) -> float:
         """Return the time of the wall clock, which jumps as a test says."""
@@ -53,6 +77,8 @@ class GuardedTestCase(MonitorTestCase):
         """Return the guard, whose statements are noted."""
         self.sharing = Sharing(self.store, self.clock.seconds, self.wall)
         self.sharing.on_statement(self.said.append)
+        # As when a store is opened that has settings.
+        self.store.settings.replace(self.found)
         self.guard = LiveGuard(
             self.clock,
             self.wall,
