@@ -8,6 +8,7 @@ from hbtd.hsm.reconciler import Reconciler
 from hbtd.hsm.standing import Standing, Told
 from hbtd.monitor import Monitor
 from hbtd.queries.components import Explainer, Facts
+from hbtd.queries.guard import GuardFacts
 from hbtd.queries.machine import Machine
 from hbtd.queries.summary import HSMQueue, Summary, TableFound
 from hbtd.store.interface import IStore
@@ -29,11 +30,12 @@ def make_queries(
     wall: Callable[[], float],
     replica: str,
     leader: Callable[[], str | None],
+    guard: GuardFacts | None = None,
 ) -> Components:
     """Return the handlers of queries about components; `wall` returns Unix seconds.
 
     `replica` is the name of this replica; `leader` returns the name of the replica that leads, or
-    `None` if it is not known.
+    `None` if it is not known. `guard` describes disruptions.
     """
 
     async def recent(xname: str, most: int) -> Sequence[LogEntry]:
@@ -56,7 +58,11 @@ def make_queries(
             return Standing(Told.WAITING, 0.0, reason)
         return reconciler.standing(xname)
 
-    facts = Facts(tracker, observed, wall, standing)
-    explainer = Explainer(tracker, monitor, facts, recent)
+    if guard is None:
+        facts = Facts(tracker, observed, wall, standing)
+        explainer = Explainer(tracker, monitor, facts, recent)
+    else:
+        facts = Facts(tracker, observed, wall, standing, guard=guard.of)
+        explainer = Explainer(tracker, monitor, facts, recent, guard=guard.sentence)
     summary = Summary(tracker, machine, facts, wall, hsm, lambda: monitor.leading, leader, replica)
     return Components(tracker, monitor, machine, facts, explainer, summary)

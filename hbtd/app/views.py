@@ -9,12 +9,14 @@ from twisted.web.server import Request
 
 from hbtd.access.service import Access
 from hbtd.api.events import Events
+from hbtd.api.guard import GuardHandlers, encode_statement
 from hbtd.api.health import HealthSources
 from hbtd.api.history import History
 from hbtd.api.internals import InternalsHandler
 from hbtd.api.picture import Picture
 from hbtd.api.reconciliation import Reconciliation
 from hbtd.app.core import Core
+from hbtd.app.guard_metrics import GuardMetrics
 from hbtd.app.inside import InsideMetrics, make_self_checks
 from hbtd.app.metrics import (
     CertificateMetrics,
@@ -30,6 +32,7 @@ from hbtd.app.queries import make_queries
 from hbtd.app.routes import Routes, make_routes
 from hbtd.app.stores import describe_store
 from hbtd.app.troubles import Troubles
+from hbtd.queries.guard import GuardFacts, concerns
 from hbtd.queries.internals import Internals, Parts
 from hbtd.queries.machine import Machine
 from hbtd.queries.summary import MachineCounts
@@ -88,6 +91,18 @@ class Views:
             connections,
         )
         """The service that runs the self-checks."""
+        self.guard = GuardFacts(
+            core.guard,
+            core.sharing,
+            core.tracker,
+            core.observed,
+            core.params,
+            lambda: core.replica.leader,
+        )
+        """The object that describes what the guard knows."""
+        core.sharing.on_statement(
+            lambda each: core.event_hub.announce(encode_statement(each), concerns(each))
+        )
         self.internals = self._make_internals()
         """The object that describes hbtd's own parts, for `GET /internals`."""
         machine = Machine(core.tracker)
@@ -118,6 +133,7 @@ class Views:
             EventMetrics(core.event_hub),
             MachineMetrics(counts),
             TableMetrics(core.reconciler),
+            GuardMetrics(self.guard),
             InsideMetrics(core.notifier.time_to_tell, self.lag, self.self_checks),
         ]
         if isinstance(core.store, EtcdStore) and isinstance(core.replica, Replica):
@@ -155,6 +171,7 @@ class Views:
                 self.lag,
                 self.self_checks,
                 self._log_dropped,
+                self.guard,
             )
         )
 
@@ -197,6 +214,10 @@ class Views:
         hsm = self._core.notifier.trouble() or self._core.reconciler.trouble()
         return texts if hsm is None else {**texts, "HsmStatusReason": hsm}
 
+    def _health_reasons(self) -> dict[str, str]:
+        reasons, disrupted = self._reasons(), self.guard.trouble()
+        return reasons if disrupted is None else {**reasons, "Guard": disrupted}
+
     def _make_routes(self, machine: Machine, counts: MachineCounts) -> Routes:
         core = self._core
         sources = HealthSources(
@@ -205,7 +226,7 @@ class Views:
             core.publisher.health,
             core.notifier.health,
             core.overload.health,
-            self._reasons,
+            self._health_reasons,
             counts.update,
             lambda: len(core.tracker),
         )
@@ -221,6 +242,7 @@ class Views:
             self._host.wall,
             core.name,
             lambda: core.replica.leader,
+            self.guard,
         )
         most = core.params.current.max_event_readers
         events = Events(core.tracker, core.event_hub, most, self._may_read)
@@ -229,5 +251,6 @@ class Views:
         last_number = core.store.last_number
         picture = Picture(machine, lambda: len(core.tracker), last_number, self._host.wall)
         reconciliation = Reconciliation(core.reconciler, lambda: core.replica.leader)
-        groups = (queries, events, history, internals, picture, reconciliation)
+        guard = GuardHandlers(core.guard, self.guard)
+        groups = (queries, events, history, internals, picture, reconciliation, guard)
         return make_routes(core.monitor, core.params, sources, self.registry, groups)

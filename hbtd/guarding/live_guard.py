@@ -142,6 +142,11 @@ class LiveGuard:
         )
 
     @property
+    def group_count(self) -> int:
+        """The number of the operator's own failure domains."""
+        return len(self._groups)
+
+    @property
     def steady_since(self) -> float:
         """The observed time since which hbtd has heard components without a long gap."""
         for gap in reversed(self._observed.gaps()):

@@ -61,16 +61,19 @@ class Facts:
         observed: ObservedClock,
         wall: Callable[[], float],
         standing: Callable[[str], Standing],
+        guard: Callable[[str], dict[str, object] | None] = lambda _: None,
     ) -> None:
         """Make the object; `wall` returns the Unix time in seconds.
 
         `standing` takes an xname, and returns whether HSM was told of the component's latest
-        transition.
+        transition. `guard` returns a description of the disruption that explains a component's
+        silence, or `None` if there is none.
         """
         self._tracker = tracker
         self._observed = observed
         self._wall = wall
         self._standing = standing
+        self._guard = guard
 
     def age(self, component: Component) -> float | None:
         """Return the real seconds since a component was last heard from; `None` if not known.
@@ -92,7 +95,8 @@ class Facts:
         if component is None:
             return None
         age = self.age(component)
-        told = self._standing(xname)
+        told, disruption = self._standing(xname), self._guard(xname)
+        more = {} if disruption is None else {"Disruption": disruption}
         return {
             "XName": xname,
             "Type": type_of_valid(xname),
@@ -106,6 +110,7 @@ class Facts:
             "Hostname": component.hostname,
             "NID": component.nid,
             "HSM": {"State": told.told.value, "At": format_time(told.at), "Reason": told.reason},
+            **more,
         }
 
 
@@ -168,16 +173,19 @@ class Explainer:
         monitor: Monitor,
         facts: Facts,
         recent: Callable[[str, int], Awaitable[Sequence[LogEntry]]],
+        guard: Callable[[str], str] = lambda _: "",
     ) -> None:
         """Make an object that explains the states of the components in `tracker`.
 
         `recent(xname, most)` returns the latest entries about `xname` in the log of transitions,
-        newest first: at most `most` entries.
+        newest first: at most `most` entries. `guard(xname)` returns a sentence on the disruption
+        that explains the silence of `xname`; it is empty if there is none.
         """
         self._tracker = tracker
         self._monitor = monitor
         self._facts = facts
         self._recent = recent
+        self._guard = guard
 
     async def explain(self, xname: str, most: int) -> dict[str, object] | None:
         """Return a description of a component, the reason for its state, and its last transitions.
@@ -201,7 +209,9 @@ class Explainer:
     def _why(self, xname: str, component: Component | None) -> dict[str, object]:
         limits = self._monitor.limits
         why: dict[str, object] = {
-            "Text": self._sentence(xname, component) + self._uncounted(component),
+            "Text": self._sentence(xname, component)
+            + self._uncounted(component)
+            + self._guard(xname),
             "Warntime": limits.warntime,
             "Errtime": limits.errtime,
             "MeanPeriod": None,

@@ -16,6 +16,7 @@ from hbtd.formats.times import format_time
 from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.reconciler import Reconciler
 from hbtd.monitor import Monitor
+from hbtd.queries.guard import GuardFacts
 from hbtd.queries.reconciliation import describe
 from hbtd.queries.self_checks import SelfChecks
 from hbtd.runtime.distribution import Distribution
@@ -81,6 +82,7 @@ class Parts(NamedTuple):
     lag: ReactorLag
     self_checks: SelfChecks
     log_dropped: Callable[[], int]
+    guard: GuardFacts
 
 
 class Internals:
@@ -109,6 +111,7 @@ class Internals:
             "Components": self._components(),
             "Queues": self._queues(),
             "Sweep": self._sweep(),
+            "Guard": await parts.guard.describe(turn),
             "Reactor": {"Lag": described(parts.lag.lags)},
             "HSM": {**self._hsm(), "Table": await describe(parts.reconciler, turn)},
             "Store": self._store(),

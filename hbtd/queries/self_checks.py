@@ -17,6 +17,7 @@ from hbtd.config.live_params import LiveParams
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.uncommitted import Uncommitted
+from hbtd.tracker.cohorts import Deadlines
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement
 
@@ -155,9 +156,10 @@ def overdue_check(
     The check finds a fault if a silence is longer than three times the sum of `errtime` and
     `interval`, plus a minute, in observed seconds. Shorter silences need not be due to a bug: if
     hbtd was overloaded, components are judged up to `errtime` too late, and several sweeps may
-    pass before all overdue components are judged. `judging` returns whether this replica judges;
-    if this replica does not judge, nothing is checked. `turn` is awaited between portions of the
-    work.
+    pass before all overdue components are judged. For a component with a deadline, such as one
+    whose death the guard holds back, what counts is the time since then. `judging` returns whether
+    this replica judges; if this replica does not judge, nothing is checked. `turn` is awaited
+    between portions of the work.
     """
 
     async def check() -> str | None:
@@ -166,13 +168,18 @@ def overdue_check(
             if not judging():
                 return None
             now, current = observed.now(), params.current
-            limit = 3 * current.errtime + 3 * current.interval + _GRACE
+            more = 2 * current.errtime + 3 * current.interval + _GRACE
             for xname in portion:
                 component = tracker.component(xname)
                 if component is None or not tracker.phase(xname).living:
                     continue
-                silence = now - component.last_heard
-                if silence > limit:
+                rule, silence = tracker.rule(xname), now - component.last_heard
+                late = silence - current.errtime
+                if rule is None:
+                    continue
+                if isinstance(rule, Deadlines):
+                    late = now - rule.die_at
+                if late > more:
                     return f"{xname} has been silent for {silence:.0f} s and is not declared dead"
             await turn()
         return None
