@@ -46,6 +46,7 @@ READ = {
     ("GET", "/picture"): 200,
     ("GET", "/history"): 200,
     ("GET", "/reconcile"): 200,
+    ("GET", "/guard"): 200,
 }
 
 # The status of the answer to a heartbeat of XNAME, by --node_access.
@@ -208,6 +209,7 @@ class TableTests(AccessTestCase):
             ("GET", "/internals"): Role.OPERATOR,
             ("POST", "/forget"): Role.OPERATOR,
             ("POST", "/reconcile"): Role.OPERATOR,
+            ("POST", "/guard/release"): Role.OPERATOR,
         }
         closed["GET", "/events"] = Role.READER  # an answer without an end
         for method, path in READ:

@@ -76,8 +76,8 @@ class RoutingTests(APITestCase):
                 continue
             shown = " and ".join(each for each in ROUTES[route] if each != "HEAD")
             plural = "s" if " " in shown else ""
-            # Of these routes, the name is left out.
-            named = next((e for e in ("/heartbeat", "/components") if e in route), route)
+            # Of these routes, what follows is left out.
+            named = next((e for e in ("/heartbeat", "/components", "/guard") if e in route), route)
             instance = "/hmi/v1" + named
             self.assert_problem(
                 response,

@@ -272,6 +272,8 @@ class AnswerTests(APITestCase):
             ("POST", "/forget", {"XNames": ["x1000c[7-0]"]}, "brokenNodeset"),
             ("GET", "/reconcile?dry=1", b"", "unknownParameter"),
             ("POST", "/reconcile", b"[]", "notDryRun"),
+            ("GET", "/guard?all=1", b"", "unknownParameter"),
+            ("POST", "/guard/release", b"[]", "notDomain"),
             ("PATCH", "/params", b"null", "notJson"),
             ("PATCH", "/params", {"Warntime": "abc"}, "illegalValue"),
             ("PATCH", "/params", {"Port": "1"}, "fixed"),

@@ -263,7 +263,7 @@ class GapTests(GuardedTestCase):
 
     def stall(self, seconds: float) -> None:
         """Let hbtd not run for a while."""
-        self.clock.rightNow += seconds  # type: ignore[attr-defined]
+        self.clock.rightNow += seconds
 
     def test_silent_before_it(self) -> None:
         """A chassis that was silent before a gap is held, though hbtd is deaf before the deaths."""

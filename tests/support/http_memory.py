@@ -62,6 +62,8 @@ ROUTES: Mapping[str, Sequence[str]] = {
     "/tree": ["GET", "HEAD"],
     "/picture": ["GET", "HEAD"],
     "/forget": ["POST"],
+    "/guard": ["GET", "HEAD"],
+    "/guard/release": ["POST"],
     "/reconcile": ["GET", "HEAD", "POST"],
     "/params": ["GET", "HEAD", "PATCH"],
     "/liveness": ["GET", "HEAD"],
