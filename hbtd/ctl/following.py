@@ -11,6 +11,7 @@ from hbtd.ctl.client import Query
 from hbtd.ctl.escaping import shown, shown_json
 from hbtd.ctl.event_stream import Event, EventParser
 from hbtd.ctl.failures import YES, Busy, Failure, Misused, Unreachable
+from hbtd.ctl.guarding import statement_line
 from hbtd.ctl.invocation import API, Invocation
 from hbtd.ctl.looking import status_lines, transition_line
 from hbtd.ctl.names import LONGEST
@@ -81,6 +82,9 @@ def events(run: Invocation) -> int:
             run.terminal.note("some transitions are missing here: `hbtctl history` has them")
         elif event.type == "transition":
             _show(run, _decoded(event))
+        elif event.type == "guard":
+            # Not among the transitions, which programs may read.
+            run.terminal.note(statement_line(_statement(event)))
         run.terminal.out.flush()
     raise AssertionError("it has no end")
 
@@ -130,6 +134,15 @@ def _decoded(event: Event) -> dict[str, Any]:
     return entry  # type: ignore[no-any-return]
 
 
+def _statement(event: Event) -> dict[str, Any]:
+    try:
+        statement = json.loads(event.data)
+        statement["Text"]
+    except (ValueError, KeyError, TypeError):
+        raise Failure(f"/events sent no statement: {shown(event.data, 60)}") from None
+    return statement  # type: ignore[no-any-return]
+
+
 def _show(run: Invocation, entry: dict[str, Any]) -> None:
     if run.json:
         run.terminal.line(shown_json(entry, None))
@@ -173,6 +186,8 @@ def watch(run: Invocation, follower: API) -> int:
                 entry = _decoded(each)
                 line = transition_line(entry, named=True)
                 latest.append(run.terminal.paint(line, _colour(entry)))
+            elif each.type == "guard":
+                latest.append(run.terminal.paint(statement_line(_statement(each)), "dead"))
         del latest[:-_SHOWN]
 
 

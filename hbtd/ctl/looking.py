@@ -224,12 +224,20 @@ def _explain(run: Invocation, c: Component) -> None:
     _fact(run, "limits", f"warned after {warntime} s of silence, dead after {errtime} s")
     if reasons.get("Delay"):
         _fact(run, "judged later", shown(reasons["Delay"], 500))
+    if c.get("Disruption"):
+        _fact(run, "guard", _shown_disruption(c["Disruption"]))
     _fact(run, "HSM", shown_hsm(c.get("HSM")))
     transitions = c.get("Transitions") or []
     if transitions:
         line("transitions, newest first:")
     for each in transitions:
         line(f"  {transition_line(each)}")
+
+
+def _shown_disruption(disruption: dict[str, Any]) -> str:
+    text = f"{shown(disruption['Domain'])} is disrupted since {shown_time(disruption['At'])}"
+    until = disruption.get("HeldUntil")
+    return text + (f"; held until {shown_time(until)} at most" if until else "")
 
 
 def _fact(run: Invocation, name: str, text: str) -> None:

@@ -88,6 +88,10 @@ def _command(name: str) -> Callable[[Invocation], int]:
         from hbtd.ctl.reconciling import reconcile
 
         return reconcile
+    if name == "guard":
+        from hbtd.ctl.guarding import guard
+
+        return guard
     from hbtd.ctl import acting
 
     commands = {
