@@ -24,6 +24,7 @@ from hbtd.monitor import Monitor
 from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
 from hbtd.queries.event_hub import EventHub
 from hbtd.replicas.alone import Alone
+from hbtd.replicas.hearing import SILENCE
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
@@ -182,6 +183,7 @@ class Core:
             self.params,
             self.sharing,
             self.groups,
+            SILENCE if self.store.shared else 0.0,
         )
         self.monitor = Monitor(
             reactor,

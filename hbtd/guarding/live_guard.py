@@ -57,10 +57,12 @@ class LiveGuard:
         params: LiveParams,
         sharing: Sharing,
         groups: Groups,
+        late: float = 0.0,
     ) -> None:
         """Make a guard of a replica that does not lead; `wall` returns the Unix time in seconds.
 
-        `groups` are the operator's own failure domains.
+        `groups` are the operator's own failure domains. `late` is how many seconds late a heartbeat
+        may be known here that another replica takes.
         """
         self._clock = clock
         self._wall = wall
@@ -69,11 +71,13 @@ class LiveGuard:
         self._params = params
         self._sharing = sharing
         self._groups = groups
+        self.late = late
+        """How many seconds late a heartbeat may be known here that another replica takes."""
         self.domains = Domains(groups)
         """The failure domains; the leader counts the living components in each."""
         self.rules = Guard(self.domains)
         """The rules, and what they know; nothing unless this replica leads."""
-        self._watcher = Watcher(clock, tracker, self.rules)
+        self._watcher = Watcher(clock, tracker, self.rules, late)
         self._counting: Deferred[None] | None = None
         self._began = 0.0
         self._looked_at: float | None = None
@@ -120,7 +124,7 @@ class LiveGuard:
         self._watcher.end()
         self.domains = Domains(self._groups)
         self.rules = Guard(self.domains)
-        self._watcher = Watcher(self._clock, self._tracker, self.rules)
+        self._watcher = Watcher(self._clock, self._tracker, self.rules, self.late)
         self._watching, self._counting, self._looked_at = False, None, None
         self._releasing = []
 

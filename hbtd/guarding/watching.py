@@ -29,11 +29,17 @@ class Watcher:
     Components that the tracker spares, since they are in maintenance, do not count as living.
     """
 
-    def __init__(self, clock: IReactorTime, tracker: Tracker, guard: Guard) -> None:
-        """Make a watcher; the guard knows of nobody, or of disruptions alone."""
+    def __init__(
+        self, clock: IReactorTime, tracker: Tracker, guard: Guard, late: float = 0.0
+    ) -> None:
+        """Make a watcher; the guard knows of nobody, or of disruptions alone.
+
+        `late` is how many seconds late a heartbeat may be known here that another replica takes.
+        """
         self._clock = clock
         self._tracker = tracker
         self._guard = guard
+        self._late = late
         self._turnover = Turnover()
         self._turnover.anew = True
 
@@ -128,7 +134,7 @@ class Watcher:
         unheard: Unheard,
     ) -> None:
         warntime, errtime = limits
-        xname, limit = component.xname, silence_limit(component.mean, warntime, errtime)
+        xname, limit = component.xname, limit_of(component, warntime, errtime, self._late)
         silence = at - component.last_heard
         if unheard.includes(xname, component):
             silence -= patience
@@ -136,3 +142,13 @@ class Watcher:
             return
         if self._tracker.standing(xname) is Standing.COUNTED:
             self._guard.note_silent(xname, component.last_heard, limit)
+
+
+def limit_of(component: Component, warntime: float, errtime: float, late: float) -> float:
+    """Return the observed seconds of silence after which a component counts as silent.
+
+    It is that of `silence_limit`, and `late` seconds more if the component's period is known, but
+    never more than `errtime`. `late` is how much later a heartbeat may be known than it is taken.
+    """
+    limit = silence_limit(component.mean, warntime, errtime)
+    return min(limit + late, errtime) if component.mean > 0.0 else limit

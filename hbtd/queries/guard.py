@@ -13,13 +13,13 @@ from hbtd.guard.disruptions import (
     Disruption,
     GuardMode,
     SilentMember,
-    silence_limit,
 )
 from hbtd.guard.domains import DomainKind
 from hbtd.guard.saved import load
 from hbtd.guarding.live_guard import LiveGuard, settings_of
 from hbtd.guarding.sharing import Sharing
 from hbtd.guarding.statements import Statement, named
+from hbtd.guarding.watching import limit_of
 from hbtd.queries.machine import Turn
 from hbtd.store.past import Selection
 from hbtd.tracker.observed import ObservedClock
@@ -217,7 +217,7 @@ class GuardFacts:
         if not disruptions or component is None:
             return None
         params, since = self._params.current, component.last_heard
-        limit = silence_limit(component.mean, params.warntime, params.errtime)
+        limit = limit_of(component, params.warntime, params.errtime, self._guard.late)
         if self._observed.now() - since < limit:
             return None
         domains = self._guard.domains.of(xname)
