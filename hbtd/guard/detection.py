@@ -27,13 +27,16 @@ and fifty groups, a search takes some milliseconds.
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Generator, Iterable, Sequence, Set
 from operator import attrgetter
 from typing import Final, NamedTuple
 
 from hbtd.guard.disruptions import SilentMember
 from hbtd.guard.domains import Domains, Size
 from hbtd.guard.groups import FEWEST
+
+AT_ONCE: Final = 2000
+"""The most silent components that are handled between two portions of the work."""
 
 _MOSTLY: Final = 3, 4
 """The part of a domain's silent components, as a fraction, with which a smaller one explains it."""
@@ -64,60 +67,70 @@ def meets(silent: int, among: int, share: float) -> bool:
 
 
 def find_disrupted(
-    members: Iterable[SilentMember],
+    members: Sequence[SilentMember],
     fewer: Set[str],
     domains: Domains,
     share: float,
     errtime: float,
-) -> list[Found]:
+) -> Generator[None, None, list[Found]]:
     """Return the domains that are disrupted and were not so far, the largest first.
 
-    `members` are the living silent components whose silence counts, or is explained by a disruption
-    already; `domains` has the numbers of living components, which have decreased in the domains
-    `fewer`. No component is in two results.
+    This is a generator, which yields between portions of the work. `members` are the living silent
+    components whose silence counts, or is explained by a disruption already; `domains` has the
+    numbers of living components, which have decreased in the domains `fewer`. No component is in
+    two results.
     """
-    return _Search(members, fewer, domains, share, errtime).find()
+    search = _Search(fewer, domains, share, errtime)
+    for start in range(0, len(members), AT_ONCE):
+        search.add(members[start : start + AT_ONCE])
+        yield
+    yield from search.begin()
+    return search.find()
 
 
 class _Search:
     """One search for disrupted domains."""
 
-    def __init__(
-        self,
-        members: Iterable[SilentMember],
-        fewer: Set[str],
-        domains: Domains,
-        share: float,
-        errtime: float,
-    ) -> None:
+    def __init__(self, fewer: Set[str], domains: Domains, share: float, errtime: float) -> None:
         self._domains, self._share, self._errtime = domains, share, errtime
-        unexplained, disrupted = 0, set[str]()
+        self._worse = {*fewer}
+        self._unexplained, self._explained_by = 0, set[str]()
         # Neighbours share the tuple of their domains: most are added to these together.
-        places: dict[int, list[SilentMember]] = defaultdict(list)
+        self._places: dict[int, list[SilentMember]] = defaultdict(list)
+        self._inside: dict[str, list[SilentMember]] = defaultdict(list)
+        self._taken: set[SilentMember] = set()
+
+    def add(self, members: Iterable[SilentMember]) -> None:
+        """Add silent components."""
+        places, unexplained = self._places, 0
         for member in members:
             if member.disruption is None:
                 unexplained += 1
             elif member.disruption.active:
-                disrupted.add(member.disruption.domain)
+                self._explained_by.add(member.disruption.domain)
             places[id(member.domains)].append(member)
-        inside: dict[str, list[SilentMember]] = defaultdict(list)
-        self._worse = {*fewer}
-        for together in places.values():
+        self._unexplained += unexplained
+
+    def begin(self) -> Generator[None, None, None]:
+        """Begin the search, once all are added."""
+        domains, inside, living = self._domains, self._inside, self._domains.living
+        for number, together in enumerate(self._places.values(), 1):
             if any(member.new for member in together):
                 self._worse.update(together[0].domains)
             for domain in together[0].domains:
                 inside[domain] += together
-        self._inside = inside
-        self._unexplained = unexplained
-        self._disrupted = {domain: domains.size(domain) for domain in disrupted}
-        self._taken: set[SilentMember] = set()
+            if number % AT_ONCE == 0:
+                yield
+        self._disrupted = {domain: domains.size(domain) for domain in self._explained_by}
         # Most domains are left out here: too few in them are silent, whatever is explained.
-        self._sizes: dict[str, Size] = {
-            domain: domains.size(domain)
-            for domain, silent in inside.items()
-            if meets(len(silent), domains.living(domain) - len(silent), share)
-            or domain in disrupted
-        }
+        self._sizes: dict[str, Size] = {}
+        for number, (domain, silent) in enumerate(inside.items(), 1):
+            count = len(silent)
+            if domain in self._disrupted or meets(count, living(domain) - count, self._share):
+                self._sizes[domain] = domains.size(domain)
+            if number % AT_ONCE == 0:
+                yield
+        yield
 
     def find(self) -> list[Found]:
         found: list[Found] = []

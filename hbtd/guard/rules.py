@@ -1,10 +1,10 @@
 """The guard: finds disrupted failure domains, and says whose deaths wait; see `hbtd.guard`."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from math import inf
 
-from hbtd.guard.detection import Found, find_disrupted
+from hbtd.guard.detection import AT_ONCE, Found, find_disrupted
 from hbtd.guard.disruptions import (
     MISSED,
     Decisions,
@@ -64,6 +64,26 @@ class Guard(Silences):
         gap of the observed clock, or the start. What was heard before `known_since`, the start, is
         known only roughly. `settings` may have changed since the last call.
         """
+        steps = self.deciding(now, settings, steady_since, known_since)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                decisions: Decisions = end.value
+                return decisions
+
+    def deciding(
+        self,
+        now: float,
+        settings: GuardSettings,
+        steady_since: float,
+        known_since: float = -inf,
+    ) -> Generator[None, None, Decisions]:
+        """Return what `decide` returns, in portions: this is a generator.
+
+        It yields between portions of some milliseconds. Nothing else may be called until it has
+        ended.
+        """
         same = settings == self._settings and steady_since == self._steady_since
         if same and not self._stale and now < self._next:
             return Decisions(held=self.held)
@@ -77,12 +97,12 @@ class Guard(Silences):
             return self._decisions(deciding)
         settled = steady_since + settings.patience
         self._end_due(now, deciding)
-        self._join(now)
+        yield from self._join(now)
         if now >= settled:
             for disruption in self._disruptions:
                 disruption.unsure = False
             self._end_due(now, deciding)
-        self._declare(now, settled)
+        yield from self._declare(now, settled)
         self._tell(now, deciding)
         self._expire(now, deciding)
         self._stale, self._next = False, self._next_due(settled, now)
@@ -204,14 +224,16 @@ class Guard(Silences):
         else:
             disruption.ended = now
 
-    def _join(self, now: float) -> None:
+    def _join(self, now: float) -> Generator[None, None, None]:
         """Make unexplained silences those of disruptions that are known already."""
         if not self._disruptions:
             return
         known: dict[str, list[Disruption]] = defaultdict(list)
         for disruption in self._disruptions:
             known[disruption.domain].append(disruption)
-        for member in self._members.values():
+        for number, member in enumerate(self._members.values(), 1):
+            if number % AT_ONCE == 0:
+                yield
             if member.disruption is None:
                 found = [
                     each
@@ -224,7 +246,7 @@ class Guard(Silences):
                     disruption.take(member)
                     self._hold([member] if disruption.active else (), now)
 
-    def _declare(self, now: float, settled: float) -> None:
+    def _declare(self, now: float, settled: float) -> Generator[None, None, None]:
         """Find what is disrupted by the silences that are unexplained so far."""
         counted = [
             member
@@ -235,16 +257,17 @@ class Guard(Silences):
         settings, found = self._settings, True
         # What has been found may leave fewer components among whom others count.
         while found and any(member.disruption is None for member in counted):
-            disrupted = find_disrupted(
+            disrupted = yield from find_disrupted(
                 counted, self._fewer, self._domains, settings.share, settings.errtime
             )
             for each in disrupted:
-                self._begin(each, now)
+                yield from self._begin(each, now)
             found = bool(disrupted)
         for member in counted:
             member.new = False
         self._fewer.clear()
-        self._join(now)
+        yield
+        yield from self._join(now)
 
     def _is_certain(self, member: SilentMember) -> bool:
         """Return whether a silence has nothing to do with the last gap, or with the start."""
@@ -252,7 +275,7 @@ class Guard(Silences):
             return True
         return self._known_since <= member.since <= self._steady_since - member.limit
 
-    def _begin(self, found: Found, now: float) -> None:
+    def _begin(self, found: Found, now: float) -> Generator[None, None, None]:
         """Begin a disruption, which takes members from smaller ones."""
         settings = self._settings
         start = min(member.since for member in found.members)
@@ -269,12 +292,15 @@ class Guard(Silences):
         smaller = [each for each in self._disruptions if each in taken_from]
         for each in smaller:
             disruption.absorbed += (each, *each.absorbed)
-        for member in found.members:
-            disruption.take(member)
+        for first in range(0, len(found.members), AT_ONCE):
+            members = found.members[first : first + AT_ONCE]
+            for member in members:
+                disruption.take(member)
+            self._hold(members, now)
+            yield
         for each in smaller:
             self._absorb(each, disruption)
         self._disruptions[disruption] = None
-        self._hold(disruption.away.values(), now)
 
     def _absorb(self, smaller: Disruption, larger: Disruption) -> None:
         """Make a disruption part of a larger one, if all its members that live are part of it."""

@@ -18,7 +18,7 @@ from hbtd.guard.groups import Groups
 from hbtd.guard.rules import Guard
 from hbtd.guarding.sharing import Sharing
 from hbtd.guarding.statements import Statement
-from hbtd.guarding.turns import Turns
+from hbtd.guarding.turns import Steps, Turns
 from hbtd.guarding.watching import Watcher
 from hbtd.tracker.cohorts import Deadlines, Limits
 from hbtd.tracker.components import Unheard
@@ -84,6 +84,7 @@ class LiveGuard:
         self._shared_at = 0.0
         self._shared: object = None
         self._releasing: list[str] = []
+        self._steps: Steps[Decisions] | None = None
         self._watching = False
         # Whether it is to be compared who is held here, and who is held by the rules.
         self._unsettled = False
@@ -126,7 +127,7 @@ class LiveGuard:
         self.rules = Guard(self.domains)
         self._watcher = Watcher(self._clock, self._tracker, self.rules, self.late)
         self._watching, self._counting, self._looked_at = False, None, None
-        self._releasing = []
+        self._releasing, self._steps = [], None
 
     def _watch(self) -> None:
         """Begin to count the living; that takes a second or two for a million, in portions."""
@@ -195,7 +196,11 @@ class LiveGuard:
         something = look or rules.silences() or rules.disruptions()
         if not (something or self._releasing or self._sharing.stale):
             return _NOBODY
-        self._act(rules.decide(at, settings, self.steady_since, self._began), at)
+        self._steps = Steps(rules.deciding(at, settings, self.steady_since, self._began))
+        decisions = await self._steps.run(Turns(self._clock))
+        if rules is not self.rules:
+            return _NOBODY
+        self._act(decisions, at)
         await self._release(at)
         if off and rules is self.rules:
             self._renew()
@@ -232,6 +237,8 @@ class LiveGuard:
         that are still silent with the next sweep. If the domain is not disrupted, or was released
         before, the result is empty. Call this only on the leader.
         """
+        if self._steps is not None:
+            self._steps.finish()
         at = self._observed.now()
         decisions = self.rules.release(domain, at)
         self._act(decisions, at)

@@ -1,7 +1,7 @@
 """Long work in portions, between which the reactor does other work when some time has passed."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Generator, Sequence
+from typing import Final, Generic, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -27,11 +27,45 @@ class Turns:
         milliseconds: a look at a million components would last for many seconds otherwise.
         """
         for start in range(0, len(items), size):
-            if self._clock.seconds() - self._began >= _AT_ONCE:
-                await self.take()
+            await self.take_if_due()
             yield items[start : start + size]
+
+    async def take_if_due(self) -> None:
+        """Let the reactor do other work now, if three milliseconds have passed."""
+        if self._clock.seconds() - self._began >= _AT_ONCE:
+            await self.take()
 
     async def take(self) -> None:
         """Let the reactor do other work now."""
         await deferLater(self._clock, 0)
         self._began = self._clock.seconds()
+
+
+class Steps(Generic[_T]):
+    """Runs a generator, which yields between portions of the work, and keeps what it returns."""
+
+    def __init__(self, steps: Generator[None, None, _T]) -> None:
+        self._steps = steps
+        self._result: list[_T] = []
+
+    async def run(self, turns: Turns) -> _T:
+        """Run it to its end, unless that has been done; return what it returns."""
+        while self._step():
+            await turns.take_if_due()
+        return self._result[0]
+
+    def finish(self) -> None:
+        """Run the rest at once, since somebody needs the result now."""
+        while self._step():
+            pass
+
+    def _step(self) -> bool:
+        """Run the next portion; return whether there is a further one."""
+        if self._result:
+            return False
+        try:
+            next(self._steps)
+        except StopIteration as end:
+            self._result.append(end.value)
+            return False
+        return True
