@@ -228,6 +228,7 @@ class GuardAPITests(APITestCase):
         inside = Subscriber(self.connect(), "/hmi/v1/events?under=x1000c0s1")
         outside = Subscriber(self.connect(), "/hmi/v1/events?under=x1000c1")
         member = Subscriber(self.connect(), "/hmi/v1/events?names=x1000c0s0b0n0")
+        stranger = Subscriber(self.connect(), "/hmi/v1/events?names=x1000c1s0b0n0")
         self.beat_for(35.0, silent=C0)
         self.beat_for(10.0)
         expected = [("disrupted", "x1000c0"), ("ended", "x1000c0")]
@@ -236,6 +237,7 @@ class GuardAPITests(APITestCase):
             (inside, expected),
             (outside, []),
             (member, expected),
+            (stranger, []),
         ):
             client.read()
             found = [each for each in client.stream.events if each.type == "guard"]

@@ -52,8 +52,9 @@ class HoldTests(GuardedTestCase):
         """However many deaths are held back, all others are told in the same sweep."""
         self.machine = "x1000c0s[0-15]b[0-9]n[0-4],x1000c1s[0-15]b[0-9]n[0-4]"
         outside = ",".join(f"x1000c1s{slot}b0n0" for slot in range(16))
-        self.up()
-        self.beat_all(28.3, silent=f"x1000c0s[0-15]b[0-9]n[0-4],{outside}")
+        self.up(interval=5)
+        # Their deaths are due at 27 s, and the sweep is at 30.
+        self.beat_all(30.5, silent=f"x1000c0s[0-15]b[0-9]n[0-4],{outside}")
         self.assertEqual(len(self.held()), 800)
         self.assertEqual(fold(self.told_dead()), fold(names(outside)))
 
@@ -113,6 +114,9 @@ class HoldTests(GuardedTestCase):
             self.params.patch({"Guard": mode})
             self.beat_all(1.1, silent=C0)
             self.assertEqual(fold(self.told_dead()), fold(names(C0)), mode)
+            # What is off counts nobody.
+            self.assertEqual(self.tracker.turnover is None, mode == "off")
+            self.assertEqual(self.guard.domains.counts() == {}, mode == "off")
 
     def test_hold_shortened(self) -> None:
         """A hold that has begun ends earlier if `guard_hold` becomes shorter."""

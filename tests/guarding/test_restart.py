@@ -124,3 +124,13 @@ class NewDisruptionTests(GuardedTestCase):
         self.assertEqual((self.statements()[1:], self.guard.rules.disruptions()), ([], []))
         self.beat_all(2.2, silent=C0)
         self.assertEqual([each.domain for each in self.guard.rules.disruptions()], ["x1000c0"])
+
+    def test_warned_before(self) -> None:
+        """Nor are nodes that were warned about before it: how long they are silent is not known."""
+        self.up()
+        self.beat_all(18.0, silent=C0)
+        self.restart()
+        self.beat_all(9.0, silent=C0)
+        self.assertEqual(self.guard.rules.disruptions(), [])
+        self.beat_all(30.0, silent=C0)
+        self.assertHeld(C0)
