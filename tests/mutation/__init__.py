@@ -1,0 +1,1 @@
+"""Mutation testing: is each small fault that is put into hbtd noticed by a test?"""

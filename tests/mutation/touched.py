@@ -1,0 +1,97 @@
+"""Which lines of hbtd does each test run, and how long does it take?
+
+A mutant needs only the tests that run its line. They are recorded once for each module of tests, and
+again when hbtd, the helpers of tests or that module have changed.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import coverage
+
+from tests.mutation.trials import Listener, run
+
+
+class Test(NamedTuple):
+    """A test that passes on hbtd as it is."""
+
+    name: str
+    """As trial takes it: `tests.hsm.test_outbox.OutboxTests.test_latest`."""
+    spent: float
+    """Seconds of the processor that it took."""
+    lines: dict[str, set[int]]
+    """The lines that it runs by file, as in `hbtd/hsm/outbox.py`; not those of imports."""
+
+
+class _Recorder(Listener):
+    """Say to coverage which test runs, and keep how long it took."""
+
+    def __init__(self, measured: coverage.Coverage) -> None:
+        self._measured = measured
+        self.spent: dict[str, float] = {}
+
+    def started(self, name: str) -> None:
+        self._measured.switch_context(name)
+
+    def ended(self, name: str, outcome: str, spent: float) -> None:
+        self._measured.switch_context("")
+        if outcome == "passed":
+            self.spent[name] = spent
+
+
+def record(module: str, checkout: Path) -> list[Test]:
+    """Run the tests of a module; return those that pass. It is run in a process of its own."""
+    measured = coverage.Coverage(
+        data_file=None, include=[f"{checkout}/hbtd/*"], config_file=False
+    )
+    measured.start()
+    recorder = _Recorder(measured)
+    run([module], recorder)
+    measured.stop()
+    data = measured.get_data()
+    lines: dict[str, dict[str, set[int]]] = {}
+    for path in data.measured_files():
+        relative = str(Path(path).relative_to(checkout))
+        for line, contexts in data.contexts_by_lineno(path).items():
+            for context in contexts:
+                lines.setdefault(context, {}).setdefault(relative, set()).add(line)
+    return [Test(name, spent, lines.get(name, {})) for name, spent in recorder.spent.items()]
+
+
+def key(checkout: Path, module: str) -> str:
+    """Return what changes when a module's tests have to be recorded again."""
+    paths = [*(checkout / "hbtd").rglob("*.py"), *(checkout / "tests/support").rglob("*.py")]
+    paths.append(checkout / f"{module.replace('.', '/')}.py")
+    contents = (path.read_bytes() for path in sorted(paths))
+    return hashlib.sha256(b"\0".join(contents)).hexdigest()
+
+
+def save(path: Path, tests: list[Test], key: str) -> None:
+    """Keep what was recorded of a module."""
+    fields = [
+        {
+            "name": test.name,
+            "spent": test.spent,
+            "lines": {name: sorted(lines) for name, lines in test.lines.items()},
+        }
+        for test in tests
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"key": key, "tests": fields}))
+
+
+def load(path: Path, key: str) -> list[Test] | None:
+    """Return what was recorded of a module; `None` if that was never done, or is out of date."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if kept.get("key") != key:
+        return None
+    return [
+        Test(
+            each["name"],
+            each["spent"],
+            {name: set(lines) for name, lines in each["lines"].items()},
+        )
+        for each in kept["tests"]
+    ]

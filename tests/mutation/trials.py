@@ -1,0 +1,84 @@
+"""Tests are run by trial within this process, and a listener is told of each."""
+
+import sys
+import time
+from io import StringIO
+from typing import Any
+
+# Before `tests` is imported from a copy; they are all that takes time to import.
+import hypothesis
+import jsonschema  # noqa: F401
+import kafka  # noqa: F401
+import treq.testing  # noqa: F401
+import twisted.internet.testing  # noqa: F401
+import twisted.web.client  # noqa: F401
+import werkzeug.routing  # noqa: F401
+from twisted.trial.reporter import TestResult
+from twisted.trial.runner import TestLoader, TrialRunner
+
+class Listener:
+    """Is told of tests."""
+
+    def started(self, name: str) -> None:
+        """A test begins."""
+
+    def ended(self, name: str, outcome: str, spent: float) -> None:
+        """A test has `passed`, `failed` or was `skipped`; `spent` are seconds of the processor."""
+
+
+class _Result(TestResult):
+    """Tell a listener of tests; stop after the first that fails, if wanted."""
+
+    def __init__(self, listener: Listener, first_only: bool) -> None:
+        super().__init__()
+        self._listener = listener
+        self._first_only = first_only
+        self._started = 0.0
+        self._passed = False
+        self._wrong = 0
+
+    def startTest(self, test: Any) -> None:
+        super().startTest(test)
+        self._passed = False
+        self._listener.started(test.id())
+        self._started = time.process_time()
+
+    def addSuccess(self, test: Any) -> None:
+        super().addSuccess(test)
+        self._passed = True
+
+    def stopTest(self, test: Any) -> None:
+        super().stopTest(test)
+        wrong = len(self.errors) + len(self.failures)
+        outcome = "failed" if wrong > self._wrong else "passed" if self._passed else "skipped"
+        self._wrong = wrong
+        self._listener.ended(test.id(), outcome, time.process_time() - self._started)
+        self.shouldStop = self._first_only and wrong > 0
+
+    def done(self) -> None:
+        """Print nothing; trial asks for it."""
+
+
+def run(names: list[str], listener: Listener, first_only: bool = False) -> None:
+    """Run tests by name, each once; Hypothesis tries the same examples each time."""
+    hypothesis.settings.register_profile(
+        "mutants",
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+    )
+    import tests  # noqa: F401  # which loads a profile of its own
+
+    hypothesis.settings.load_profile("mutants")
+    suite = TestLoader().loadByNames(names)
+    runner = TrialRunner(lambda *_: _Result(listener, first_only), stream=StringIO())
+    runner.run(suite)
+
+
+def start_afresh(checkout: str) -> None:
+    """Have this process import hbtd and its tests anew, from a copy of the checkout."""
+    for name in [each for each in sys.modules if each.partition(".")[0] in ("hbtd", "tests")]:
+        del sys.modules[name]
+    sys.path[:] = [checkout, *(each for each in sys.path if each not in ("", checkout))]
