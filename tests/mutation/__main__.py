@@ -10,7 +10,6 @@ of the last run is written anew.
 """
 
 import argparse
-import difflib
 import multiprocessing
 import re
 import sys
@@ -37,13 +36,14 @@ def change(mutant: Mutant) -> tuple[str, str]:
     """Return the lines of code that a mutant changes, as they are and as it has them."""
     before = (CHECKOUT / mutant.path).read_text().splitlines()
     after = mutated(CHECKOUT, mutant).splitlines()
-    parts = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
-    old, new = [], []
-    for kind, first, last, begin, end in parts:
-        if kind != "equal":
-            old += before[first:last]
-            new += after[begin:end]
-    return _one_line(old), _one_line(new)
+    first = next(each for each, (old, new) in enumerate(zip(before, after)) if old != new)
+    last = next(
+        each for each, (old, new) in enumerate(zip(before[::-1], after[::-1])) if old != new
+    )
+    return (
+        _one_line(before[first : len(before) - last]),
+        _one_line(after[first : len(after) - last]),
+    )
 
 
 def _one_line(lines: list[str]) -> str:
@@ -52,15 +52,16 @@ def _one_line(lines: list[str]) -> str:
 
 def listed(readme: Path) -> set[tuple[str, str, str]]:
     """Return the mutants that are listed as equivalent: file, code, and code as they have it."""
-    pattern = r"(?m)^\| `(hbtd/\S+)`[^|]* \| ``? ?(.+?) ?``? \| ``? ?(.+?) ?``? \|"
+    pattern = r"(?m)^\| `(hbtd/\S+)` \| `(.+?)` \| `(.+?)` \|"
     text = readme.read_text().partition(_MARK)[0] if readme.exists() else ""
-    return {(path, before, after) for path, before, after in re.findall(pattern, text)}
+    rows = re.findall(pattern, text)
+    return {(path, *(code.replace("\\|", "|") for code in codes)) for path, *codes in rows}
 
 
 def row(outcome: Outcome) -> str:
     """Return the line of a survivor in a table."""
     before, after = (each.replace("|", "\\|") for each in change(outcome.mutant))
-    return f"| `{outcome.mutant.path}`:{outcome.mutant.line} | `{before}` | `{after}` |"
+    return f"| `{outcome.mutant.path}` | `{before}` | `{after}` |"
 
 
 def _prepare(folder: str) -> None:
@@ -69,19 +70,19 @@ def _prepare(folder: str) -> None:
     _target = copy(Path(tempfile.mkdtemp(dir=folder)))
 
 
-def _one(work: tuple[Mutant, float]) -> Outcome:
-    mutant, most = work
-    return run(mutant, _target, _RECORDS, most)
+def _one(work: tuple[Mutant, float, bool]) -> Outcome:
+    mutant, most, own = work
+    return run(mutant, _target, _RECORDS, most, own)
 
 
-def run_all(chosen: list[Mutant], jobs: int, most: float) -> Iterator[Outcome]:
+def run_all(chosen: list[Mutant], jobs: int, most: float, own: bool) -> Iterator[Outcome]:
     """Run mutants, `jobs` at a time; yield what becomes of them as it is known."""
     context = multiprocessing.get_context("fork")
     with (
         tempfile.TemporaryDirectory() as folder,
         context.Pool(jobs, _prepare, (folder,)) as pool,
     ):
-        yield from pool.imap_unordered(_one, [(mutant, most) for mutant in chosen])
+        yield from pool.imap_unordered(_one, [(mutant, most, own) for mutant in chosen])
 
 
 def summary(outcomes: list[Outcome], equivalent: int) -> tuple[str, bool]:
@@ -129,17 +130,23 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--most", type=float, default=20.0, help="seconds of tests for each, of the processor"
     )
+    parser.add_argument("--own", action="store_true", help="run only the tests of its folder")
     parser.add_argument("--list", action="store_true", help="run nothing, print the mutants")
     parser.add_argument("--write", action="store_true", help="write the outcome into README.md")
     options = parser.parse_args(arguments)
     drawn = chosen(options)
     equivalent = listed(_README)
-    left = [each for each in drawn if (each.path, *change(each)) not in equivalent]
+    files_listed = {path for path, *_ in equivalent}
+    left = [
+        each
+        for each in drawn
+        if each.path not in files_listed or (each.path, *change(each)) not in equivalent
+    ]
     if options.list:
-        print(*(f"{each.name}: {' -> '.join(change(each))}" for each in left), sep="\n")
+        print(*(each.name for each in left), sep="\n")
         return
     outcomes: list[Outcome] = []
-    for outcome in run_all(left, options.jobs, options.most):
+    for outcome in run_all(left, options.jobs, options.most, options.own):
         outcomes.append(outcome)
         said = f"{outcome.how} {outcome.killer}" if outcome.killer else "SURVIVED"
         number = f"{len(outcomes)}/{len(left)}"

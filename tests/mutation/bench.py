@@ -90,14 +90,14 @@ def recorded(module: str, target: Path, kept: Path) -> list[Test]:
     return known
 
 
-def run(mutant: Mutant, target: Path, kept: Path, most: float) -> Outcome:
+def run(mutant: Mutant, target: Path, kept: Path, most: float, own: bool = False) -> Outcome:
     """Run tests on a mutant in a copy until one fails; see `tests_of`.
 
     Of those of its folder, and of the others, as many are run as take `most` seconds on hbtd. What
-    is known of tests is in the folder `kept`.
+    is known of tests is in the folder `kept`. With `own`, the others are not run.
     """
     count = left = 0
-    for names in modules(CHECKOUT, mutant.path):
+    for names in modules(CHECKOUT, mutant.path)[: 1 if own else 2]:
         known = [test for name in names for test in recorded(name, target, kept)]
         concerned = of(mutant, CHECKOUT, known)
         chosen, total = [], 0.0

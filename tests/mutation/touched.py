@@ -6,12 +6,17 @@ again when hbtd, the helpers of tests or that module have changed.
 
 import hashlib
 import json
+import signal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import coverage
 
 from tests.mutation.trials import Listener, run
+
+
+_LONGEST = 3.0
+"""Seconds of the processor, with coverage, for a test; one that takes more is not used."""
 
 
 class Test(NamedTuple):
@@ -26,19 +31,26 @@ class Test(NamedTuple):
 
 
 class _Recorder(Listener):
-    """Say to coverage which test runs, and keep how long it took."""
+    """Say to coverage which test runs, keep how long it took, and end it if it takes too long."""
 
     def __init__(self, measured: coverage.Coverage) -> None:
         self._measured = measured
         self.spent: dict[str, float] = {}
+        signal.signal(signal.SIGPROF, _give_up)
 
     def started(self, name: str) -> None:
         self._measured.switch_context(name)
+        signal.setitimer(signal.ITIMER_PROF, _LONGEST, 0.5)  # again, if it is caught
 
     def ended(self, name: str, outcome: str, spent: float) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         self._measured.switch_context("")
         if outcome == "passed":
             self.spent[name] = spent
+
+
+def _give_up(*_: Any) -> None:
+    raise TimeoutError("this test takes too long to be run on mutants")
 
 
 def record(module: str, checkout: Path) -> list[Test]:

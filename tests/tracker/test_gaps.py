@@ -89,6 +89,16 @@ class SecondsAgoTests(ClockTestCase):
         self.listen(2.0)
         self.assertClose(self.clock.seconds_ago(at), 2.0)
 
+    def test_between_gaps(self) -> None:
+        """Of several gaps, only those after a time make it longer ago."""
+        self.listen(5.0)
+        self.read_after(4.0)
+        self.listen(10.0)
+        at = self.clock.now()
+        self.read_after(3.0)
+        self.listen(10.0)
+        self.assertClose(self.clock.seconds_ago(at), 13.0)
+
     def test_end_within_a_tick(self) -> None:
         """What was counted after a standstill, in its last tick, is as long ago as it seems."""
         self.listen(5.0)
