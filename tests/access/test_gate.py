@@ -68,6 +68,20 @@ class CertificateTests(SynchronousTestCase):
         self.assertRaises(Unauthenticated, self.gate.node, node)
         self.assertRaises(Unauthenticated, self.gate.operator, operator)
 
+    def test_holds(self) -> None:
+        """What a certificate has shown holds until the moment at which it expires."""
+        shown = self.gate.authenticate(self.present("n", NODE))
+        self.clock.advance(99.5)
+        self.assertTrue(self.gate.still_holds(shown))
+        self.clock.advance(0.5)
+        self.assertFalse(self.gate.still_holds(shown))
+
+    def test_described(self) -> None:
+        """The log calls the sender by the name in its certificate, or says that it has none."""
+        for name, said in (("n", "certificate 'n'"), (None, "certificate '(without one common name)'")):
+            self.assertEqual(self.gate.describe(self.present(name)), said)
+        self.assertEqual(self.gate.describe(Credentials(Peer("192.0.2.1"))), "an unknown caller")
+
     def test_without_name(self) -> None:
         """Without a common name a certificate is no operator's, without components no node's."""
         odd = self.present(None)

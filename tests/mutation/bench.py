@@ -24,7 +24,7 @@ from tests.mutation.touched import Test, key, load, record, save
 
 CHECKOUT = Path(__file__).parent.parent.parent
 
-_UNNEEDED = ("__pycache__", "_trial_temp*", "build", "dist", "var", ".*", "*.egg-info")
+_UNNEEDED = ("_trial_temp*", "build", "dist", "var", ".*", "*.egg-info")
 
 _MEMORY = 4 << 30
 """How many bytes a mutant may take; one that never ends collecting something is noticed by it."""

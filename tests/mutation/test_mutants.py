@@ -112,16 +112,17 @@ class TestsOfTests(SynchronousTestCase):
             ("tests/hsm/test_outbox.py", ""),
             ("tests/hsm/test_client.py", ""),
             ("tests/api/test_why.py", "from hbtd.hsm.outbox import f\n"),
+            ("tests/app/test_hsm_away.py", ""),
             ("tests/api/test_http.py", "from hbtd.hsm.client import f\n"),
         ):
             (self.checkout / path).parent.mkdir(parents=True, exist_ok=True)
             (self.checkout / path).write_text(source)
 
     def test_modules(self):
-        """First those of its folder are run, then those that import it."""
+        """First those of its folder are run, then those that import it or are named after that."""
         own, others = modules(self.checkout, "hbtd/hsm/outbox.py")
         self.assertEqual(own, ["tests.hsm.test_client", "tests.hsm.test_outbox"])
-        self.assertEqual(others, ["tests.api.test_why"])
+        self.assertEqual(others, ["tests.api.test_why", "tests.app.test_hsm_away"])
 
     def test_lines(self):
         """Those that run the line are run, those of the module first, then quick ones."""

@@ -2,7 +2,7 @@
 
 Those that run its line, as recorded on hbtd as it is: first those of its module, by the project's
 mirror of folders, then others of its folder, and if it survives these, those of all modules that
-import its module. A line that runs at import, as that of a constant, has the tests that run anything
+import its module or are named after its folder, as `tests/api/test_access.py`. A line that runs at import, as that of a constant, has the tests that run anything
 of its file.
 """
 
@@ -15,7 +15,7 @@ from tests.mutation.touched import Test
 
 
 def modules(checkout: Path, path: str) -> tuple[list[str], list[str]]:
-    """Return the modules of tests that concern a file: those of its folder, others that import it.
+    """Return the modules of tests that concern a file: those of its folder, others that import it, or are named after its folder.
 
     Of a folder that is not in the scope as a whole, only those of the file count as its own.
     """
@@ -24,13 +24,14 @@ def modules(checkout: Path, path: str) -> tuple[list[str], list[str]]:
     name = re.escape(f"{folder}/{stem}".replace("/", "."))
     parts = re.escape(folder.replace("/", "."))
     imports = re.compile(rf"(?m)^from ({name} import|{parts} import (.*, )?{stem}\b)")
+    named = f"_{folder.rpartition('/')[2]}"
     own, others = [], []
     for found in sorted((checkout / "tests").rglob("test_*.py")):
         each = str(found.relative_to(checkout))
         near = each.startswith(f"{mirrored}/test_{stem}")
         if near or (folder in SCOPE and each.startswith(f"{mirrored}/")):
             own.append(each)
-        elif imports.search(found.read_text()):
+        elif named in found.name or imports.search(found.read_text()):
             others.append(each)
     as_names = [
         [each.removesuffix(".py").replace("/", ".") for each in some] for some in (own, others)

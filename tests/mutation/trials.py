@@ -1,5 +1,6 @@
 """Tests are run by trial within this process, and a listener is told of each."""
 
+import resource
 import sys
 import time
 from io import StringIO
@@ -41,7 +42,7 @@ class _Result(TestResult):
         super().startTest(test)
         self._passed = False
         self._listener.started(test.id())
-        self._started = time.process_time()
+        self._started = _spent()
 
     def addSuccess(self, test: Any) -> None:
         super().addSuccess(test)
@@ -52,11 +53,17 @@ class _Result(TestResult):
         wrong = len(self.errors) + len(self.failures)
         outcome = "failed" if wrong > self._wrong else "passed" if self._passed else "skipped"
         self._wrong = wrong
-        self._listener.ended(test.id(), outcome, time.process_time() - self._started)
+        self._listener.ended(test.id(), outcome, _spent() - self._started)
         self.shouldStop = self._first_only and wrong > 0
 
     def done(self) -> None:
         """Print nothing; trial asks for it."""
+
+
+def _spent() -> float:
+    """Return the seconds of the processor that this process and those it started have used."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
 
 
 def run(names: list[str], listener: Listener, first_only: bool = False) -> None:
