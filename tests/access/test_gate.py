@@ -78,7 +78,10 @@ class CertificateTests(SynchronousTestCase):
 
     def test_described(self) -> None:
         """The log calls the sender by the name in its certificate, or says that it has none."""
-        for name, said in (("n", "certificate 'n'"), (None, "certificate '(without one common name)'")):
+        for name, said in (
+            ("n", "certificate 'n'"),
+            (None, "certificate '(without one common name)'"),
+        ):
             self.assertEqual(self.gate.describe(self.present(name)), said)
         self.assertEqual(self.gate.describe(Credentials(Peer("192.0.2.1"))), "an unknown caller")
 

@@ -1,1 +1,1 @@
-"""Mutation testing: is each small fault that is put into hbtd noticed by a test?"""
+"""Mutation testing: small faults are put into hbtd, and a test has to notice each."""

@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 from tests.mutation.bench import CHECKOUT, Outcome, copy, run
@@ -36,14 +37,17 @@ def change(mutant: Mutant) -> tuple[str, str]:
     """Return the lines of code that a mutant changes, as they are and as it has them."""
     before = (CHECKOUT / mutant.path).read_text().splitlines()
     after = mutated(CHECKOUT, mutant).splitlines()
-    first = next(each for each, (old, new) in enumerate(zip(before, after)) if old != new)
-    last = next(
-        each for each, (old, new) in enumerate(zip(before[::-1], after[::-1])) if old != new
-    )
+    first, last = _common(before, after), _common(before[::-1], after[::-1])
     return (
         _one_line(before[first : len(before) - last]),
         _one_line(after[first : len(after) - last]),
     )
+
+
+def _common(some: list[str], others: list[str]) -> int:
+    """Return how many lines are the same at the beginning."""
+    pairs = zip(some, others, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _one_line(lines: list[str]) -> str:
@@ -66,7 +70,7 @@ def row(outcome: Outcome) -> str:
 
 def _prepare(folder: str) -> None:
     """Make the copy of a process of the pool."""
-    global _target  # noqa: PLW0603
+    global _target
     _target = copy(Path(tempfile.mkdtemp(dir=folder)))
 
 
@@ -102,7 +106,9 @@ def write(readme: Path, said: str, outcomes: list[Outcome], drawn: str) -> None:
     head = readme.read_text().partition(_MARK)[0]
     survivors = [row(each) for each in sorted(outcomes) if each.survived]
     table = ["", "| place | hbtd | mutant |", "| --- | --- | --- |", *survivors]
-    readme.write_text(head + "\n".join([_MARK, f"{drawn}. {said}", *(table if survivors else [])]) + "\n")
+    readme.write_text(
+        head + "\n".join([_MARK, f"{drawn}. {said}", *(table if survivors else [])]) + "\n"
+    )
 
 
 def chosen(arguments: argparse.Namespace) -> list[Mutant]:

@@ -1,7 +1,7 @@
 """Where mutants are run: a copy of the checkout, and a process of its own for each.
 
-The processes are forks of one that has imported what hbtd's tests take from others, so that a mutant
-costs half a second of imports rather than three.
+The processes are forks of one that has imported what hbtd's tests take from others, so that a
+mutant costs half a second of imports rather than three.
 """
 
 import compileall
@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import NamedTuple
@@ -80,6 +81,7 @@ def copy(folder: Path) -> Path:
     return target
 
 
+@cache
 def recorded(module: str, target: Path, kept: Path) -> list[Test]:
     """Return the tests of a module that pass, with the lines they run; keep that in a folder."""
     path, current = kept / f"{module}.json", key(target, module)
@@ -180,7 +182,7 @@ def _be_child(target: Path, work: Callable[[int], None], pipe: int) -> None:
             os.dup2(log.fileno(), 2)
         work(pipe)
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 -- nothing may return into the copy of the caller
         traceback.print_exc()
     finally:
         os._exit(status)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import parso.python.tree
 from cosmic_ray.operators.operator import Example, Operator
 from parso.python.tree import Keyword
 from parso.tree import search_ancestor

@@ -1,7 +1,7 @@
 """Which mutants of hbtd there are: its code with one operator, number or statement changed.
 
-The operators are cosmic-ray's, a choice of those whose mutants run: its others replace each operator
-by all others, which mostly fails at once and says little. One is added, `LeaveOut`.
+The operators are cosmic-ray's, a choice of those whose mutants run: its others replace each
+operator by all others, which mostly fails at once and says little. One is added, `LeaveOut`.
 """
 
 import ast
@@ -21,7 +21,7 @@ SCOPE = (
     "hbtd/replicas",
     "hbtd/access",
 )
-"""What decides who is dead, keeps it, tells HSM, and who may ask: rules, ledger, journal, access."""
+"""What decides who is dead, keeps that and tells HSM; replicas; and who may do what."""
 
 _CHOSEN = (
     "AddNot",
@@ -92,9 +92,9 @@ class Spans:
         for node in ast.walk(tree):
             self._visit(node)
         for statement in tree.body:
-            if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.BinOp):
-                if isinstance(statement.value.op, ast.BitOr):  # the alias of a type
-                    self._leave(statement)
+            value = statement.value if isinstance(statement, ast.Assign) else None
+            if isinstance(value, ast.BinOp) and isinstance(value.op, ast.BitOr):
+                self._leave(value)  # the alias of a type
 
     def _visit(self, node: ast.AST) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -39,7 +39,7 @@ class SpansTests(SynchronousTestCase):
     """What no mutant changes."""
 
     def test_left(self):
-        """Only defaults and values of what runs are changed: no types, texts, logs or assertions."""
+        """Only defaults and what runs are changed: no types, texts, logs or assertions."""
         spans = Spans(SOURCE)
         lines = SOURCE.splitlines()
 
@@ -108,7 +108,10 @@ class TestsOfTests(SynchronousTestCase):
         """Make a small checkout."""
         self.checkout = Path(self.mktemp())
         for path, source in (
-            ("hbtd/hsm/outbox.py", "LIMIT = 1\n\n\ndef f(x):\n    if x:\n        g(\n            x)\n"),
+            (
+                "hbtd/hsm/outbox.py",
+                "LIMIT = 1\n\n\ndef f(x):\n    if x:\n        g(\n            x)\n    h()\n",
+            ),
             ("tests/hsm/test_outbox.py", ""),
             ("tests/hsm/test_client.py", ""),
             ("tests/api/test_why.py", "from hbtd.hsm.outbox import f\n"),
@@ -139,6 +142,7 @@ class TestsOfTests(SynchronousTestCase):
             return [test.name.rpartition("_")[2] for test in of(mutant, self.checkout, known)]
 
         self.assertEqual(names(7), ["it", "quick", "slow"])
+        self.assertEqual(names(8), [])
         # Line 1 runs when the module is imported, which no test does by itself.
         self.assertEqual(names(1), ["other", "it", "quick", "slow"])
 
@@ -153,9 +157,10 @@ class ListedTests(SynchronousTestCase):
     """The list of equivalent mutants."""
 
     def test_listed(self):
-        """A row has the file, the code, and the code as the mutant has it; the last run has none."""
+        """A row has a file, its code, and that of the mutant; the last run lists none."""
         path = Path(self.mktemp())
         path.write_text(
-            "| `hbtd/a.py` | `x \\| 1` | `x & 1` | why |\n## The last run\n| `hbtd/b.py` | `1` | `2` |\n"
+            "| `hbtd/a.py` | `x \\| 1` | `x & 1` | why |\n"
+            "## The last run\n| `hbtd/b.py` | `1` | `2` | why |\n"
         )
         self.assertEqual(listed(path), {("hbtd/a.py", "x | 1", "x & 1")})

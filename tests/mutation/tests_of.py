@@ -2,21 +2,25 @@
 
 Those that run its line, as recorded on hbtd as it is: first those of its module, by the project's
 mirror of folders, then others of its folder, and if it survives these, those of all modules that
-import its module or are named after its folder, as `tests/api/test_access.py`. A line that runs at import, as that of a constant, has the tests that run anything
-of its file.
+import its module or are named after its folder, as `tests/api/test_access.py`. A line that runs at
+import, as that of a constant, has the tests that run anything of its file.
 """
 
 import ast
 import re
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from tests.mutation.mutants import SCOPE, Mutant
 from tests.mutation.touched import Test
 
 
+@cache
 def modules(checkout: Path, path: str) -> tuple[list[str], list[str]]:
-    """Return the modules of tests that concern a file: those of its folder, others that import it, or are named after its folder.
+    """Return the modules of tests that concern a file: those of its folder, and others.
 
+    The others import it, or are named after its folder.
     Of a folder that is not in the scope as a whole, only those of the file count as its own.
     """
     folder, _, stem = path.removesuffix(".py").rpartition("/")
@@ -41,22 +45,37 @@ def modules(checkout: Path, path: str) -> tuple[list[str], list[str]]:
 
 def of(mutant: Mutant, checkout: Path, known: list[Test]) -> list[Test]:
     """Return the tests to run, in their order."""
-    lines = statement(ast.parse((checkout / mutant.path).read_text()), mutant.line)
+    tree = ast.parse((checkout / mutant.path).read_text())
+    lines = statement(tree, mutant.line)
     chosen = [test for test in known if not lines.isdisjoint(test.lines.get(mutant.path, ()))]
-    if not chosen:
+    if not chosen and not _in_function(tree, mutant.line):
         chosen = [test for test in known if mutant.path in test.lines]
     own = mutant.path.removesuffix(".py").replace("/", ".").replace("hbtd.", "tests.", 1)
     folder, _, stem = own.rpartition(".")
 
-    def order(test: Test) -> tuple[bool, bool, float]:
+    # All of a module together, as each has to be imported; quick modules and quick tests first.
+    total: Counter[str] = Counter()
+    for test in chosen:
+        total[test.module] += test.spent
+
+    def order(test: Test) -> tuple[bool, float, str, float]:
         near = test.name.startswith(f"{folder}.test_{stem}")
-        return not near, not test.name.startswith(f"{folder}."), test.spent
+        return not near, total[test.module], test.module, test.spent
 
     return sorted(chosen, key=order)
 
 
+def _in_function(tree: ast.Module, line: int) -> bool:
+    """Say whether a line runs when a function is called."""
+    return any(
+        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body[0].lineno <= line <= (node.end_lineno or 0)
+        for node in ast.walk(tree)
+    )
+
+
 def statement(tree: ast.Module, line: int) -> set[int]:
-    """Return the lines of the innermost statement that has a line; of a compound one, of its head."""
+    """Return the lines of the statement that has a line; of a compound one, of its head."""
     best = {line}
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt | ast.ExceptHandler) and node.lineno <= line:

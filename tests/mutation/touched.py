@@ -1,19 +1,19 @@
-"""Which lines of hbtd does each test run, and how long does it take?
+"""Which lines of hbtd each test runs, and how long it takes.
 
-A mutant needs only the tests that run its line. They are recorded once for each module of tests, and
-again when hbtd, the helpers of tests or that module have changed.
+A mutant needs only the tests that run its line. They are recorded once for each module of tests,
+and again when hbtd, the helpers of tests or that module have changed.
 """
 
 import hashlib
 import json
 import signal
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import coverage
 
 from tests.mutation.trials import Listener, run
-
 
 _LONGEST = 3.0
 """Seconds of the processor, with coverage, for a test; one that takes more is not used."""
@@ -28,6 +28,11 @@ class Test(NamedTuple):
     """Seconds of the processor that it took."""
     lines: dict[str, set[int]]
     """The lines that it runs by file, as in `hbtd/hsm/outbox.py`; not those of imports."""
+
+    @property
+    def module(self) -> str:
+        """The module that it is in."""
+        return self.name.rpartition(".")[0].rpartition(".")[0]
 
 
 class _Recorder(Listener):
@@ -55,9 +60,7 @@ def _give_up(*_: Any) -> None:
 
 def record(module: str, checkout: Path) -> list[Test]:
     """Run the tests of a module; return those that pass. It is run in a process of its own."""
-    measured = coverage.Coverage(
-        data_file=None, include=[f"{checkout}/hbtd/*"], config_file=False
-    )
+    measured = coverage.Coverage(data_file=None, include=[f"{checkout}/hbtd/*"], config_file=False)
     measured.start()
     recorder = _Recorder(measured)
     run([module], recorder)
@@ -74,10 +77,15 @@ def record(module: str, checkout: Path) -> list[Test]:
 
 def key(checkout: Path, module: str) -> str:
     """Return what changes when a module's tests have to be recorded again."""
+    source = (checkout / f"{module.replace('.', '/')}.py").read_bytes()
+    return hashlib.sha256(_key(checkout) + source).hexdigest()
+
+
+@cache
+def _key(checkout: Path) -> bytes:
+    """Return the same of what all tests share."""
     paths = [*(checkout / "hbtd").rglob("*.py"), *(checkout / "tests/support").rglob("*.py")]
-    paths.append(checkout / f"{module.replace('.', '/')}.py")
-    contents = (path.read_bytes() for path in sorted(paths))
-    return hashlib.sha256(b"\0".join(contents)).hexdigest()
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(paths))).digest()
 
 
 def save(path: Path, tests: list[Test], key: str) -> None:

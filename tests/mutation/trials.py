@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from io import StringIO
+from itertools import groupby
 from typing import Any
 
 # Before `tests` is imported from a copy; they are all that takes time to import.
@@ -11,20 +12,21 @@ import hypothesis
 import jsonschema  # noqa: F401
 import kafka  # noqa: F401
 import treq.testing  # noqa: F401
-import twisted.internet.testing  # noqa: F401
+import twisted.internet.testing
 import twisted.web.client  # noqa: F401
 import werkzeug.routing  # noqa: F401
 from twisted.trial.reporter import TestResult
 from twisted.trial.runner import TestLoader, TrialRunner
 
+
 class Listener:
     """Is told of tests."""
 
     def started(self, name: str) -> None:
-        """A test begins."""
+        """Note that a test begins."""
 
     def ended(self, name: str, outcome: str, spent: float) -> None:
-        """A test has `passed`, `failed` or was `skipped`; `spent` are seconds of the processor."""
+        """Note that a test has `passed`, `failed` or was `skipped`; `spent` is its CPU time."""
 
 
 class _Result(TestResult):
@@ -79,9 +81,12 @@ def run(names: list[str], listener: Listener, first_only: bool = False) -> None:
     import tests  # noqa: F401  # which loads a profile of its own
 
     hypothesis.settings.load_profile("mutants")
-    suite = TestLoader().loadByNames(names)
     runner = TrialRunner(lambda *_: _Result(listener, first_only), stream=StringIO())
-    runner.run(suite)
+    # A module is imported only when its turn has come.
+    for _, some in groupby(names, lambda name: name.rpartition(".")[0].rpartition(".")[0]):
+        result = runner.run(TestLoader().loadByNames(list(some)))
+        if first_only and not result.wasSuccessful():
+            break
 
 
 def start_afresh(checkout: str) -> None:
