@@ -23,6 +23,15 @@ from tests.support.journal_memory import make_journal
 from tests.support.slow_store import SharedStore
 
 
+class ReactorClock(Clock):
+    """A clock that refuses to wait for a time that is over, as reactors do."""
+
+    def callLater(self, when: float, *args: Any, **kwargs: Any) -> Any:
+        """Call something later; raise `AssertionError` if `when` is less than 0."""
+        assert when >= 0.0, when
+        return super().callLater(when, *args, **kwargs)
+
+
 class SharedTests(SynchronousTestCase):
     """Checkpoints of a store that other replicas share."""
 
@@ -32,7 +41,7 @@ class SharedTests(SynchronousTestCase):
 
     def start(self, **params: Any) -> None:
         """Start a checkpointer with these parameters."""
-        self.clock = Clock()
+        self.clock = ReactorClock()
         self.observed = ObservedClock(self.clock.seconds, lambda: params.get("warntime", 10.0))
         self.tracker = Tracker(note_changes=True)
         self.store = SharedStore(self.clock)
@@ -237,6 +246,29 @@ class SharedTests(SynchronousTestCase):
             self.clock.advance(9.0)
             self.beat(["x0"], 0.2)
             self.assertTrue(self.checkpointer.has_news("x0"))
+
+    def test_spread(self) -> None:
+        """Many records are stored in batches, with pauses, but for those that are late already."""
+        self.beat(node_names(1500), TICK)
+        self.beat([], 3.0)
+        times = [at for at, _ in self.store.written]
+        self.assertEqual(len(times), 3)
+        self.assertGreater(min(later - at for at, later in pairwise(times)), TICK)
+        self.start(warntime=30, errtime=60)
+        self.store.seconds = 2.0
+        self.beat(node_names(1500), TICK)
+        self.beat([], 5.0)
+        self.assertEqual(len(self.store.written), 3)
+
+    def test_late(self) -> None:
+        """A checkpoint is late a second after those before it would have been complete."""
+        self.beat(["x0"], 5.0)
+        self.assertLess(self.checkpointer.behind, 0.75)
+        self.store.failing = True
+        for behind, late in ((1.9, False), (2.2, True)):
+            while self.checkpointer.behind < behind:
+                self.beat(["x0"], TICK)
+            self.assertIs(self.checkpointer.late, late)
 
     def test_slow(self) -> None:
         """A store that has just failed is not called slow as well."""

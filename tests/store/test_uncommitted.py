@@ -106,6 +106,17 @@ class UncommittedTests(SynchronousTestCase):
         self.queue.add([judgement("x0", DIED)])
         self.assertEqual(list(self.queue.take(9)), [judgement("x0", DIED)])
 
+    def test_repeats_of_an_earlier_run(self) -> None:
+        """What was passed on before nothing waited makes nothing a repeat while others wait."""
+        self.queue.add([judgement("x0"), judgement("x1")])
+        for _ in range(2):
+            self.queue.take(1)
+            self.queue.finish(passed_on=True)
+        self.queue.add([judgement("x2"), judgement("x0")])
+        self.queue.take(1)
+        self.queue.finish(passed_on=True)
+        self.assertEqual(list(self.queue.take(1)), [judgement("x0")])
+
     def test_repeats_only(self) -> None:
         """Once nothing but repeats was left, the same transition is news again."""
         self.queue.add([judgement("x0"), judgement("x0")])

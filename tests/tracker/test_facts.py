@@ -216,6 +216,10 @@ class PeriodTests(Facts):
         self.assertEqual(self.component.longest, 1.1)
         self.beat(1002.015)
         self.assertEqual(self.component.longest, 1000.015)
+        for period, longest in ((359.95, 360.0), (360.05, 360.05)):
+            self.setUp()
+            self.beat(0.0, 1.0, 1.0 + period)
+            self.assertAlmostEqual(self.component.longest, longest)
 
     def test_started(self) -> None:
         """They begin anew when the component starts, without the time of its death."""
