@@ -8,7 +8,7 @@ from parso.python.tree import Keyword
 from parso.tree import search_ancestor
 
 
-class LeaveOut(Operator):
+class LeaveOut(Operator):  # type: ignore[misc]  # cosmic-ray is not typed
     """Put `pass` in place of a call, of an assignment to attributes or items, or of a `del`.
 
     Not of an assignment to a local name, nor of one in `__init__`: then the next use of it fails,
@@ -43,6 +43,6 @@ def _acts(node: Any) -> bool:
     target, second = node.children[:2]
     if second.type == "annassign":
         return False
-    function = search_ancestor(node, "funcdef")
+    function: Any = search_ancestor(node, "funcdef")
     initial = function is not None and function.name.value == "__init__"
     return second.value != "=" or (target.type != "name" and not initial)

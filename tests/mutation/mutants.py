@@ -171,7 +171,7 @@ def mutants(checkout: Path, path: str) -> Iterator[Mutant]:
         ]
         for occurrence, start in enumerate(starts):
             if not left.contain(start):
-                yield Mutant(path, *start, name, occurrence)
+                yield Mutant(path, start[0], start[1], name, occurrence)
 
 
 def sample(found: list[Mutant], seed: int, count: int) -> list[Mutant]:

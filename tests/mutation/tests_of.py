@@ -8,7 +8,7 @@ import, as that of a constant, has the tests that run anything of its file.
 
 import ast
 import re
-from collections import Counter
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def of(mutant: Mutant, checkout: Path, known: list[Test]) -> list[Test]:
     folder, _, stem = own.rpartition(".")
 
     # All of a module together, as each has to be imported; quick modules and quick tests first.
-    total: Counter[str] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     for test in chosen:
         total[test.module] += test.spent
 

@@ -6,10 +6,12 @@ and again when hbtd, the helpers of tests or that module have changed.
 
 import hashlib
 import json
+import os
 import signal
+from collections.abc import Container
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import coverage
 
@@ -36,16 +38,20 @@ class Test(NamedTuple):
 
 
 class _Recorder(Listener):
-    """Say to coverage which test runs, keep how long it took, and end it if it takes too long."""
+    """Say to coverage which test runs, and keep how long it took.
 
-    def __init__(self, measured: coverage.Coverage) -> None:
+    A test that takes too long ends this process; its name is what was written into a pipe last.
+    """
+
+    def __init__(self, measured: coverage.Coverage, pipe: int) -> None:
         self._measured = measured
+        self._pipe = pipe
         self.spent: dict[str, float] = {}
-        signal.signal(signal.SIGPROF, _give_up)
 
     def started(self, name: str) -> None:
+        os.write(self._pipe, f"{name}\n".encode())
         self._measured.switch_context(name)
-        signal.setitimer(signal.ITIMER_PROF, _LONGEST, 0.5)  # again, if it is caught
+        signal.setitimer(signal.ITIMER_PROF, _LONGEST)
 
     def ended(self, name: str, outcome: str, spent: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -54,16 +60,16 @@ class _Recorder(Listener):
             self.spent[name] = spent
 
 
-def _give_up(*_: Any) -> None:
-    raise TimeoutError("this test takes too long to be run on mutants")
+def record(module: str, checkout: Path, pipe: int, without: Container[str]) -> list[Test]:
+    """Run the tests of a module but some; return those that pass.
 
-
-def record(module: str, checkout: Path) -> list[Test]:
-    """Run the tests of a module; return those that pass. It is run in a process of its own."""
+    It is run in a process of its own, which a test that takes too long ends by `SIGPROF`; the last
+    line in the pipe is the name of that test.
+    """
     measured = coverage.Coverage(data_file=None, include=[f"{checkout}/hbtd/*"], config_file=False)
     measured.start()
-    recorder = _Recorder(measured)
-    run([module], recorder)
+    recorder = _Recorder(measured, pipe)
+    run([module], recorder, without=without)
     measured.stop()
     data = measured.get_data()
     lines: dict[str, dict[str, set[int]]] = {}
