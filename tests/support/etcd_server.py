@@ -137,6 +137,15 @@ class EtcdServer(ServerProcess):
             self.kill()
             raise
 
+    def metrics(self, *, timeout: float = 2.0) -> str:
+        """Return what it says at `/metrics`, without TLS; an empty text if it does not answer."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"{self.address}/metrics", timeout=timeout) as answer:
+                return str(answer.read(), "utf-8")
+        except OSError:
+            return ""
+
     def etcdctl(self, *arguments: str, timeout: float = 20.0, said: str = "") -> str:
         """Run `etcdctl arguments...` against this member; return its output.
 

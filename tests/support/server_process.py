@@ -79,6 +79,16 @@ class ServerProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int | None:
+        """The number of its process, `None` when it does not run."""
+        return self._process.pid if self._process is not None and self.running else None
+
+    @property
+    def folder(self) -> Path | None:
+        """The directory with its data, `None` before the first start."""
+        return self._directory
+
+    @property
     def log(self) -> str:
         """The output of its processes so far."""
         if self._directory is None:
