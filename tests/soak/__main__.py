@@ -9,6 +9,7 @@ ends it in order. The exit status is 1 if a promise was broken or something grew
 
 import argparse
 import csv
+import os
 import sys
 import time
 from collections.abc import Coroutine
@@ -32,7 +33,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 
 from hbtd.net.tls import client_policy
 from hbtd.simulator.fleet import node_names
-from tests.soak import growth, plot
+from tests.soak import growth, measures, plot
 from tests.soak.schedule import REPLICAS, SQLITE, Fault, plan
 from tests.soak.sites import Machine, ReplicaMachine, SqliteMachine
 from tests.soak.truth import ERRTIME, INTERVAL, WARNTIME, SeveralOracle, SingleOracle, Truth
@@ -43,6 +44,9 @@ _QUIET: Final = 120.0
 """Seconds at the end without faults, after which HSM has to know the truth."""
 
 _TICK: Final = 0.1
+_BUSY: Final = 0.5
+"""Seconds by which this process is late if the host is too busy."""
+
 _CHECK: Final = 5.0
 _LINE: Final = 60.0
 _MOST_SHOWN: Final = 20
@@ -104,7 +108,10 @@ class Soak:
         self._story.flush()
 
     def broke(self, text: str) -> None:
-        """Note that a promise was broken."""
+        """Note that a promise was broken, unless all is being stopped, however slowly."""
+        if self._ending.called:
+            self.say(text)
+            return
         self.broken.append(text)
         self.say(f"BROKEN: {text}")
         if len(self.broken) <= _MOST_SHOWN:
@@ -121,7 +128,6 @@ class Soak:
         calls = [(self._tick, _TICK), (self._check, _CHECK), (self._line, _LINE)]
         loops = [LoopingCall(call) for call, _ in calls]
         sampling = LoopingCall(lambda: Deferred.fromCoroutine(self._sample()))
-        ended = False
         try:
             for machine in self.machines.values():
                 await machine.start()
@@ -133,17 +139,12 @@ class Soak:
             for fault in self._faults:
                 wait = max(fault.at - self._now, 0.0)
                 reactor.callLater(wait, lambda fault=fault: self._begin(self._happen(fault)))
-            reactor.callLater(max(self._seconds - self._now, 0.0), self.end)
+            reactor.callLater(max(self._seconds - self._now, 0.0), self._rest)
             await self._ending
-            ended = self._now >= self._seconds - 1
         finally:
             for loop in (*loops, sampling):
                 if loop.running:
                     loop.stop()
-            if ended and self._quiet >= _QUIET:
-                for machine in self.machines.values():
-                    machine.truth.check(reactor.seconds())
-                    machine.truth.check_rest(machine.names)
             for task in list(self._tasks):
                 task.cancel()
             self._print("stopping")
@@ -156,6 +157,14 @@ class Soak:
         """Have it end."""
         if not self._ending.called:
             self._ending.callback(None)
+
+    def _rest(self) -> None:
+        """Check what has to be so at rest, and have it end."""
+        for machine in self.machines.values():
+            machine.truth.check(reactor.seconds())
+            if self._quiet >= _QUIET:
+                machine.truth.check_rest(machine.names)
+        self.end()
 
     def _begin(self, coroutine: Coroutine[Deferred[Any], Any, None]) -> None:
         """Run a coroutine beside others."""
@@ -180,6 +189,8 @@ class Soak:
         self._worst_lag = max(self._worst_lag, lag)
         for machine in self.machines.values():
             machine.truth.lagged(now, lag)
+            if lag > _BUSY:
+                machine.starve()
 
     def _check(self) -> None:
         for machine in self.machines.values():
@@ -187,12 +198,13 @@ class Soak:
 
     def _line(self) -> None:
         row = self._rows[-1] if self._rows else {}
+        late, self._worst_lag = self._worst_lag, 0.0
         memory = [row.get(f"{name}.rss_mb") or "-" for name in (*_HBTDS, "etcd")]
         faults = sum(sum(machine.happened.values()) for machine in self.machines.values())
         told = sum(machine.truth.told_of for machine in self.machines.values())
         self._print(
             f"{faults} faults, {told} changes told, {len(self.broken)} broken;"
-            f" MB: {' '.join(memory)}; this process was {self._worst_lag:.2f} s late at most"
+            f" MB: {' '.join(memory)}; this process was {late:.2f} s late at most"
         )
 
     # Samples
@@ -209,6 +221,8 @@ class Soak:
         found: dict[str, float] = {"seconds": round(self._now, 1), "broken": len(self.broken)}
         for machine in self.machines.values():
             found.update(await machine.sample(self._ask))
+        own = measures.process(os.getpid())
+        found.update({f"soak.{what}": value for what, value in own.items() if "cpu" in what})
         row = {name: f"{value:.10g}" for name, value in found.items()}
         self._rows.append(row)
         new = [name for name in row if name not in self._columns]
@@ -230,6 +244,7 @@ class Soak:
             done = ", ".join(f"{times} {kind}" for kind, times in sorted(machine.happened.items()))
             self._tell(f"{name}: faults: {done or 'none'}")
             self._tell(f"{name}: {machine.truth.summary()}")
+            self._tell(f"{name}: the host was too busy {machine.starved} times")
             statistics = machine.fleet.statistics
             self._tell(f"{name}: {statistics.answered} heartbeats, {dict(statistics.failures)}")
         for verdict in judged:

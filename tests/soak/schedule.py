@@ -113,6 +113,7 @@ def _extent(
     if kind in (ETCD_STOP, ETCD_FREEZE):
         return 0, random.uniform(0.5, 20 if kind == ETCD_STOP else 8)
     if kind == AGENTS:
-        return random.randint(1, 5), random.uniform(5, 120)
+        return random.randint(1, 5), random.uniform(5, 200)
     most = 64 if site == REPLICAS else 16
-    return random.choice([1, random.randint(2, 8), most]), random.uniform(2, 150)
+    lasts = random.choice([random.uniform(2, 60), random.uniform(100, 250)])
+    return random.choice([1, random.randint(2, 8), most]), lasts

@@ -7,9 +7,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.web.server import Site as WebSite
 
@@ -42,7 +42,8 @@ from tests.support.server_process import free_ports
 SHARED = 2.5
 """Seconds after which other replicas know of a heartbeat (docs/guarantees.md)."""
 
-_PERIOD = 3.0
+_PERIOD = WARNTIME / 3
+_CONNECTIONS = 80
 _PROBES = 4.0
 """Seconds after which a balancer sends nobody to a replica that does not answer."""
 
@@ -55,6 +56,9 @@ _UNNOTICED = 0.6
 
 _LAST_CALLS = 12.0
 """Seconds after HSM's trouble in which an update that HSM never answers may still be waited for."""
+
+_STARVED = 2.0
+"""Seconds for which the host is taken to be too busy after it was found to be so."""
 
 COUNTERS = {
     "heartbeats": "hbtd_heartbeats_total",
@@ -100,6 +104,9 @@ class Machine:
         self._serving: set[int] = set()
         self._frozen: dict[int, float] = {}
         self._hsm_ok = True
+        self._starved_until = 0.0
+        self.starved = 0
+        """How often the host was too busy, or etcd too slow, to say that all works."""
         self._authority = make_identity("authority", days=30)
         self._renew()
         self.hsm = FakeHSM(reactor, truth.told)
@@ -119,8 +126,8 @@ class Machine:
             names[agents:],
             random=Random(f"{seed} {name}"),
             period=_PERIOD,
-            timeout=3.0,
-            connections=24,
+            timeout=20.0,
+            connections=_CONNECTIONS,
             on_answer=self._answered,
         )  # fmt: skip
 
@@ -128,6 +135,8 @@ class Machine:
 
     async def start(self) -> None:
         """Start hbtd, and then the nodes."""
+        for name in self.names:
+            self.truth.exists(name)
         for port in self.ports:
             self._run(port)
         for process in list(self.processes.values()):
@@ -221,7 +230,18 @@ class Machine:
         """Whether HSM works, and so does each process that runs."""
         running = [port for port, process in self.processes.items() if process.running]
         well = all(port in self._serving and port not in self._frozen for port in running)
-        return self._hsm_ok and bool(running) and well
+        return self._hsm_ok and bool(running) and well and not self._starves
+
+    @property
+    def _starves(self) -> bool:
+        return float(reactor.seconds()) < self._starved_until
+
+    def starve(self) -> None:
+        """Note that all is slow at present: not all works."""
+        self.starved += not self._starves
+        self._starved_until = reactor.seconds() + _STARVED
+        self.note()
+        reactor.callLater(_STARVED + 0.01, self.note)
 
     # Faults
 
@@ -390,6 +410,7 @@ class ReplicaMachine(Machine):
         # Its log in memory is cut often, so that its memory is as large soon as it gets.
         self.etcd = EtcdServer(options=["--snapshot-count=1000"])
         self._etcd_up, self._etcd_well = False, False
+        self._probing = LoopingCall(lambda: Deferred.fromCoroutine(self._probe()))
         self._shared_since: dict[int, float] = {}
         self._late_until: dict[int, float] = {}
         super().__init__(*arguments)
@@ -400,9 +421,19 @@ class ReplicaMachine(Machine):
         self._etcd_up = self._etcd_well = True
         self.kv_url = self.etcd.address
         await super().start()
+        self._probing.start(1.0).addErrback(lambda failure: None)
+
+    async def _probe(self) -> None:
+        """See whether etcd answers in time."""
+        began = reactor.seconds()
+        answers = await deferToThread(self.etcd.healthy)
+        if self._etcd_well and (not answers or reactor.seconds() - began > 0.5):
+            self.starve()
 
     async def stop(self) -> None:
         """Stop all that runs, etcd at the end."""
+        if self._probing.running:
+            self._probing.stop()
         self.etcd.thaw()
         await super().stop()
         await deferToThread(self.etcd.close)
@@ -411,7 +442,8 @@ class ReplicaMachine(Machine):
         """Tell the oracle which replicas share what they hear, and whether all is well."""
         now = reactor.seconds()
         for port in self.ports:
-            if self._etcd_well and port in self._serving and self._alive(port):
+            shares = self._etcd_well and not self._starves
+            if shares and port in self._serving and self._alive(port):
                 self._shared_since.setdefault(port, now)
             else:
                 self._shared_since.pop(port, None)

@@ -128,7 +128,7 @@ class EtcdServer(ServerProcess):
         """Wait until it has a leader; kill it if that takes more than `timeout` seconds."""
         deadline = time.monotonic() + timeout
         try:
-            while not self._healthy():
+            while not self.healthy():
                 assert self._process is not None
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     raise EtcdServerError(f"etcd does not start:\n{self.log[-4000:]}")
@@ -195,7 +195,8 @@ class EtcdServer(ServerProcess):
             ]
         return arguments
 
-    def _healthy(self) -> bool:
+    def healthy(self) -> bool:
+        """Return whether it has a leader and answers within a second."""
         context = None
         if self._tls:
             context = ssl.create_default_context(cafile=str(self._tls.ca))
