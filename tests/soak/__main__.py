@@ -131,6 +131,8 @@ class Soak:
         try:
             for machine in self.machines.values():
                 await machine.start()
+            for machine in self.machines.values():
+                await machine.beat()
             self._print("all run")
             self.began = self._last_tick = reactor.seconds()
             for loop, (_, every) in zip(loops, calls, strict=True):

@@ -57,7 +57,7 @@ def megabytes(path: Path) -> float:
     total = 0
     for each in files:
         with suppress(OSError):
-            total += each.stat().st_size
+            total += 0 if each.is_dir() else each.stat().st_size
     return round(total / 1e6, 3)
 
 

@@ -1,4 +1,4 @@
-"""The processes of a soak: hbtd, whose log goes into a file, and agents behind a balancer."""
+"""The processes of a soak, hbtd and agents, and the balancer between simulated nodes and hbtd."""
 
 import os
 import re
@@ -11,7 +11,6 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.protocols.portforward import ProxyFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -132,18 +131,3 @@ class Ports:
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port, timeout=2)
         connected: Deferred[IProtocol] = endpoint.connect(_Noting(factory, self, port))
         return connected
-
-
-class Forwarding(ProxyFactory):
-    """A load balancer for agents: forwards each connection to the next port."""
-
-    noisy = False
-
-    def __init__(self, ports: Ports) -> None:
-        super().__init__("127.0.0.1", 0)
-        self._ports = ports
-
-    def buildProtocol(self, addr: Any) -> Any:
-        """Accept a connection, which goes to the next port."""
-        self.port = self._ports.choose()
-        return super().buildProtocol(addr)

@@ -17,7 +17,7 @@ from hbtd.net.tls import Identity, client_policy
 from hbtd.simulator.fake_hsm import FakeHSM
 from hbtd.simulator.fleet import Fleet
 from tests.soak import measures
-from tests.soak.processes import Forwarding, Logged, Ports, resume, run_agent, spawn_hbtd
+from tests.soak.processes import Logged, Ports, resume, run_agent, spawn_hbtd
 from tests.soak.schedule import (
     AGENTS,
     CERTIFICATE,
@@ -113,9 +113,6 @@ class Machine:
         self._hsm_port = reactor.listenTCP(
             0, WebSite(self.hsm.resource(), timeout=60), interface="127.0.0.1"
         )
-        self._agents_port = reactor.listenTCP(
-            0, Forwarding(self.balancer), interface="127.0.0.1", backlog=200
-        )
         self._agents: dict[str, AgentProcess | None] = dict.fromkeys(names[:agents])
         url = "https://localhost"
         self.fleet = Fleet(
@@ -134,17 +131,20 @@ class Machine:
     # Life
 
     async def start(self) -> None:
-        """Start hbtd, and then the nodes."""
+        """Start hbtd, and wait until it serves."""
         for name in self.names:
             self.truth.exists(name)
         for port in self.ports:
             self._run(port)
         for process in list(self.processes.values()):
             await process.url
+
+    async def beat(self) -> None:
+        """Start the nodes."""
         self.fleet.startService()
         for name in self._agents:
             self._start_agent(name)
-            await deferLater(reactor, 0.05)
+            await deferLater(reactor, 0.02)
 
     async def stop(self) -> None:
         """Stop all that runs, in order."""
@@ -163,7 +163,6 @@ class Machine:
         for process in self.processes.values():
             process.finish()
         self.hsm.stop()
-        await self._agents_port.stopListening()
         await self._hsm_port.stopListening()
 
     def _options(self, port: int) -> list[str]:
@@ -208,7 +207,8 @@ class Machine:
         return self._folder / f"{self.name}-tls"
 
     def _start_agent(self, name: str) -> None:
-        port = self._agents_port.getHost().port
+        # Each stays with one hbtd, as a balancer here would only be slow.
+        port = self.ports[list(self._agents).index(name) % len(self.ports)]
         options = [f"--url=https://localhost:{port}", f"--ca={self._tls_folder}/ca.pem", "--nid=1"]
         self._agents[name] = run_agent([*options, f"--xname={name}"])
         self.truth.booted(name, reactor.seconds(), agent=True)
@@ -416,7 +416,7 @@ class ReplicaMachine(Machine):
         super().__init__(*arguments)
 
     async def start(self) -> None:
-        """Start etcd, hbtd, and the nodes."""
+        """Start etcd and hbtd, and wait until it serves."""
         await deferToThread(self.etcd.start)
         self._etcd_up = self._etcd_well = True
         self.kv_url = self.etcd.address
