@@ -34,7 +34,7 @@ LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --
           --generate-hashes --no-emit-index-url $(LOCKFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root container-root container-tools test-container chart-tools helm test-systemd test-faults test-browser screenshots simulate test-simulation simulate-mutants model test-model fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
+.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root container-root container-tools test-container chart-tools helm test-systemd test-faults test-browser screenshots simulate test-simulation simulate-mutants soak model test-model fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -139,6 +139,9 @@ test-simulation: $(STAMP)  ## run the simulated worlds of a fixed set of seeds
 
 simulate-mutants: $(STAMP)  ## does the simulation notice faults that are put into hbtd? MUTANTS="one another", SEEDS=100, JOBS=2
 	$(BIN)/python -m tests.simulation.mutants --seeds $(or $(SEEDS),100) $(if $(JOBS),--jobs $(JOBS)) $(MUTANTS)
+
+soak: $(STAMP)  ## real replicas, etcd, SQLite, HSM and 2,000 nodes for HOURS=2, with faults of a SEED=1, into var/soak; Ctrl-C ends it in order
+	exec $(BIN)/python -m tests.soak --hours $(or $(HOURS),2) $(if $(SEED),--seed $(SEED)) $(if $(NODES),--nodes $(NODES))
 
 model: $(STAMP)  ## search the model of two replicas, tests/model/hbtd.pml, with spin (Debian's spin and gcc); MODEL="CHECK_ONE CHECK_ONE_TELLER NO_FENCE" one property without a rule, and the steps to a fault
 	$(BIN)/python -m tests.model $(MODEL)
