@@ -246,7 +246,10 @@ class Soak:
             done = ", ".join(f"{times} {kind}" for kind, times in sorted(machine.happened.items()))
             self._tell(f"{name}: faults: {done or 'none'}")
             self._tell(f"{name}: {machine.truth.summary()}")
-            self._tell(f"{name}: the host was too busy {machine.starved} times")
+            self._tell(
+                f"{name}: the host was too busy {machine.starved} times;"
+                f" {machine.errors} errors in logs"
+            )
             statistics = machine.fleet.statistics
             self._tell(f"{name}: {statistics.answered} heartbeats, {dict(statistics.failures)}")
         for verdict in judged:

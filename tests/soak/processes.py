@@ -18,7 +18,8 @@ from tests.support.agent import PATH, AgentProcess
 from tests.support.processes import CHECKOUT, HbtdProcess
 from tests.support.running import reactor
 
-_WRONG = re.compile(r"Traceback| (?:error|critical) ")
+_WRONG = re.compile(r"Traceback| (?:error|critical) +\[")
+"""Lines of a log that are noted: of a bug, or of what an operator has to know."""
 
 
 class Logged(HbtdProcess):

@@ -105,6 +105,8 @@ class Machine:
         self._frozen: dict[int, float] = {}
         self._hsm_ok = True
         self._starved_until = 0.0
+        self.errors = 0
+        """How many lines of logs tell of errors."""
         self.starved = 0
         """How often the host was too busy, or etcd too slow, to say that all works."""
         self._authority = make_identity("authority", days=30)
@@ -181,9 +183,14 @@ class Machine:
         """Start an hbtd."""
         letter = "abc"[self.ports.index(port)]
         path = self._folder / f"{self.name}-{letter}.log"
-        process = spawn_hbtd(
-            self._options(port), path, lambda line: self._broken(f"{self.name} {letter}: {line}")
-        )
+
+        def wrong(line: str) -> None:
+            # An error that hbtd itself tells of may be due to a fault, as of etcd while hbtd ends.
+            says = self._say if " error " in line else self._broken
+            self.errors += 1
+            says(f"{self.name} {letter}: {line}")
+
+        process = spawn_hbtd(self._options(port), path, wrong)
         self.processes[port] = process
 
         def serves(url: str) -> None:
