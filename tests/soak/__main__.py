@@ -262,10 +262,10 @@ class Soak:
                 self.broken.append(verdict.column)
         if not judged:
             self._tell("too short to judge whether something grows")
-        self._tell(
-            f"{len(self.broken)} promises broken or things that grow" if self.broken
-            else "no promise was broken, and nothing grew without bound"
-        )  # fmt: skip
+        if self.broken:
+            self._tell(f"{len(self.broken)} promises broken or things that grow")
+        else:
+            self._tell(f"no promise was broken{', and nothing grew without bound' * bool(judged)}")
 
     def _tell(self, text: str) -> None:
         self.say(text)
