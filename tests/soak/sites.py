@@ -344,6 +344,8 @@ class Machine:
     async def _upset_nodes(self, fault: Fault) -> None:
         """Have nodes lose power, or hang, and come back."""
         free = sorted(self.fleet.beating)
+        if not free:
+            return
         first = self._random.randrange(len(free))
         names = free[first : first + fault.number]
         happens = self._random.choice([self.fleet.kill, self.fleet.freeze])
@@ -361,12 +363,14 @@ class Machine:
         running = [name for name, agent in self._agents.items() if agent is not None]
         names = self._random.sample(running, min(fault.number, len(running)))
         self.happens(fault, f"{len(names)} agents")
+        ending = []
         for name in names:
             agent = self._agents[name]
             assert agent is not None
             self._agents[name] = None
-            ended = agent.finish()
             self.truth.died(name, reactor.seconds())
+            ending.append(agent.finish())
+        for ended in ending:
             if ended is not None:
                 await ended
         await deferLater(reactor, fault.seconds)
