@@ -154,9 +154,6 @@ class Oracle:
         component.seen = True
         component.answered.append(now)
         component.history.append(now)
-        if len(component.answered) > 64:
-            # Only the longest silence matters, and the newest heartbeats.
-            del component.answered[1:33:2]
         component.died = None
 
     def lost(self, now: float, seconds: float = STORED) -> None:

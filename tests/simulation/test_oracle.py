@@ -115,6 +115,16 @@ class OracleTests(SynchronousTestCase):
         self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 40)
         self.assertRaises(Violation, self.oracle.told, "x0", "Ready", "Warning", 40)
 
+    def test_false_after_a_long_life(self):
+        """However long a component has beaten without news of it, no alarm about it is true."""
+        for heartbeats in (50, 120, 500):
+            for word in (("Ready", "Warning"), ("Standby", "Alert")):
+                self.setUp()
+                for number in range(heartbeats):
+                    self.oracle.answered("x", 2.0 * number)
+                with self.assertRaises(Violation, msg=(heartbeats, word)):
+                    self.oracle.told("x", *word, 2.0 * heartbeats)
+
     def test_true_death(self):
         """Who has been silent for long enough is."""
         self.oracle.told("x0", "Ready", "Warning", 45)
