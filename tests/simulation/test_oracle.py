@@ -82,7 +82,10 @@ class MutantTests(SynchronousTestCase):
         rows = [line for line in table.read_text().splitlines() if line.startswith("| `")]
         self.assertEqual(
             [row.split(" | ", 1)[1] for row in rows],
-            ["replicas | 22 | 20 to 22 | x1 is lost |", "single | 7 | 1 to 7 | x0 / is dead |"],
+            [
+                f"{one.world} | 22 | 20 to 22 | x1 is lost |",
+                f"{other.world} | 7 | 1 to 7 | x0 / is dead |",
+            ],
         )
         self.assertNotIn("no_standstill,", table.read_text())
         self.assertIn("woken_revives", table.read_text().partition("Not run yet: ")[2])
