@@ -88,7 +88,7 @@ PROBE = b"GET /hmi/v1/liveness HTTP/1.1\r\nHost: h\r\n\r\n"
 
 HELD = 10_000
 """Nodes that keep their connections, and rarely beat."""
-HOLDING = (f"--skip={NODES}", "--first=127.0.5.1", "--sources=2", "--rate=1500")
+HOLDING = (f"--others={NODES}", "--first=127.0.5.1", "--sources=2", "--rate=1500")
 MOST_OF_HELD = 400
 """MiB by which hbtd may grow beside these: a table of connections that attackers fill."""
 
@@ -373,7 +373,7 @@ class StrangersTests(TestCase):
         await self.attacked(
             name,
             (
-                *("nodes", f"--count={OWN_NODES}", f"--skip={NODES}"),
+                *("nodes", f"--count={OWN_NODES}", f"--others={NODES}"),
                 *("--first=127.0.3.1", f"--sources={OWN_NODES}", *options),
             ),
             (*self.rsa_certificate(OWN_BITS), f"--errtime={OWN_ERRTIME}"),

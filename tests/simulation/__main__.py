@@ -19,12 +19,8 @@ from functools import partial
 
 from twisted.logger import globalLogBeginner
 
-from tests.simulation.handover import HandoverWorld
-from tests.simulation.mixed import MixedWorld
-from tests.simulation.replicated import ReplicatedWorld
+from tests.simulation.kinds import KINDS
 from tests.simulation.runs import Outcome, run_worlds
-from tests.simulation.single import SingleWorld
-from tests.simulation.table import TableWorld
 from tests.simulation.world import World
 
 _BETWEEN_LINES = 5.0
@@ -47,18 +43,9 @@ def main(arguments: list[str]) -> None:
         "--seed", type=int, nargs="+", help="run these worlds; of a single one print the story"
     )
     parser.add_argument("--seeds", type=int, default=100, help="how many worlds to run")
-    parser.add_argument(
-        "--replicas", action="store_true", help="worlds with three replicas and an etcd"
-    )
-    parser.add_argument(
-        "--original", action="store_true", help="worlds of replicas beside an original hbtd"
-    )
-    parser.add_argument(
-        "--table", action="store_true", help="small worlds in which others write HSM's table"
-    )
-    parser.add_argument(
-        "--handover", action="store_true", help="small worlds whose replicas lead in turn"
-    )
+    for each in KINDS.values():
+        if each.option:
+            parser.add_argument(f"--{each.option}", action="store_true", help=each.description)
     parser.add_argument("--without-kafka", action="store_true", help="worlds without a Kafka")
     parser.add_argument("--until-wrong", action="store_true", help="end with the first wrong one")
     parser.add_argument("--within", type=float, default=1e9, help="the most CPU seconds")
@@ -71,14 +58,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--no-faults", action="store_true", help="worlds in which all is well")
     parser.add_argument("--first", type=int, help="the seed of the first one")
     options = parser.parse_args(arguments)
-    kind: type[MixedWorld | ReplicatedWorld | SingleWorld]
-    kind = ReplicatedWorld if options.replicas else SingleWorld
-    kind = MixedWorld if options.original else TableWorld if options.table else kind
-    kind = HandoverWorld if options.handover else kind
-    kafka = not (options.without_kafka or options.table or options.handover)
-    make = partial(kind, kafka=kafka, with_faults=not options.no_faults)
+    kind = next(each for each in KINDS.values() if not each.option or vars(options)[each.option])
+    kafka = kind.kafka and not options.without_kafka
+    make = partial(kind.world, kafka=kafka, with_faults=not options.no_faults)
     again = (
-        kind.options
+        kind.world.options
         + (" KAFKA=no" if options.without_kafka else "")
         + (" FAULTS=no" if options.no_faults else "")
     )

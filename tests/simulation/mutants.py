@@ -21,18 +21,11 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.simulation.kinds import KINDS
+
 _CHECKOUT = Path(__file__).parent.parent.parent
 
 _PATCHES = Path(__file__).parent / "mutants"
-
-_OPTIONS = {
-    "single": [],
-    "table": ["--table"],
-    "handover": ["--handover"],
-    "replicas": ["--replicas"],
-    "mixed": ["--original"],
-}
-
 
 _HEAD = (
     "# Faults that the simulation has to notice",
@@ -92,7 +85,7 @@ def mutants(names: list[str]) -> list[Mutant]:
 def read(path: Path) -> Mutant:
     """Return the mutant of a patch; raise `ValueError` if it does not begin as it should."""
     head = re.match(
-        r"(.+\.)\nWorld: (single|table|replicas|handover|mixed)(?:, seeds from (\d+))?\n\n",
+        rf"(.+\.)\nWorld: ({'|'.join(KINDS)})(?:, seeds from (\d+))?\n\n",
         path.read_text(),
     )
     if head is None:
@@ -131,7 +124,7 @@ def run(
         command += [f"--seeds={seeds}", f"--within={patience}", "--until-wrong"]
         command += [] if jobs is None else [f"--jobs={jobs}"]
         done = subprocess.run(
-            [*command, *_OPTIONS[mutant.world]],
+            [*command, *KINDS[mutant.world].arguments],
             cwd=target,
             env={"PYTHONPATH": str(target), "PYTHONHASHSEED": "0"},
             capture_output=True,

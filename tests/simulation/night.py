@@ -17,21 +17,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.logger import globalLogBeginner
 
-from tests.simulation.handover import HandoverWorld
-from tests.simulation.mixed import MixedWorld
+from tests.simulation.kinds import KINDS, Kind
 from tests.simulation.night_page import page
-from tests.simulation.replicated import ReplicatedWorld
 from tests.simulation.runs import Outcome, run_worlds
-from tests.simulation.single import SingleWorld
-from tests.simulation.table import TableWorld
 
 _CHECKOUT = Path(__file__).parent.parent.parent
 
@@ -43,26 +39,6 @@ COVERED = 60.0
 
 BETWEEN_COVERED = 5
 """How many portions of a kind there are for each in which lines of code are counted."""
-
-
-class Kind(NamedTuple):
-    """A kind of world."""
-
-    world: type[SingleWorld | ReplicatedWorld | MixedWorld]
-    kafka: bool
-    share: float
-    """Its share of the processors' time."""
-    options: Sequence[str] = ()
-    """What `python -m tests.simulation` takes for such a world."""
-
-
-KINDS = {
-    "one hbtd": Kind(SingleWorld, True, 0.25),
-    "HSM's table": Kind(TableWorld, False, 0.2, ["--table"]),
-    "replicas": Kind(ReplicatedWorld, True, 0.25, ["--replicas"]),
-    "lead in turn": Kind(HandoverWorld, False, 0.15, ["--handover"]),
-    "beside an original": Kind(MixedWorld, True, 0.15, ["--original"]),
-}
 
 
 class Night:
@@ -125,7 +101,7 @@ def _cover(kind: Kind, first: int, within: float, folder: Path) -> None:
     subprocess.run(
         [
             *(sys.executable, "-m", "coverage", "run", "-m", "tests.simulation", "--jobs=1"),
-            *(f"--first={first}", "--seeds=1000", f"--within={within}", *kind.options),
+            *(f"--first={first}", "--seeds=1000", f"--within={within}", *kind.arguments),
         ],
         cwd=_CHECKOUT,
         env={**os.environ, "PYTHONHASHSEED": "0", "COVERAGE_FILE": str(folder / "lines")},

@@ -6,7 +6,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.simulation.night import KINDS, Night
+from tests.simulation.kinds import KINDS
+from tests.simulation.night import Night
 from tests.simulation.night_page import page
 from tests.simulation.runs import Outcome
 
@@ -64,20 +65,20 @@ class PageTests(SynchronousTestCase):
         """Return the page of some worlds with one hbtd."""
         night = Night(Path(self.mktemp()), 1)
         for each in outcomes:
-            night.add("one hbtd", each, "v1")
+            night.add("single", each, "v1")
         return page(night.worlds, dict(files))
 
     def test_worlds(self):
         """It sums worlds, by kind and in all: node-hours, excused time, speed, heartbeats."""
         text = self.page(outcome(1), outcome(2))
-        for kind in ("one hbtd", "all"):
+        for kind in ("single", "all"):
             self.assertIn(f"| {kind} | 2 | 0 | 4 | 1.00 | 0.00 | 100 | 2,000 |", text)
         self.assertIn("No world was wrong.", text)
 
     def test_wrong(self):
         """It names the worlds that were wrong, and why they were."""
         text = self.page(outcome(1), outcome(7, wrong="a false death"))
-        self.assertIn("- one hbtd, seed 7: a false death", text)
+        self.assertIn("- single, seed 7: a false death", text)
         self.assertNotIn("No world was wrong", text)
 
     def test_faults(self):

@@ -69,7 +69,7 @@ class Strangers(Attackers):
         self._sources = [str(first + number) for number in range(options.sources)]
         self._numbers = count()
         self._context = _trusting()
-        self._names = node_names(options.skip + options.count)[options.skip :]
+        self._names = node_names(options.others + options.count)[options.others :]
         self._next = 0.0
         self._unready = set(range(options.count))
         self._ready = asyncio.Event()
@@ -371,7 +371,9 @@ def _options(arguments: list[str]) -> Namespace:
     parser.add_argument("--overload", type=float, default=1.3, help="nodes' load / capacity")
     parser.add_argument("--pid", type=int, help="the process whose capacity nodes exceed")
     parser.add_argument("--patience", type=float, help="seconds that nodes wait for an answer")
-    parser.add_argument("--skip", type=int, default=0, help="names that are others'")
+    parser.add_argument(
+        "--others", type=int, default=0, help="how many of the first names are others'"
+    )
     return parser.parse_args(arguments)
 
 
