@@ -107,7 +107,7 @@ class Changes:
 
     def _calm(self, now: float) -> bool:
         since = now - SETTLED
-        return not self._joining and self._world.oracle.works.within(since, now) >= SETTLED
+        return not self._joining and self._world.oracle.works.throughout(since, now)
 
     def _look(self) -> None:
         now = self._world.clock.now

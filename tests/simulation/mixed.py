@@ -26,8 +26,8 @@ from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.hsm_table import ComponentState
 from hbtd.tracker.transitions import Transition
 from tests.simulation.nodes import Node
-from tests.simulation.oracle import MixedOracle
 from tests.simulation.process import Process, ProcessReactor
+from tests.simulation.replica_oracle import MixedOracle
 from tests.simulation.replicated import HOSTS, ReplicatedWorld
 from tests.simulation.server import EPOCH, PORT, Server
 from tests.support.original_hbtd import OriginalHbtd

@@ -4,7 +4,7 @@ It shares no code with hbtd. It knows when heartbeats were answered, when nodes 
 and HSM could work; not what hbtd has read, thought or written.
 """
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from enum import Enum
 from itertools import pairwise
 
@@ -35,7 +35,7 @@ class Promise(Enum):
 SLACK = 0.5
 """Seconds by which a silence may seem longer to hbtd: a message on its way, a tick of its clock."""
 
-CALM = 60.0
+CALM = 20.0
 """Seconds after which nothing that was sent before is on its way."""
 
 DOUBT = 30.0
@@ -55,6 +55,13 @@ RESUMED = 5.0
 
 LATE = 12.0
 """Seconds, besides those of the rules, within which HSM must be told: commits, probes, retries."""
+
+
+_ROUNDING = 1e-6
+"""Seconds by which sums of times may be wrong."""
+
+_ALARMS = ("ready/warning", "standby/alert")
+_WORDS = ("ready/ok", *_ALARMS)
 
 
 class Timeline:
@@ -82,6 +89,10 @@ class Timeline:
         """Return for how many seconds it was the case between two times."""
         return self.until(end) - self.until(begin)
 
+    def throughout(self, begin: float, end: float) -> bool:
+        """Return whether it was the case all the time between two times."""
+        return self.within(begin, end) >= end - max(begin, 0.0) - _ROUNDING
+
     def begun(self, begin: float, end: float) -> int:
         """Return how often it began to be the case between two times."""
         return sum(
@@ -98,15 +109,21 @@ class Violation(AssertionError):
         self.promise = promise
 
 
-class _Component:
+class Component:
+    """What truly happened to a component, and what HSM was told of it."""
+
     def __init__(self) -> None:
         self.answered: list[float] = []
         """When heartbeats were answered, since HSM was told of the last change before."""
         self.seen = False
-        """Whether any heartbeat was answered."""
+        """Whether any heartbeat was answered, and not all was lost since."""
+        self.known = False
+        """Whether hbtd knows of it: it has stored a heartbeat, or what it has told HSM."""
         self.lost: float | None = None
         """When the last heartbeat was answered that may be lost, with all that were before it."""
         self.died: float | None = None
+        self.silent_from = 0.0
+        """When it was heard last, if it has died."""
         self.told = ""
         self.history: list[float] = []
         """All times at which heartbeats were answered, as far as they are not lost."""
@@ -135,7 +152,7 @@ class Oracle:
     def __init__(self, warntime: int, errtime: int, interval: int) -> None:
         self.rules = Rules(Rule(warntime, errtime, interval))
         """The rules that hbtd may go by."""
-        self._components: dict[str, _Component] = {}
+        self._components: dict[str, Component] = {}
         self.compared = False
         """Whether HSM's table is compared."""
         self.hears = Timeline()
@@ -145,13 +162,13 @@ class Oracle:
         self.stores = Timeline()
         """When hbtd ran, and its store could be written."""
 
-    def _get(self, name: str) -> _Component:
-        return self._components.setdefault(name, _Component())
+    def _get(self, name: str) -> Component:
+        return self._components.setdefault(name, Component())
 
     def answered(self, name: str, now: float) -> None:
         """Note that a heartbeat was answered."""
         component = self._get(name)
-        component.seen = True
+        component.seen = component.known = True
         component.answered.append(now)
         component.history.append(now)
         component.died = None
@@ -171,18 +188,22 @@ class Oracle:
             if component.answered and not kept:
                 component.lost = component.answered[-1]
             component.answered = kept
+            # What was told was stored before that.
+            component.known = bool(kept or component.told)
             component.history = list(filter(stored, component.history))
 
     def lost_all(self) -> None:
         """Note that all that hbtd knew of components is lost, in memory and in the store."""
         for component in self._components.values():
             component.answered = []
+            component.seen = component.known = False
 
     def died(self, name: str, now: float) -> None:
         """Note that a node has lost its power, or its agent was killed."""
         component = self._get(name)
         if component.seen:
             component.died = now
+            component.silent_from = self._heard_last(component, now)
 
     def booted(self, name: str) -> None:
         """Note that a node begins to beat."""
@@ -200,7 +221,7 @@ class Oracle:
         component = self._get(name)
         if component.died is not None:
             # For hbtd it has died only now.
-            component.died = now
+            component.died = component.silent_from = now
             component.may_return_until = now + RESUMED
 
     def told(self, name: str, state: str, flag: str, now: float, sent: float | None = None) -> None:
@@ -211,30 +232,45 @@ class Oracle:
         component = self._get(name)
         word = f"{state}/{flag}".lower()
         sent = now if sent is None else sent
-        if word in ("ready/warning", "standby/alert"):
-            reasons = [self._best_reason(component, word, at) for at in (now, sent)]
-            silence, limit = max(reasons, key=lambda reason: reason[0] - reason[1])
-            if silence < limit - self.slack and not self._on_its_way(component, word, now):
-                raise Violation(
-                    Promise.NO_FALSE_WORD,
-                    f"{name} is said to be {word}, but in the time in which hbtd could hear it was"
-                    f" silent for {silence:.3f} s at most, of {limit:g} s",
-                )
-        elif not component.seen:
+        if word not in _WORDS:
+            raise Violation(Promise.NO_FALSE_WORD, f"{name} is said to be {word}")
+        if not component.seen:
             raise Violation(
                 Promise.HEARD, f"{name} is said to be {word}, but no heartbeat of it was answered"
             )
+        if word in _ALARMS and not self._on_its_way(component, word, now):
+            self._check_alarm(name, component, word, (now, sent))
         self._check_order(name, component, word, min(now, sent))
-        component.told, component.lost = word, None
+        component.told, component.lost, component.known = word, None, True
         component.outdated = now - sent > DOUBT and not self.compared
         before = [time for time in component.answered if time <= now]
         component.answered = component.answered[max(len(before) - 1, 0) :]
 
-    def _check_order(self, name: str, component: _Component, word: str, now: float) -> None:
+    def _check_alarm(
+        self, name: str, component: Component, word: str, times: tuple[float, float]
+    ) -> None:
+        """Raise `Violation` if an alarm was not true at either of some times."""
+        self._check_reasons(name, word, [(component.answered, at) for at in times])
+
+    def _check_reasons(self, name: str, word: str, heard: list[tuple[list[float], float]]) -> None:
+        reasons = [self._best_reason(answered, word, at) for answered, at in heard]
+        silence, limit = max(reasons, key=lambda reason: reason[0] - reason[1])
+        if silence < limit - self.slack:
+            raise Violation(
+                Promise.NO_FALSE_WORD,
+                f"{name} is said to be {word}, but in the time in which hbtd could hear it was"
+                f" silent for {silence:.3f} s at most, of {limit:g} s",
+            )
+
+    def _heard_last(self, component: Component, now: float) -> float:
+        """Return when a component was heard last that dies now."""
+        return component.history[-1] if component.history else now
+
+    def _check_order(self, name: str, component: Component, word: str, now: float) -> None:
         if word == "standby/alert":
-            died = component.died
+            died, since = component.died, component.silent_from
             lasts = (
-                died is not None and died < now and now - died >= self._most("errtime", died, now)
+                died is not None and died < now and now - since >= self._most("errtime", since, now)
             )
             component.known_dead = now if lasts else None
         elif word == "ready/ok" and component.known_dead is not None and component.told != word:
@@ -245,23 +281,25 @@ class Oracle:
                 f"{name} is said to be back, but it died at {component.died:.1f}, HSM knew, and it"
                 " has not beaten since",
             )
-        elif word == "ready/warning" and component.told == "standby/alert" and self._calm(now):
+        elif word == "ready/warning" and component.told == "standby/alert" and self.calm(now):
             raise Violation(
                 Promise.ORDER, f"{name} is warned about after its death, without a return between"
             )
 
     def was_heard(self, name: str) -> bool:
         """Return whether heartbeats of a component were answered, and are not forgotten."""
-        return bool(self._get(name).answered)
+        return self._get(name).known
 
-    def silence_since(self, name: str, begin: float, end: float) -> float:
-        """Return the longest silence of a component between two times.
+    def silence_since(self, name: str, begin: float, end: float, *, any_of: bool) -> float:
+        """Return the silence of a component between two times that follows the first of them.
 
-        A heartbeat that was sent at the first of them was heard then, though it may not have been
-        answered.
+        A heartbeat that was sent then was heard then, though it may not have been answered; its
+        answer, or else the next one, does not end the silence. With `any_of`, return the longest
+        silence between the two times.
         """
-        heard = (time for time in self._get(name).history if begin < time <= end)
-        return max(self.hears.within(a, b) for a, b in pairwise([begin, *heard, end]))
+        heard = [time for time in self._get(name).history if begin < time <= end]
+        times = [begin, *heard, end]
+        return max(self.hears.within(a, b) for a, b in pairwise(times if any_of else times[:3]))
 
     def deaf(self, begin: float, end: float) -> float:
         """Return for how many seconds between two times silence does not count."""
@@ -269,16 +307,20 @@ class Oracle:
 
     def calm(self, now: float) -> bool:
         """Return whether nothing that was sent before can be on its way."""
-        return self._calm(now)
+        return self.works.throughout(now - CALM, now)
 
-    def _calm(self, now: float) -> bool:
-        return self.works.within(now - CALM, now) >= min(CALM, now)
+    def _best_reason(self, answered: list[float], word: str, now: float) -> tuple[float, int]:
+        """Return the silence that comes closest to a rule that asks for it, and what that asks.
 
-    def _best_reason(self, component: _Component, word: str, now: float) -> tuple[float, int]:
-        """Return the silence that comes closest to a rule that asks for it, and what that asks."""
+        A silence that is over counts only while news of it may still be on its way.
+        """
         # A heartbeat may have been heard whose answer is still on its way, never the reverse.
-        times = [*(time for time in component.answered if time <= now), now]
-        gaps = list(pairwise(times)) or [(float("-inf"), now)]
+        times = [*(time for time in answered if time <= now), now]
+        gaps = [
+            (begin, end)
+            for begin, end in pairwise(times)
+            if end == now or self.works.within(end, now) <= LATE
+        ] or [(float("-inf"), now)]
         reasons = [
             (
                 self.hears.within(begin, min(end, period.end)) if len(times) > 1 else float("inf"),
@@ -290,7 +332,7 @@ class Oracle:
         ]
         return max(reasons, key=lambda reason: reason[0] - reason[1])
 
-    def _on_its_way(self, component: _Component, word: str, now: float) -> bool:
+    def _on_its_way(self, component: Component, word: str, now: float) -> bool:
         """Return whether HSM is told of a former silence, and the component is just back.
 
         Who does not know whether HSM has been told, as a store that could not be written did not
@@ -314,7 +356,7 @@ class Oracle:
         for name, component in self._components.items():
             if component.died is None or component.told == "standby/alert":
                 continue
-            if not component.answered:
+            if not component.known:
                 continue
             worked = self.works.within(component.died, now)
             bound = self._bound(component.died, now) + self._settling(component.died, now)
@@ -332,13 +374,14 @@ class Oracle:
         most = self._most
         return most("errtime", begin, end) + sweeps * most("interval", begin, end) + LATE
 
-    def _misled(self, component: _Component) -> float:
+    def _misled(self, component: Component) -> float:
         # Nobody else judges here.
         return 0.0
 
     def _settling(self, begin: float, end: float) -> float:
         # After each pause of its own hbtd waits for its nodes, Warntime at most.
-        return self._most("warntime", begin, end) * (1 + self.hears.begun(begin, end))
+        patience = self._most("warntime", begin, end)
+        return patience * self.hears.begun(begin - patience, end)
 
     def check_size(self, what: str, size: int, most: int) -> None:
         """Raise `Violation` if there is too much of something when all is at rest."""
@@ -349,7 +392,7 @@ class Oracle:
         """Raise `Violation` unless HSM's last words are the truth."""
         for name, lives in alive.items():
             component = self._get(name)
-            if not component.answered or component.outdated:
+            if not component.known or component.outdated:
                 continue
             wanted = "ready/ok" if lives else "standby/alert"
             if component.told != wanted:
@@ -385,8 +428,12 @@ class Oracle:
         An hbtd that has just begun tells what the one before was not sure of. And a component that
         was silent for Warntime has returned, though a warning may not have reached HSM.
         """
-        silence, warntime = self._best_reason(self._get(name), "ready/warning", now)
-        return silence >= warntime - self.slack or self.hears.begun(now - _JUST, now) > 0
+        component = self._get(name)
+        silence, warntime = self._best_reason(component.answered, "ready/warning", now)
+        # Who is silent, and has not been heard since that was told, is no news.
+        returned = component.told == "ready/ok" or len(component.answered) > 1
+        news = returned and silence >= warntime - SLACK
+        return news or self.hears.begun(now - _JUST, now) > 0
 
     def check_again(self, name: str, times: int) -> None:
         """Raise `Violation` if HSM was told the same of a component again and again."""
@@ -399,97 +446,10 @@ class Oracle:
     def check_row(self, name: str, said: str, lives: bool) -> None:
         """Raise `Violation` unless what HSM's table says of a component at rest is the truth."""
         component = self._get(name)
-        if not component.answered or component.outdated:
+        if not component.known or component.outdated:
             return
         right = ("ready/ok",) if lives else ("standby/alert", "off/ok")
         if said.lower() not in right:
             raise Violation(
                 Promise.TABLE, f"{name} at rest is {said} in HSM's table, not {right[0]}"
             )
-
-
-class ReplicaOracle(Oracle):
-    """The oracle of several replicas that share an etcd."""
-
-    slack = SLACK + 3.0
-    """A heartbeat is stored for other replicas within three seconds, or their clocks stop."""
-
-    relock = 15.0
-    """Seconds after which a replica holds the lock again that etcd has lost."""
-
-    settle = 25.0
-    """Seconds, besides Warntime, until another replica leads: a lease, a wait, a load."""
-
-    def __init__(self, warntime: int, errtime: int, interval: int) -> None:
-        """Begin in a world in which nothing has happened."""
-        super().__init__(warntime, errtime, interval)
-        self.no_lock_until = 0.0
-        """Until when nobody holds the lock through no fault of a replica: etcd has lost it."""
-
-    def beaten(self, name: str) -> None:
-        """Note that a heartbeat was answered."""
-        self._get(name).seen = True
-
-    def shared(self, name: str, at: float) -> None:
-        """Note that a heartbeat was answered by a replica that could share it from then on."""
-        insort(self._get(name).answered, at)
-        insort(self._get(name).history, at)
-
-    def sent(self, host: str, leader: str | None, now: float) -> None:
-        """Note that a replica sends HSM an update; raise `Violation` if it holds no lock."""
-        if host != leader and now > self.no_lock_until:
-            raise Violation(
-                Promise.ONE_JUDGE, f"{host} sends HSM an update, but the lock is held by {leader}"
-            )
-
-    def _settling(self, begin: float, end: float) -> float:
-        return (self._most("warntime", begin, end) + self.settle) * (
-            1 + self.works.begun(begin, end)
-        )
-
-
-COMPARED = 60.0
-"""Seconds, besides, in which comparisons of HSM's table put an original's words right."""
-
-
-class MixedOracle(ReplicaOracle):
-    """The oracle of replicas beside an original hbtd, for whose words hbtd does not answer."""
-
-    def original_judged(self, name: str, now: float, *, buries: bool) -> None:
-        """Note that an original has judged a component, and will tell HSM unless it is killed.
-
-        `buries` says whether it has declared it dead while no hbtd knew of anything: it deletes the
-        component's record, and nothing is known of the component any more.
-        """
-        component = self._get(name)
-        component.original_at = now
-        if buries:
-            component.answered = []
-
-    def original_told(self, name: str, state: str, flag: str, now: float) -> None:
-        """Note that an original has told HSM of a component, rightly or not."""
-        component = self._get(name)
-        component.told = f"{state}/{flag}".lower()
-        component.original_at = now
-        component.original_words += 1
-
-    def told(self, name: str, state: str, flag: str, now: float, sent: float | None = None) -> None:
-        """HSM was sent news of a component by hbtd; raise `Violation` if that was not true then."""
-        component = self._get(name)
-        if component.told != f"{state}/{flag}".lower():
-            component.original_words = 0
-        super().told(name, state, flag, now, sent)
-
-    def check_rest(self, alive: dict[str, bool]) -> None:
-        """Raise `Violation` unless HSM's last words are the truth, where hbtd can see to it."""
-        mine = {name: lives for name, lives in alive.items() if not self._contested(name)}
-        super().check_rest(mine)
-
-    def _contested(self, name: str) -> bool:
-        return self._get(name).original_words >= CONTESTED
-
-    def _misled(self, component: _Component) -> float:
-        at = component.original_at
-        if component.original_words >= CONTESTED:
-            return float("inf")
-        return COMPARED if at is not None and at > component.answered[-1] else 0.0

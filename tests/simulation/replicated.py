@@ -9,14 +9,11 @@ from hbtd.store.etcd_log_format import LOG
 from tests.simulation.changes import SETTLED, Changes
 from tests.simulation.etcd import ETCD, PORT, Etcd
 from tests.simulation.nodes import Node
-from tests.simulation.oracle import ReplicaOracle
+from tests.simulation.replica_oracle import SHARED, ReplicaOracle
 from tests.simulation.server import Server
 from tests.simulation.world import HSM, World
 
 HOSTS = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
-
-SHARED = 2.5
-"""Seconds for which a replica has to go on after a heartbeat, so that the others learn of it."""
 
 _LONG_STOP = 10.0
 """Seconds of a stop, or Warntime if that is less, after which what is read then may be old."""

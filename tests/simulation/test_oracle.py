@@ -10,15 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulation import mutants, oracle, telemetry_oracle
 from tests.simulation.changes import SETTLED
-from tests.simulation.oracle import (
-    MixedOracle,
-    Oracle,
-    Promise,
-    ReplicaOracle,
-    Timeline,
-    Violation,
-)
-from tests.simulation.replicated import SHARED
+from tests.simulation.oracle import Oracle, Promise, Timeline, Violation
+from tests.simulation.replica_oracle import COMPARED, SHARED, MixedOracle, ReplicaOracle
 from tests.simulation.rules import Rule
 from tests.simulation.telemetry_oracle import MOST_TRIED, TelemetryOracle
 from tests.simulation.troubles import NOTICED
@@ -52,7 +45,7 @@ class GuaranteeTests(SynchronousTestCase):
             f"may take {ReplicaOracle.relock:g} s",
             f"has worked for {SETTLED:g} s since its answer",
             f"written {oracle.CONTESTED} times or more",
-            f"within {oracle.COMPARED:g} s in which all works, a replica among it",
+            f"within {COMPARED:g} s in which all works, a replica among it",
             f"After {oracle.CONTESTED} words of originals or more",
             f"all works again {NOTICED:g} s after the network has done so",
             f"for {oracle.RESUMED:g} s one of a component that died since",
@@ -128,6 +121,22 @@ class OracleTests(SynchronousTestCase):
                 with self.assertRaises(Violation, msg=(heartbeats, word)):
                     self.oracle.told("x", *word, 2.0 * heartbeats)
 
+    def test_old_silence(self):
+        """A silence that was never told excuses no alarm once news of it would have arrived."""
+        for second in (46, 48, 50):
+            self.oracle.answered("x0", second)
+        self.oracle.told("x0", "Ready", "Warning", 50)
+        for word in (("Ready", "Warning"), ("Standby", "Alert")):
+            self.setUp()
+            for second in (56, *range(58, 80, 2)):
+                self.oracle.answered("x0", second)
+            self.assertRaises(Violation, self.oracle.told, "x0", *word, 80)
+
+    def test_other_words(self):
+        """HSM is told three words alone."""
+        for word in (("Standby", "OK"), ("Off", "OK"), ("Ready", "Alert")):
+            self.assertRaises(Violation, self.oracle.told, "x0", *word, 40)
+
     def test_true_death(self):
         """Who has been silent for long enough is."""
         self.oracle.told("x0", "Ready", "Warning", 45)
@@ -141,6 +150,11 @@ class OracleTests(SynchronousTestCase):
         self.oracle.answered("x0", 66)
         self.assertTrue(self.oracle.may_repeat("x0", 67))
         self.oracle.told("x0", "Ready", "OK", 67)
+        self.oracle.told("x0", "Standby", "Alert", 78.5)
+        self.assertFalse(self.oracle.may_repeat("x0", 90))
+        self.setUp()
+        for second in (*range(41, 68, 2), 67.5):
+            self.oracle.answered("x0", second)
         self.oracle.hears.set(68, False)
         self.oracle.hears.set(69, True)
         self.assertTrue(self.oracle.may_repeat("x0", 69.9))
@@ -178,7 +192,21 @@ class OracleTests(SynchronousTestCase):
         self.oracle.works.set(45, False)
         self.oracle.check_deaths(500)
         self.oracle.works.set(500, True)
-        self.assertRaises(Violation, self.oracle.check_deaths, 540)
+        self.oracle.check_deaths(519)
+        self.assertRaises(Violation, self.oracle.check_deaths, 521)
+
+    def test_pause(self):
+        """A pause that ended less than Warntime before a death, or after it, puts that off."""
+        for began, fails in ((34, True), (36, False), (50, False)):
+            self.setUp()
+            self.oracle.hears.set(began - 1, False)
+            self.oracle.hears.set(began, True)
+            self.oracle.died("x0", 40)
+            if fails:
+                self.assertRaises(Violation, self.oracle.check_deaths, 67)
+            else:
+                self.oracle.check_deaths(69)
+                self.assertRaises(Violation, self.oracle.check_deaths, 71)
 
     def test_rest(self):
         """HSM's last word has to be the truth."""
@@ -208,6 +236,26 @@ class OracleTests(SynchronousTestCase):
         self.oracle.told("x0", "Ready", "Warning", 40)
         self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 40)
 
+    def test_killed_after_telling(self):
+        """Who was told to HSM is known to the next process, whatever a kill has lost."""
+        self.oracle.answered("x1", 40)
+        self.oracle.died("x1", 40.2)
+        self.oracle.lost(40.2)
+        self.oracle.check_deaths(500)
+        self.setUp()
+        self.oracle.answered("x1", 40)
+        self.oracle.told("x1", "Ready", "OK", 40.1)
+        self.oracle.died("x1", 40.2)
+        self.oracle.lost(40.2)
+        self.assertRaises(Violation, self.oracle.check_rest, {"x1": False})
+        self.assertRaises(Violation, self.oracle.check_deaths, 500)
+
+    def test_back_from_death(self):
+        """A death is true from when the component was heard last, and no return is after that."""
+        self.oracle.died("x0", 40.9)
+        self.oracle.told("x0", "Standby", "Alert", 51.5)
+        self.assertRaises(Violation, self.oracle.told, "x0", "Ready", "OK", 60)
+
     def test_lost(self):
         """Nothing need be told of a component of which nothing is known any more."""
         self.oracle.told("x0", "Ready", "OK", 40)
@@ -215,6 +263,7 @@ class OracleTests(SynchronousTestCase):
         self.oracle.lost_all()
         self.oracle.check_deaths(500)
         self.oracle.check_rest({"x0": False})
+        self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 500)
 
     def test_late(self):
         """Who was killed is told back for a while, when its host has sent a heartbeat again."""
@@ -259,7 +308,32 @@ class OracleTests(SynchronousTestCase):
 
     def test_unheard(self):
         """Nothing is said of a component of which no heartbeat was answered."""
-        self.assertRaises(Violation, self.oracle.told, "x1", "Ready", "OK", 40)
+        for word in (("Ready", "OK"), ("Ready", "Warning"), ("Standby", "Alert")):
+            self.assertRaises(Violation, self.oracle.told, "x1", *word, 40)
+
+
+class ReplicaOracleTests(SynchronousTestCase):
+    """The oracle of replicas knows what they share only a little later."""
+
+    def setUp(self):
+        self.oracle = ReplicaOracle(10, 20, 1)
+        self.oracle.hears.set(0, True)
+        self.oracle.works.set(0, True)
+        self.oracle.beaten("x0")
+        for second in range(1, 40, 2):
+            self.oracle.shared("x0", second)
+
+    def test_alarms(self):
+        """An alarm is judged by all heartbeats before it that were shared, also after it."""
+        self.oracle.told("x0", "Ready", "Warning", 47)
+        self.oracle.check_deaths(47 + SHARED)
+        self.oracle.check_deaths(60)
+        self.setUp()
+        self.oracle.shared("x0", 41)
+        self.oracle.told("x0", "Ready", "Warning", 47.6)
+        self.oracle.shared("x0", 46)
+        self.oracle.check_deaths(47.6)
+        self.assertRaises(Violation, self.oracle.check_deaths, 48 + SHARED)
 
 
 class MixedOracleTests(SynchronousTestCase):
@@ -277,18 +351,19 @@ class MixedOracleTests(SynchronousTestCase):
         """An original may say of who beats that it is dead; hbtd may not, and has to deny it."""
         self.oracle.original_told("x0", "Standby", "Alert", 40)
         self.assertRaises(Violation, self.oracle.check_rest, {"x0": True})
-        self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 40)
         self.oracle.told("x0", "Ready", "OK", 40)
         self.oracle.check_rest({"x0": True})
+        self.oracle.told("x0", "Standby", "Alert", 40)
+        self.assertRaises(Violation, self.oracle.check_deaths, 50)
 
     def test_lost_word(self):
         """A death that an original has judged, and not told, has to be told once all has worked."""
         self.oracle.died("x0", 40)
-        self.oracle.check_deaths(95)
-        self.assertRaises(Violation, self.oracle.check_deaths, 97)
+        self.oracle.check_deaths(64)
+        self.assertRaises(Violation, self.oracle.check_deaths, 66)
         self.oracle.original_judged("x0", 60, buries=False)
-        self.oracle.check_deaths(155)
-        self.assertRaises(Violation, self.oracle.check_deaths, 157)
+        self.oracle.check_deaths(124)
+        self.assertRaises(Violation, self.oracle.check_deaths, 126)
 
     def test_buried(self):
         """Nothing need be told of whom an original has declared dead while nobody else ran."""
@@ -414,6 +489,14 @@ class TelemetryOracleTests(SynchronousTestCase):
         self.publish("started", 1)
         self.assertRaises(Violation, self.publish, "restarted", 4)
         self.assertRaises(Violation, self.publish, "died", 2, now=25)
+
+    def test_other_silence(self):
+        """Who is said to be dead was silent after the heartbeat that is named, and no later one."""
+        for number, second in enumerate((42, 44, 60), 4):
+            self.oracle.beats("x0", number, second)
+            self.hsm.answered("x0", second)
+        self.assertRaises(Violation, self.publish, "died", 3, now=61)
+        self.publish("died", 5, now=61)
 
     def test_connections(self):
         """Connections to Kafka are limited, but for those that each end with a new refusal."""

@@ -56,7 +56,7 @@ class ChangedRulesTests(SynchronousTestCase):
         """A death has to be told by the longest rule that was in force since, and soon after."""
         self.oracle.died("x0", 40)
         self.oracle.rules.only([_NEW], 45)
-        bound = 20 + 2 * 2 + 8 + 12
+        bound = 20 + 2 * 2 + 12
         self.oracle.check_deaths(40 + bound - 1)
         self.assertRaises(Violation, self.oracle.check_deaths, 40 + bound + 1)
 
@@ -65,4 +65,4 @@ class ChangedRulesTests(SynchronousTestCase):
         self.oracle.rules.only([_NEW], 20)
         self.oracle.rules.only([_OLD], 30)
         self.oracle.died("x0", 40)
-        self.assertRaises(Violation, self.oracle.check_deaths, 40 + 12 + 1 + 5 + 12 + 1)
+        self.assertRaises(Violation, self.oracle.check_deaths, 40 + 12 + 1 + 12 + 1)

@@ -18,8 +18,9 @@ from tests.simulation.clock import WorldClock
 from tests.simulation.hsm import LONGEST_STALL, USUAL, WorldHSM
 from tests.simulation.network import Network, divided
 from tests.simulation.nodes import Node
-from tests.simulation.oracle import CONTESTED, Oracle, Promise, ReplicaOracle, Violation
+from tests.simulation.oracle import CONTESTED, Oracle, Promise, Violation
 from tests.simulation.process import Process, ProcessReactor
+from tests.simulation.replica_oracle import ReplicaOracle
 from tests.simulation.rules import Rule
 from tests.simulation.server import PORT, Server
 from tests.simulation.sites import WorldSite
@@ -43,6 +44,12 @@ _FIRST_WITH_HAZARDS = 20_000
 _LAST_STALL = 60.0
 """Seconds before the end of what goes wrong at which HSM begins to stall for the last time."""
 
+_LAST_DEATH = 10.0
+"""Seconds after all that goes wrong at which a node dies for good."""
+
+_AT_REST = 20.0
+"""Seconds at the end of a world in which all has to work."""
+
 _BETWEEN_HAZARDS = 25.0
 """Seconds between two hazards, on average."""
 
@@ -55,10 +62,14 @@ def logged(world: "World") -> Iterator[None]:
     """
 
     def note(event: LogEvent) -> None:
-        if event["log_namespace"].startswith("hbtd.") and event["log_level"] is not LogLevel.debug:
+        ours = event["log_namespace"].startswith("hbtd.")
+        if ours and event["log_level"] is not LogLevel.debug:
             world.truth.note("log", formatEvent(event)[:_LONGEST_LINE])
-            if event["log_level"] is LogLevel.critical and "log_failure" in event:
-                world.fail(event["log_failure"])
+        # Twisted logs what nobody has handled of a Deferred.
+        unhandled = event["log_namespace"].startswith("twisted.internet.defer")
+        critical = event["log_level"] is LogLevel.critical and "log_failure" in event
+        if critical and (ours or unhandled):
+            world.fail(event["log_failure"])
 
     observer = cast("ILogObserver", note)
     globalLogPublisher.addObserver(observer)
@@ -529,6 +540,12 @@ class World:
         for server in self.servers:
             server.start()
 
+    def _die_last(self) -> None:
+        """Take the power from a node for good, while all is well: its death has to be told soon."""
+        living = [node for node in self.nodes if node.alive]
+        if living:
+            self._crash_node(Random(f"last death {self.seed}").choice(living), power=True)
+
     def _schedule_faults(self) -> None:
         kinds, weights = zip(*((call, weight) for weight, call in self.faults()), strict=True)
         if self.telemetry is not None:
@@ -556,6 +573,7 @@ class World:
             self.clock.after(self.random.uniform(0, 5), partial(self._boot, node))
         if self.with_faults:
             self._schedule_faults()
+            self.clock.at(self.seconds + _LAST_DEATH, self._die_last)
         end = self.seconds + self.quiet
         now = 0.0
         while now < end:
@@ -568,6 +586,8 @@ class World:
                 )
             if self.violations:
                 raise self.violations[0]
+        if not self.oracle.works.throughout(end - _AT_REST, end):
+            raise Violation(Promise.NO_BUG, "the world does not come to rest")
         alive = {node.name: node.alive for node in self.nodes}
         self.oracle.check_rest(alive)
         self._check_table(alive)
