@@ -5,6 +5,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -523,3 +524,15 @@ class TimelineTests(SynchronousTestCase):
         self.assertEqual(line.within(-20, 40), 20)
         self.assertEqual(line.within(15, 32), 7)
         self.assertEqual(line.within(21, 29), 0)
+
+    def test_throughout(self):
+        """Sums of times are not exact, and what was always the case was so."""
+        random = Random(1)
+        for _ in range(300):
+            line, now = Timeline(), 0.0
+            for number in range(40):
+                now += random.uniform(0.0, 20.0)
+                line.set(now, number % 2 == 1)
+            end = now + random.uniform(60.0, 100.0)
+            self.assertTrue(line.throughout(now + random.uniform(0.0, 40.0), end))
+            self.assertFalse(line.throughout(now - 0.001, end))
