@@ -5,6 +5,15 @@
     make simulate FAULTS=no     # worlds in which nothing goes wrong
 
 Only worlds from seed 20,000 on have changed parameters, dying connections and messages in pieces.
+
+A story has a line for each thing that happened: seconds since the world began, its kind, and what.
+`told` is what HSM is told, also if it was told before; `log`, what hbtd logs. All other kinds are
+what truly happened: `boot`, `crash`, `hang` and `wake` of nodes; what becomes of `hbtd`, `network`,
+`disk`, `clock`, `params`, `hsm`, `etcd` and `kafka`; `others` write HSM's table. Heartbeats are
+counted and hashed, and not shown. Of a world that is wrong only the last lines are printed, of one
+that is run by its seed alone all. Equal hashes mean equal worlds. Excused node-time is that in
+which nodes beat and hbtd could not hear; a quarter is usual with one hbtd, which is stopped often.
+
 The order of sets of texts is part of a world, so Python starts anew with PYTHONHASHSEED=0.
 """
 
