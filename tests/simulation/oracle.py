@@ -290,16 +290,15 @@ class Oracle:
         """Return whether heartbeats of a component were answered, and are not forgotten."""
         return self._get(name).known
 
-    def silence_since(self, name: str, begin: float, end: float, *, any_of: bool) -> float:
-        """Return the silence of a component between two times that follows the first of them.
+    def silence_since(self, name: str, begin: float, end: float) -> float:
+        """Return the longest silence of a component between two times.
 
-        A heartbeat that was sent then was heard then, though it may not have been answered; its
-        answer, or else the next one, does not end the silence. With `any_of`, return the longest
-        silence between the two times.
+        A heartbeat that was sent at the first of them was heard then, though it may not have been
+        answered. Answers to earlier ones may come after it, so the first silence may not be the one
+        that followed it.
         """
-        heard = [time for time in self._get(name).history if begin < time <= end]
-        times = [begin, *heard, end]
-        return max(self.hears.within(a, b) for a, b in pairwise(times if any_of else times[:3]))
+        heard = (time for time in self._get(name).history if begin < time <= end)
+        return max(self.hears.within(a, b) for a, b in pairwise([begin, *heard, end]))
 
     def deaf(self, begin: float, end: float) -> float:
         """Return for how many seconds between two times silence does not count."""

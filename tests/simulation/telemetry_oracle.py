@@ -189,8 +189,7 @@ class TelemetryOracle:
         limit = self._limits.get(word.word)
         if limit is None:
             return
-        named = self._get(name).beats[word.beat - 1]
-        silence = self._oracle.silence_since(name, named, now, any_of=self._ignorant)
+        silence = self._oracle.silence_since(name, self._get(name).beats[word.beat - 1], now)
         if silence < limit - self._oracle.slack:
             raise Violation(
                 Promise.PUBLISHED_TRUTH,

@@ -491,14 +491,6 @@ class TelemetryOracleTests(SynchronousTestCase):
         self.assertRaises(Violation, self.publish, "restarted", 4)
         self.assertRaises(Violation, self.publish, "died", 2, now=25)
 
-    def test_other_silence(self):
-        """Who is said to be dead was silent after the heartbeat that is named, and no later one."""
-        for number, second in enumerate((42, 44, 60), 4):
-            self.oracle.beats("x0", number, second)
-            self.hsm.answered("x0", second)
-        self.assertRaises(Violation, self.publish, "died", 3, now=61)
-        self.publish("died", 5, now=61)
-
     def test_connections(self):
         """Connections to Kafka are limited, but for those that each end with a new refusal."""
         for number in range(100):
