@@ -109,15 +109,15 @@ async def _play(
     began = reactor.seconds()
     fleet.startService()
 
-    async def until(periods: float, names: Iterable[str], *told: str) -> None:
+    async def until(periods: float, some: Iterable[str], *told: str) -> None:
         """Wait until `periods` heartbeat periods have passed since the start of the fleet.
 
         Wait longer, but for a bounded time, until HSM has one of the states and flags `told` of
-        each of `names`.
+        each of `some` nodes.
         """
         await deferLater(reactor, max(0.0, began + periods * period - reactor.seconds()))
         end = reactor.seconds() + _PATIENCE
-        while reactor.seconds() < end and not all(_has(hsm, name, told) for name in names):
+        while reactor.seconds() < end and not all(_has(hsm, name, told) for name in some):
             await deferLater(reactor, period / 10)
 
     await until(4, names, "Ready/OK")

@@ -56,7 +56,6 @@ RESUMED = 5.0
 LATE = 12.0
 """Seconds, besides those of the rules, within which HSM must be told: commits, probes, retries."""
 
-
 _ROUNDING = 1e-6
 """Seconds by which sums of times may be wrong."""
 

@@ -313,16 +313,27 @@ class OracleTests(SynchronousTestCase):
             self.assertRaises(Violation, self.oracle.told, "x1", *word, 40)
 
 
-class ReplicaOracleTests(SynchronousTestCase):
-    """The oracle of replicas knows what they share only a little later."""
+class _SharedTestCase(SynchronousTestCase):
+    """Replicas that share the heartbeats of a component, the last one at second 39."""
+
+    def make(self) -> ReplicaOracle:
+        """Return the oracle."""
+        raise NotImplementedError
 
     def setUp(self):
-        self.oracle = ReplicaOracle(10, 20, 1)
+        self.oracle = self.make()
         self.oracle.hears.set(0, True)
         self.oracle.works.set(0, True)
         self.oracle.beaten("x0")
         for second in range(1, 40, 2):
             self.oracle.shared("x0", second)
+
+
+class ReplicaOracleTests(_SharedTestCase):
+    """The oracle of replicas knows what they share only a little later."""
+
+    def make(self) -> ReplicaOracle:
+        return ReplicaOracle(10, 20, 1)
 
     def test_alarms(self):
         """An alarm is judged by all heartbeats before it that were shared, also after it."""
@@ -337,16 +348,11 @@ class ReplicaOracleTests(SynchronousTestCase):
         self.assertRaises(Violation, self.oracle.check_deaths, 48 + SHARED)
 
 
-class MixedOracleTests(SynchronousTestCase):
+class MixedOracleTests(_SharedTestCase):
     """The oracle of a fleet with originals tells hbtd's words from theirs."""
 
-    def setUp(self):
-        self.oracle = MixedOracle(5, 12, 1)
-        self.oracle.hears.set(0, True)
-        self.oracle.works.set(0, True)
-        self.oracle.beaten("x0")
-        for second in range(1, 40, 2):
-            self.oracle.shared("x0", second)
+    def make(self) -> MixedOracle:
+        return MixedOracle(5, 12, 1)
 
     def test_words(self):
         """An original may say of who beats that it is dead; hbtd may not, and has to deny it."""
