@@ -313,27 +313,21 @@ class OracleTests(SynchronousTestCase):
             self.assertRaises(Violation, self.oracle.told, "x1", *word, 40)
 
 
-class _SharedTestCase(SynchronousTestCase):
-    """Replicas that share the heartbeats of a component, the last one at second 39."""
-
-    def make(self) -> ReplicaOracle:
-        """Return the oracle."""
-        raise NotImplementedError
-
-    def setUp(self):
-        self.oracle = self.make()
-        self.oracle.hears.set(0, True)
-        self.oracle.works.set(0, True)
-        self.oracle.beaten("x0")
-        for second in range(1, 40, 2):
-            self.oracle.shared("x0", second)
+def share(oracle: ReplicaOracle) -> None:
+    """Have replicas share the heartbeats of a component, the last one at second 39."""
+    oracle.hears.set(0, True)
+    oracle.works.set(0, True)
+    oracle.beaten("x0")
+    for second in range(1, 40, 2):
+        oracle.shared("x0", second)
 
 
-class ReplicaOracleTests(_SharedTestCase):
+class ReplicaOracleTests(SynchronousTestCase):
     """The oracle of replicas knows what they share only a little later."""
 
-    def make(self) -> ReplicaOracle:
-        return ReplicaOracle(10, 20, 1)
+    def setUp(self):
+        self.oracle = ReplicaOracle(10, 20, 1)
+        share(self.oracle)
 
     def test_alarms(self):
         """An alarm is judged by all heartbeats before it that were shared, also after it."""
@@ -348,11 +342,12 @@ class ReplicaOracleTests(_SharedTestCase):
         self.assertRaises(Violation, self.oracle.check_deaths, 48 + SHARED)
 
 
-class MixedOracleTests(_SharedTestCase):
+class MixedOracleTests(SynchronousTestCase):
     """The oracle of a fleet with originals tells hbtd's words from theirs."""
 
-    def make(self) -> MixedOracle:
-        return MixedOracle(5, 12, 1)
+    def setUp(self):
+        self.oracle = MixedOracle(5, 12, 1)
+        share(self.oracle)
 
     def test_words(self):
         """An original may say of who beats that it is dead; hbtd may not, and has to deny it."""
