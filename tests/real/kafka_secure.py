@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import skipIf
 
 from kafka.errors import KafkaError, KafkaTimeoutError
@@ -29,6 +29,8 @@ from tests.support.strict_hsm import StrictHSM
 from tests.support.telemetry import contents, message
 
 REASON = why_not()
+
+Result = TypeVar("Result")
 
 PASSWORDS = ("first-password", "second-password", "wrong-password")
 TOKENS = ("the-first-token", "the-second-token")
@@ -113,6 +115,14 @@ class ProcessTestCase(SecureTestCase):
             for name in names:
                 await self.nodes.beat(name, "now")
             await deferLater(reactor, 0.2)
+
+    async def meanwhile(
+        self, names: Sequence[str], work: Callable[..., Result], *args: object
+    ) -> Result:
+        """Call something that blocks, have nodes beat until it returns, and return its result."""
+        result = deferToThread(work, *args)
+        await self.beat_until(lambda: result.called, names)
+        return await result
 
     def accepted(self) -> int:
         """Return how often hbtd has logged that Kafka accepts messages."""
@@ -269,21 +279,19 @@ class OutageTests(ProcessTestCase):
         nodes = living, dying = NODES[:2]
         await self.start(*HBTD, "--warntime=3", "--errtime=6", *options(self.params(**params)))
         await self.beat_until(self.accepted, nodes)
-        spoiled = deferToThread(spoil)
-        await self.beat_until(lambda: spoiled.called, nodes)
-        await spoiled
+        await self.meanwhile(nodes, spoil)
         await self.beat_until(lambda: why in self.process.said, nodes)
         await self.beat_until(lambda: f"declared dead: {dying}" in self.process.said, [living])
         self.assertEqual(self.accepted(), 1)
         started = [message(name, "now") for name in nodes]
-        found = await deferToThread(consume, self.kafka.address, topic)
+        found = await self.meanwhile([living], consume, self.kafka.address, topic)
         self.assertEqual(contents(found), started)
-        mended = deferToThread(mend)
-        await self.beat_until(lambda: mended.called and self.accepted() > 1, [living])
-        await mended
+        await self.meanwhile([living], mend)
+        await self.beat_until(lambda: self.accepted() > 1, [living])
         later = [message(dying, "now", each) for each in (Transition.WARNED, Transition.DIED)]
-        await deferToThread(consume, self.kafka.address, topic, len([*started, *later]))
-        found = await deferToThread(consume, self.kafka.address, topic)
+        count = len([*started, *later])
+        await self.meanwhile([living], consume, self.kafka.address, topic, count)
+        found = await self.meanwhile([living], consume, self.kafka.address, topic)
         self.assertEqual(contents(found), [*started, *later])
         said = self.process.said
         # A broker that starts anew may be seen as one that is away, and then as one that refuses.
@@ -350,7 +358,7 @@ class StoryTests(ProcessTestCase):
         # Certificate, token and password are of no use any more; then a node dies.
         await hsm.serve(clients, revocation_list(clients, own))
         hsm.set_token(TOKENS[1])
-        await deferToThread(self.kafka.set_password, "second-password")
+        await self.meanwhile(living, self.kafka.set_password, "second-password")
         await self.beat_until(lambda: f"declared dead: {dying}" in process.said, living)
         await self.beat_until(lambda: "certificate revoked" in process.said, living)
         await self.beat_until(lambda: "refuses the user" in process.said, living)
@@ -370,7 +378,8 @@ class StoryTests(ProcessTestCase):
         expected = {name: [Transition.STARTED] for name in living}
         expected[dying] = [Transition.STARTED, Transition.WARNED, Transition.DIED]
         count = sum(map(len, expected.values()))
-        found = contents(await deferToThread(consume, self.kafka.address, topic, count, 30.0))
+        messages = await self.meanwhile(living, consume, self.kafka.address, topic, count)
+        found = contents(messages)
         for name, transitions in expected.items():
             told = [each for each in found if name in str(each)]
             self.assertEqual(told, [message(name, "now", each) for each in transitions])
