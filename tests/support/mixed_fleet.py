@@ -6,7 +6,7 @@ real. `HBTD_FAULT_SEED` sets the seed of the random numbers.
 
 import os
 from collections.abc import Iterable
-from itertools import count
+from itertools import count, pairwise
 from random import Random
 from typing import NamedTuple
 
@@ -66,7 +66,8 @@ class MixedFleetTestCase(OwnReplicasTestCase):
         self.serving: list[Spawned | OriginalHbtd] = []
         self.talks_to: dict[str, Spawned | OriginalHbtd] = {}
         self.wakes = dict.fromkeys(NAMES, 0.0)
-        self.naps: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
+        self.heard: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
+        """When the heartbeats were sent that were answered, and when they were."""
         self.died: dict[str, float] = {}
         self.beaten = 0
         self._numbers = count(100)
@@ -110,10 +111,12 @@ class MixedFleetTestCase(OwnReplicasTestCase):
     async def send(self, name: str, process: Spawned | OriginalHbtd) -> None:
         """Send a heartbeat."""
         self._sending += 1
+        sent = reactor.seconds()
         try:
-            await process.beat(name, f"t{reactor.seconds():.2f}")
+            await process.beat(name, f"t{sent:.2f}")
         finally:
             self._sending -= 1
+        self.heard[name].append((sent, reactor.seconds()))
         self.beaten += 1
 
     async def original(self) -> OriginalHbtd:
@@ -160,9 +163,22 @@ class MixedFleetTestCase(OwnReplicasTestCase):
         wakes = reactor.seconds() + NAP
         for name in names:
             self.wakes[name] = wakes
-            self.naps[name].append((reactor.seconds(), wakes + PERIOD + LATE))
             self.talks_to[name] = at
         await deferLater(reactor, NAP)
+
+    def silent(self, name: str, seconds: float, at: float) -> bool:
+        """Return whether a node may have been silent for so long, at a time or just before it.
+
+        It is silent from when a heartbeat is sent until the next one is answered. A silence that
+        ended less than `LATE` seconds before counts, too, as HSM is told that much later. On a busy
+        machine nodes are silent that are meant to beat.
+        """
+        latest = (float("inf"), float("inf"))
+        beats = sorted([*self.heard[name], latest])
+        return any(
+            sent + seconds <= min(at, answered) and answered >= at - LATE
+            for (sent, _), (_, answered) in pairwise(beats)
+        )
 
     async def dead(self, names: Iterable[str], extra: float = 0.0) -> float:
         """Assert that deaths are told in time; return the seconds that it took."""
