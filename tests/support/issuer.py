@@ -26,6 +26,9 @@ ED448 = ed448.Ed448PrivateKey.generate()
 
 AUDIENCE = "system-compute"
 
+_VALID = 86_400
+"""Seconds for which tokens are valid; many are made at an import, and used much later."""
+
 
 def subject(xname: str | None) -> str:
     """Return the SPIFFE ID for the heartbeats of one component, or of all."""
@@ -62,12 +65,12 @@ class Issuer:
         return str(path)
 
     def token(self, xname: str | None, headers: Any = None, **claims: object) -> str:
-        """Return a signed token for one component, or for all.
+        """Return a signed token for one component, or for all, which is valid for a day.
 
         `claims` are added or replaced; one that is `None` is left out.
         """
         now = int(time.time())
-        said = {"sub": subject(xname), "aud": AUDIENCE, "iat": now, "exp": now + 300, **claims}
+        said = {"sub": subject(xname), "aud": AUDIENCE, "iat": now, "exp": now + _VALID, **claims}
         payload = {name: value for name, value in said.items() if value is not None}
         named = {} if self.kid is None else {"kid": self.kid}
         return jwt.encode(payload, self.key, self.algorithm, {**named, **(headers or {})})
