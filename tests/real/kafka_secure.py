@@ -233,6 +233,7 @@ class RotationTests(SecureTestCase):
         await until(lambda: "refuses the user" in process.said, 60)
         self.write("first-password")
         await until(lambda: "accepts messages" in process.said, 60)
+        await nodes.until_published(1)
         # On a slow machine there may have been another reason before.
         before = process.said.count("accepts no messages")
         topic = f"hbtd.{self._testMethodName}"
@@ -279,6 +280,7 @@ class OutageTests(ProcessTestCase):
         nodes = living, dying = NODES[:2]
         await self.start(*HBTD, "--warntime=3", "--errtime=6", *options(self.params(**params)))
         await self.beat_until(self.accepted, nodes)
+        await self.nodes.until_published(len(nodes), nodes)
         await self.meanwhile(nodes, spoil)
         await self.beat_until(lambda: why in self.process.said, nodes)
         await self.beat_until(lambda: f"declared dead: {dying}" in self.process.said, [living])
@@ -355,6 +357,7 @@ class StoryTests(ProcessTestCase):
         living, dying = NODES[:-1], NODES[-1]
         await self.beat_until(lambda: all(hsm.told(name) == ["Ready"] for name in NODES), NODES)
         await self.beat_until(lambda: "accepts messages" in process.said, NODES)
+        await self.nodes.until_published(len(NODES), NODES)
         # Certificate, token and password are of no use any more; then a node dies.
         await hsm.serve(clients, revocation_list(clients, own))
         hsm.set_token(TOKENS[1])

@@ -2,7 +2,9 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from twisted.internet.task import deferLater
 
 from tests.support.running import WebClient, heartbeat, reactor
 
@@ -38,6 +40,15 @@ class Nodes:
         response = await self._client.treq.get(f"{self._url}/metrics", reactor=reactor)
         lines = re.findall(r"^(hbtd_\S+) (\S+)$", await response.text(), re.MULTILINE)
         return {name: float(value) for name, value in lines}
+
+    async def until_published(self, count: int, names: Sequence[str] = ()) -> None:
+        """Have nodes beat until Kafka has acknowledged so many messages, which it then has once."""
+        deadline = time.monotonic() + 60
+        while (found := await self.metrics())["hbtd_kafka_published_total"] < count:
+            assert time.monotonic() < deadline, found
+            for name in names:
+                await self.beat(name, "now")
+            await deferLater(reactor, 0.2)
 
     async def silent_and_told(self) -> Mapping[str, float]:
         """Wait until no node is healthy and all is published; return hbtd's metrics."""
