@@ -209,7 +209,7 @@ class MixedWorld(ReplicatedWorld):
             return
         self.truth.note("heard", node.name, story=False)
         self.oracle.beaten(node.name)
-        self.oracle.shared(node.name, self.clock.now)
+        self.oracle.shared(node.name, self.clock.now, node.answered_sent)
 
     def _judged(self, name: str, what: Transition) -> None:
         self.truth.note("original", f"judges {name} {what.state}/{what.flag}")

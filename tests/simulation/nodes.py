@@ -37,6 +37,8 @@ class Node:
         self.alive = False
         self.hanging = False
         self.last_answered = float("-inf")
+        self.answered_sent = float("-inf")
+        """When the heartbeat was sent that was answered last."""
         self.timestamp: str | None = None
         """What it says that the time is, if its clock is wrong."""
         self.server = ""
@@ -159,9 +161,9 @@ class Node:
             self._protocol.transport.loseConnection()
             self._protocol = None
 
-    def heard(self, host: str) -> None:
-        """Note that a host has answered a heartbeat."""
-        self.last_answered = self._clock.now
+    def heard(self, host: str, sent: float) -> None:
+        """Note that a host has answered a heartbeat that was sent at a time."""
+        self.last_answered, self.answered_sent = self._clock.now, sent
         self._answered(self, host)
 
     def seconds(self) -> float:
@@ -211,10 +213,9 @@ class _Client(Protocol):
             fine = b" 200 " in head.partition(b"\r\n")[0]
             if not fine and not self._node.may_fail(host):
                 raise AssertionError(f"a heartbeat was answered with {head!r}")
-            if self._sent:
-                del self._sent[0]
+            sent = self._sent.pop(0) if self._sent else self._node.seconds()
             if fine:
-                self._node.heard(host)
+                self._node.heard(host, sent)
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         self._node.disconnected(self)

@@ -56,6 +56,9 @@ RESUMED = 5.0
 LATE = 12.0
 """Seconds, besides those of the rules, within which HSM must be told: commits, probes, retries."""
 
+_LONG_ANSWER = 0.25
+"""Seconds that an answer may take without being taken for a late one."""
+
 _ROUNDING = 1e-6
 """Seconds by which sums of times may be wrong."""
 
@@ -126,6 +129,8 @@ class Component:
         self.told = ""
         self.history: list[float] = []
         """All times at which heartbeats were answered, as far as they are not lost."""
+        self.sent: dict[float, float] = {}
+        """When heartbeats were sent whose answers took long, by when these came."""
         self.original_at: float | None = None
         """When an original hbtd has judged it last, or told HSM of it."""
         self.original_words = 0
@@ -136,6 +141,11 @@ class Component:
         """When HSM was told of a death that had truly been one, for as long as the rules ask."""
         self.may_return_until = 0.0
         """Until when a heartbeat may be read that was sent before the death."""
+
+    def note_sent(self, answered: float, sent: float) -> None:
+        """Note when a heartbeat was sent, if its answer took long."""
+        if answered - sent > _LONG_ANSWER:
+            self.sent[answered] = sent
 
 
 def _limit(rule: Rule, word: str) -> int:
@@ -164,9 +174,10 @@ class Oracle:
     def _get(self, name: str) -> Component:
         return self._components.setdefault(name, Component())
 
-    def answered(self, name: str, now: float) -> None:
-        """Note that a heartbeat was answered."""
+    def answered(self, name: str, now: float, sent: float | None = None) -> None:
+        """Note that a heartbeat was answered, which was sent at another time, if that is given."""
         component = self._get(name)
+        component.note_sent(now, now if sent is None else sent)
         component.seen = component.known = True
         component.answered.append(now)
         component.history.append(now)
@@ -252,7 +263,7 @@ class Oracle:
         self._check_reasons(name, word, [(component.answered, at) for at in times])
 
     def _check_reasons(self, name: str, word: str, heard: list[tuple[list[float], float]]) -> None:
-        reasons = [self._best_reason(answered, word, at) for answered, at in heard]
+        reasons = [self._best_reason(name, answered, word, at) for answered, at in heard]
         silence, limit = max(reasons, key=lambda reason: reason[0] - reason[1])
         if silence < limit - self.slack:
             raise Violation(
@@ -296,8 +307,9 @@ class Oracle:
         answered. Answers to earlier ones may come after it, so the first silence may not be the one
         that followed it.
         """
+        sent = self._get(name).sent
         heard = (time for time in self._get(name).history if begin < time <= end)
-        return max(self.hears.within(a, b) for a, b in pairwise([begin, *heard, end]))
+        return max(self.hears.within(sent.get(a, a), b) for a, b in pairwise([begin, *heard, end]))
 
     def deaf(self, begin: float, end: float) -> float:
         """Return for how many seconds between two times silence does not count."""
@@ -307,11 +319,15 @@ class Oracle:
         """Return whether nothing that was sent before can be on its way."""
         return self.works.throughout(now - CALM, now)
 
-    def _best_reason(self, answered: list[float], word: str, now: float) -> tuple[float, int]:
+    def _best_reason(
+        self, name: str, answered: list[float], word: str, now: float
+    ) -> tuple[float, int]:
         """Return the silence that comes closest to a rule that asks for it, and what that asks.
 
-        A silence that is over counts only while news of it may still be on its way.
+        A silence that is over counts only while news of it may still be on its way. A heartbeat
+        whose answer took long may have been heard at any time before that, from when it was sent.
         """
+        sent = self._get(name).sent
         # A heartbeat may have been heard whose answer is still on its way, never the reverse.
         times = [*(time for time in answered if time <= now), now]
         gaps = [
@@ -321,7 +337,9 @@ class Oracle:
         ] or [(float("-inf"), now)]
         reasons = [
             (
-                self.hears.within(begin, min(end, period.end)) if len(times) > 1 else float("inf"),
+                self.hears.within(sent.get(begin, begin), min(end, period.end))
+                if len(times) > 1
+                else float("inf"),
                 limit,
             )
             for begin, end in gaps
@@ -427,7 +445,7 @@ class Oracle:
         was silent for Warntime has returned, though a warning may not have reached HSM.
         """
         component = self._get(name)
-        silence, warntime = self._best_reason(component.answered, "ready/warning", now)
+        silence, warntime = self._best_reason(name, component.answered, "ready/warning", now)
         # Who is silent, and has not been heard since that was told, is no news.
         returned = component.told == "ready/ok" or len(component.answered) > 1
         news = returned and silence >= warntime - SLACK

@@ -39,10 +39,14 @@ class ReplicaOracle(Oracle):
         """Note that a heartbeat was answered."""
         self._get(name).seen = True
 
-    def shared(self, name: str, at: float) -> None:
-        """Note that a heartbeat was answered by a replica that could share it from then on."""
+    def shared(self, name: str, at: float, sent: float | None = None) -> None:
+        """Note that a heartbeat was answered by a replica that could share it from then on.
+
+        It was sent at another time, if that is given.
+        """
         component = self._get(name)
         component.known = True
+        component.note_sent(at, at if sent is None else sent)
         insort(component.answered, at)
         insort(component.history, at)
 

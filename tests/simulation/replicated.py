@@ -123,13 +123,13 @@ class ReplicatedWorld(World):
         """
         self.truth.note("heard", node.name, story=False)
         self.oracle.beaten(node.name)
-        at = self.clock.now
+        at, sent = self.clock.now, node.answered_sent
         if at < self._reads_late_until[host]:
             return
 
         def shared() -> None:
             if self._shares[host] and self._shared_since[host] <= at:
-                self.oracle.shared(node.name, at)
+                self.oracle.shared(node.name, at, sent)
 
         self.clock.after(SHARED, shared)
 

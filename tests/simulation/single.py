@@ -77,7 +77,7 @@ class SingleWorld(World):
     def node_answered(self, node: Node, host: str) -> None:
         """Tell the oracle that a node's heartbeat was answered."""
         self.truth.note("heard", node.name, story=False)
-        self.oracle.answered(node.name, self.clock.now)
+        self.oracle.answered(node.name, self.clock.now, node.answered_sent)
 
     def note_state(self) -> None:
         """Tell the oracle whether hbtd runs, and whether HSM hears it.

@@ -133,6 +133,17 @@ class OracleTests(SynchronousTestCase):
                 self.oracle.answered("x0", second)
             self.assertRaises(Violation, self.oracle.told, "x0", *word, 80)
 
+    def test_late_answer(self):
+        """A heartbeat whose answer took long may have been heard as soon as it was sent."""
+        for sent in (43.0, 41.0):
+            self.setUp()
+            self.oracle.answered("x0", 43.0, sent)
+            self.assertRaises(Violation, self.oracle.told, "x0", "Ready", "Warning", 45.1)
+        self.setUp()
+        self.oracle.answered("x0", 43.0, 40.5)
+        self.oracle.told("x0", "Ready", "Warning", 45.1)
+        self.assertAlmostEqual(self.oracle.silence_since("x0", 40.5, 45.1), 4.6)
+
     def test_other_words(self):
         """HSM is told three words alone."""
         for word in (("Standby", "OK"), ("Off", "OK"), ("Ready", "Alert")):
