@@ -99,7 +99,7 @@ class SleepWatch:
     """A watch for the time in which a thread sleeps.
 
     On Linux, time does not count in which it runs, or is kept from it because all cores are busy;
-    nor does time in which another thread of Python is, which may be the one that holds the GIL.
+    nor does time in which another thread of Python does or is, which may hold the GIL meanwhile.
     """
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class SleepWatch:
                     ran, waited, _ = map(int, figures.read().split())
             except OSError:  # there is no such file, or the thread has ended
                 continue
-            busy[number] = waited + (ran if thread is threading.current_thread() else 0)
+            busy[number] = ran + waited
         return busy
 
 
