@@ -14,10 +14,12 @@ from werkzeug.http import parse_accept_header
 from hbtd import __version__
 from hbtd.api.queries import hold
 from hbtd.api.routes import Role, Route
+from hbtd.queries.hindrances import show
 from hbtd.queries.machine import SILENCE_SIZE_OF_EACH, Turn
 from hbtd.server.problems import Problem
 from hbtd.server.replies import JSON, Reply, json_reply
 from hbtd.server.site import LimitedRequest
+from hbtd.tracker.hindrances import Hindrance
 
 _TEXT = exposition.CONTENT_TYPE_LATEST
 _OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
@@ -49,6 +51,8 @@ class HealthSources(NamedTuple):
 
     `before_metrics` counts all of them, which takes memory in proportion to this number.
     """
+    hindrances: Callable[[], Sequence[Hindrance]] = list
+    """A function that returns what hinders hbtd, or did so in the last minutes."""
 
 
 class Health:
@@ -93,16 +97,22 @@ class Health:
         """Return texts about the state of the store, Kafka and HSM, for operators to read.
 
         If the store, Kafka or HSM does not work, one more text says why, and since when. If hbtd
-        itself is overloaded, one more text describes the overload.
+        itself is overloaded, one more text describes the overload. If anything hinders hbtd, or did
+        so in the last minutes, a list describes that.
         """
-        texts = {
+        texts: dict[str, object] = {
             "KvStore": self._sources.store(),
             "MsgBus": self._sources.bus(),
             "HsmStatus": self._sources.hsm(),
             **self._sources.reasons(),
         }
         overload = self._sources.overload()
-        return json_reply(texts if overload is None else {**texts, "Overload": overload})
+        if overload is not None:
+            texts["Overload"] = overload
+        hindrances = [show(each) for each in self._sources.hindrances()]
+        if hindrances:
+            texts["Hindrances"] = hindrances
+        return json_reply(texts)
 
     async def metrics(self, request: Request) -> Reply:
         """Return the metrics in Prometheus' text format, or in OpenMetrics if `Accept` says so.

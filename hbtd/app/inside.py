@@ -1,6 +1,6 @@
 """Builds the self-checks, and the metrics about hbtd's own parts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
@@ -27,6 +27,8 @@ from hbtd.server.factory import ConnectionFactory
 from hbtd.store.interface import IStore
 from hbtd.store.uncommitted import Uncommitted
 from hbtd.telemetry.log_reader import KAFKA
+from hbtd.tracker.gaps import GapKind
+from hbtd.tracker.hindrances import TroubleKind
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
@@ -101,6 +103,39 @@ class InsideMetrics(Collector):
         for name, count in self._self_checks.failures.items():
             failures.add_metric([name], count)
         yield failures
+
+
+class HindranceMetrics(Collector):
+    """The metrics of what has hindered hbtd in hearing and judging."""
+
+    def __init__(
+        self, totals: Callable[[], Mapping[GapKind | TroubleKind, tuple[int, float]]]
+    ) -> None:
+        """Make the collector.
+
+        `totals` returns, for each kind of hindrances, their number and their total length in
+        seconds.
+        """
+        self._totals = totals
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics with their current values."""
+        totals = self._totals()
+        counts = CounterMetricFamily(
+            "hbtd_hindrances",
+            "Times that something hindered hbtd in hearing or judging, by kind.",
+            labels=["kind"],
+        )
+        seconds = CounterMetricFamily(
+            "hbtd_hindrance_seconds",
+            "Seconds in which something hindered hbtd in hearing or judging, by kind.",
+            labels=["kind"],
+        )
+        for kind, (count, length) in totals.items():
+            counts.add_metric([kind.value], count)
+            seconds.add_metric([kind.value], length)
+        yield counts
+        yield seconds
 
 
 def _add(family: HistogramMetricFamily, labels: list[str], durations: Distribution) -> None:

@@ -13,6 +13,7 @@ from hbtd.queries.summary import HSMQueue, Summary, TableFound
 from hbtd.store.interface import IStore
 from hbtd.store.past import LogEntry, Selection, Span
 from hbtd.store.uncommitted import Uncommitted
+from hbtd.tracker.hindrances import Hindrance
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
@@ -29,11 +30,13 @@ def make_queries(
     wall: Callable[[], float],
     replica: str,
     leader: Callable[[], str | None],
+    hindrances: Callable[[], Sequence[Hindrance]],
 ) -> Components:
     """Return the handlers of queries about components; `wall` returns Unix seconds.
 
     `replica` is the name of this replica; `leader` returns the name of the replica that leads, or
-    `None` if it is not known.
+    `None` if it is not known. `hindrances` returns what has hindered hbtd, in the order of
+    `Hindrances.all`.
     """
 
     async def recent(xname: str, most: int) -> Sequence[LogEntry]:
@@ -57,6 +60,6 @@ def make_queries(
         return reconciler.standing(xname)
 
     facts = Facts(tracker, observed, wall, standing)
-    explainer = Explainer(tracker, monitor, facts, recent)
+    explainer = Explainer(tracker, monitor, facts, recent, hindrances, wall)
     summary = Summary(tracker, machine, facts, wall, hsm, lambda: monitor.leading, leader, replica)
     return Components(tracker, monitor, machine, facts, explainer, summary)

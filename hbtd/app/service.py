@@ -261,6 +261,8 @@ class HbtdService(Service):
         await start("the notifier and the publisher", self._start_telling, self._stop_telling)
         troubles = self.views.troubles
         await start("the look at troubles", troubles.startService, troubles.stopService)
+        hindrances = self.views.hindrances
+        await start("the look for hindrances", hindrances.startService, hindrances.stopService)
         await start("access control", self.access.startService, self.access.stopService)
         await start("the monitor", self._start_monitor, self.monitor.stop)
         reconciler = self.core.reconciler

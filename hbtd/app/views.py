@@ -15,7 +15,8 @@ from hbtd.api.internals import InternalsHandler
 from hbtd.api.picture import Picture
 from hbtd.api.reconciliation import Reconciliation
 from hbtd.app.core import Core
-from hbtd.app.inside import InsideMetrics, make_self_checks
+from hbtd.app.hindrances import HindranceWatch, causes_of
+from hbtd.app.inside import HindranceMetrics, InsideMetrics, make_self_checks
 from hbtd.app.metrics import (
     CertificateMetrics,
     EtcdMetrics,
@@ -30,6 +31,7 @@ from hbtd.app.queries import make_queries
 from hbtd.app.routes import Routes, make_routes
 from hbtd.app.stores import describe_store
 from hbtd.app.troubles import Troubles
+from hbtd.queries.hindrances import recent
 from hbtd.queries.internals import Internals, Parts
 from hbtd.queries.machine import Machine
 from hbtd.queries.summary import MachineCounts
@@ -46,7 +48,8 @@ _PARTS = {"KvStoreReason": "the store", "MsgBusReason": "Kafka", "HsmStatusReaso
 class Views:
     """Builds the routes, queries and metrics of hbtd, and its self-checks.
 
-    `troubles`, `lag` and `self_checks` are services, which `HbtdService` starts and stops.
+    `troubles`, `hindrances`, `lag` and `self_checks` are services, which `HbtdService` starts and
+    stops.
     """
 
     def __init__(
@@ -74,6 +77,8 @@ class Views:
         self._may_read = may_read
         self.troubles = self._make_troubles()
         """The service that knows which parts of hbtd do not work, why, and since when."""
+        self.hindrances = HindranceWatch(reactor, host.wall, core.observed, causes_of(core))
+        """The service that knows what hinders hbtd in hearing and judging, and what has."""
         self.lag = ReactorLag(reactor)
         """The service that measures the lag of the reactor."""
         self.self_checks = make_self_checks(
@@ -119,6 +124,7 @@ class Views:
             MachineMetrics(counts),
             TableMetrics(core.reconciler),
             InsideMetrics(core.notifier.time_to_tell, self.lag, self.self_checks),
+            HindranceMetrics(self.hindrances.totals),
         ]
         if isinstance(core.store, EtcdStore) and isinstance(core.replica, Replica):
             collectors.append(EtcdMetrics(core.store, core.checkpointer, core.replica.space))
@@ -155,6 +161,7 @@ class Views:
                 self.lag,
                 self.self_checks,
                 self._log_dropped,
+                self.hindrances.all,
             )
         )
 
@@ -208,6 +215,7 @@ class Views:
             self._reasons,
             counts.update,
             lambda: len(core.tracker),
+            lambda: recent(self.hindrances.all(), self._host.wall()),
         )
         queries = make_queries(
             core.tracker,
@@ -221,6 +229,7 @@ class Views:
             self._host.wall,
             core.name,
             lambda: core.replica.leader,
+            self.hindrances.all,
         )
         most = core.params.current.max_event_readers
         events = Events(core.tracker, core.event_hub, most, self._may_read)

@@ -292,13 +292,14 @@ COMMANDS = (
     ),
     Command(
         "health", "", "service", "how hbtd and its neighbours are",
-        "Print whether hbtd is ready, and what it says of its store, Kafka and HSM. The\n"
-        "exit status is 1 if it is not ready.", ("hbtctl health",), _add_nothing,
+        "Print whether hbtd is ready, what it says of its store, Kafka and HSM, and what\n"
+        "hinders it in hearing and judging, or did so in the last ten minutes. The exit\n"
+        "status is 1 if it is not ready.", ("hbtctl health",), _add_nothing,
     ),
     Command(
         "internals", "", "service", "what is going on inside hbtd",
-        "Print what is going on inside hbtd, for operators: uptime, options, replicas, gaps\n"
-        "in what it could hear, queues, connections, self-checks.",
+        "Print what is going on inside hbtd, for operators: uptime, options, replicas, what\n"
+        "has hindered it, queues, connections, self-checks.",
         ("hbtctl internals", "hbtctl internals -o json"), _add_nothing,
     ),
     Command(

@@ -202,7 +202,7 @@ def _explain(run: Invocation, c: Component) -> None:
     line(f"{shown(c['XName'])} ({', '.join(filter(None, known))})")
     since = f" since {shown_time(c['Since'])}" if c.get("Since") else ""
     line(run.terminal.paint(f"{shown_state(c)}{since}", c["State"]))
-    _fact(run, "why", shown(reasons.get("Text"), 500))
+    _fact(run, "why", shown(reasons.get("Text"), 1000))
     last = f"{shown_time(c.get('LastHeartbeat'))}, {shown_seconds(c.get('Age'))} ago"
     source = f" from {shown_source(c)}" if c.get("Source") else ""
     _fact(run, "last heartbeat", last + source if c.get("LastHeartbeat") else "not known")
@@ -223,8 +223,13 @@ def _explain(run: Invocation, c: Component) -> None:
     warntime, errtime = shown(reasons.get("Warntime")), shown(reasons.get("Errtime"))
     _fact(run, "limits", f"warned after {warntime} s of silence, dead after {errtime} s")
     if reasons.get("Delay"):
-        _fact(run, "judged later", shown(reasons["Delay"], 500))
+        _fact(run, "judged later", shown(reasons["Delay"], 1000))
     _fact(run, "HSM", shown_hsm(c.get("HSM")))
+    hindrances = reasons.get("Hindrances") or []
+    if hindrances:
+        line("what hindered hbtd meanwhile:")
+    for each in hindrances:
+        line(f"  {hindrance_line(each)}")
     transitions = c.get("Transitions") or []
     if transitions:
         line("transitions, newest first:")
@@ -234,6 +239,14 @@ def _explain(run: Invocation, c: Component) -> None:
 
 def _fact(run: Invocation, name: str, text: str) -> None:
     run.terminal.line(f"  {name:15} {text if run.terminal.draws else text.replace('±', '+-')}")
+
+
+def hindrance_line(entry: Component) -> str:
+    """Return one line of text about a hindrance, given as its JSON object in an answer of hbtd."""
+    end = f"to {shown_time(entry['End'])}" if entry.get("End") else "until now".ljust(22)
+    length = shown_seconds(entry.get("Seconds"))
+    kind, cause = shown(entry.get("Kind"), 20), shown(entry.get("Cause"), 200)
+    return f"{shown_time(entry.get('Begin'))} {end}  {length:>7}  {kind:11}  {cause}"
 
 
 def transition_line(entry: Component, *, named: bool = False) -> str:

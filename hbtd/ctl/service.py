@@ -6,10 +6,11 @@ from typing import Any
 from hbtd.ctl.escaping import shown, shown_json
 from hbtd.ctl.failures import NO, YES
 from hbtd.ctl.invocation import Invocation
+from hbtd.ctl.looking import hindrance_line
 
 
 def health(run: Invocation) -> int:
-    """Print whether hbtd is ready, and the states of its store, of Kafka and of HSM.
+    """Print whether hbtd is ready, the states of its store, of Kafka and of HSM, and hindrances.
 
     The exit status is 1 if hbtd is not ready.
     """
@@ -21,8 +22,13 @@ def health(run: Invocation) -> int:
         run.terminal.line(
             run.terminal.paint("ready" if ready else "NOT READY", "" if ready else "dead")
         )
+        hindrances = answer.pop("Hindrances", [])
         for line in outline(answer, ""):
             run.terminal.line(line)
+        if hindrances:
+            run.terminal.line("what hinders hbtd, or did in the last ten minutes:")
+        for each in hindrances:
+            run.terminal.line(f"  {hindrance_line(each)}")
     return YES if ready else NO
 
 

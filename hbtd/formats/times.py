@@ -11,6 +11,15 @@ def format_time(at: float) -> str | None:
     return text.replace("+00:00", "Z")
 
 
+def clock_time(at: float, now: float) -> str:
+    """Return a Unix time as a text for people, in UTC: with the date unless that is today's.
+
+    `now` is the current Unix time.
+    """
+    time, today = (datetime.fromtimestamp(each, timezone.utc) for each in (at, now))
+    return f"{time:%H:%M:%S}" if time.date() == today.date() else f"{time:%Y-%m-%d %H:%M:%S}"
+
+
 def parse_time(text: str, now: float) -> float:
     """Return the Unix time, in seconds, that a text stands for.
 

@@ -10,9 +10,11 @@ from hbtd.formats.times import format_time
 from hbtd.formats.xnames import type_of_valid
 from hbtd.hsm.standing import Standing
 from hbtd.monitor import Monitor
+from hbtd.queries.hindrances import during, not_judged, show, why_unread
 from hbtd.queries.machine import Machine, Turn, sort_names
 from hbtd.store.past import LogEntry
 from hbtd.tracker.components import Component
+from hbtd.tracker.hindrances import Hindrance
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Phase
@@ -168,16 +170,21 @@ class Explainer:
         monitor: Monitor,
         facts: Facts,
         recent: Callable[[str, int], Awaitable[Sequence[LogEntry]]],
+        hindrances: Callable[[], Sequence[Hindrance]],
+        wall: Callable[[], float],
     ) -> None:
         """Make an object that explains the states of the components in `tracker`.
 
         `recent(xname, most)` returns the latest entries about `xname` in the log of transitions,
-        newest first: at most `most` entries.
+        newest first: at most `most` entries. `hindrances` returns what has hindered hbtd, in
+        the order of `Hindrances.all`, and `wall` the Unix time in seconds.
         """
         self._tracker = tracker
         self._monitor = monitor
         self._facts = facts
         self._recent = recent
+        self._hindrances = hindrances
+        self._wall = wall
 
     async def explain(self, xname: str, most: int) -> dict[str, object] | None:
         """Return a description of a component, the reason for its state, and its last transitions.
@@ -200,31 +207,48 @@ class Explainer:
 
     def _why(self, xname: str, component: Component | None) -> dict[str, object]:
         limits = self._monitor.limits
+        met = self._hindrances_met(xname, component)
         why: dict[str, object] = {
-            "Text": self._sentence(xname, component) + self._uncounted(component),
+            "Text": self._sentence(xname, component) + self._uncounted(component, met),
             "Warntime": limits.warntime,
             "Errtime": limits.errtime,
             "MeanPeriod": None,
             "Deviation": None,
             "LongestGap": None,
             "Delay": None,
+            "Hindrances": [show(each) for each in met],
         }
         if component is not None and component.mean > 0:
             why["MeanPeriod"] = round(component.mean, 3)
             why["Deviation"] = round(component.deviation, 3)
             why["LongestGap"] = round(component.longest, 3)
         if component is not None and self._monitor.judged_later(xname, component):
-            why["Delay"] = (
+            delay = (
                 "Heartbeats of this component may have arrived and not been read yet, so it is"
                 f" judged Errtime ({limits.errtime} s) later."
             )
+            unread = why_unread(self._hindrances(), self._wall())
+            why["Delay"] = f"{delay} {unread}".rstrip()
         return why
 
-    def _uncounted(self, component: Component | None) -> str:
+    def _hindrances_met(self, xname: str, component: Component | None) -> list[Hindrance]:
+        """Return what has hindered hbtd since a component was last heard, before its death if any.
+
+        If it is not known when the component was heard, or if `component` is `None` because the
+        component is not tracked, return an empty list.
+        """
+        heard = 0.0 if component is None else self._facts.last_heartbeat(component)
+        if component is None or not heard:
+            return []
+        dead = self._tracker.phase(xname) is Phase.DEAD
+        return during(self._hindrances(), heard, (component.since if dead else 0.0) or inf)
+
+    def _uncounted(self, component: Component | None, met: Sequence[Hindrance]) -> str:
         """Return a sentence on the seconds since the last heartbeat that do not count as silence.
 
-        Return an empty text if there are none, or hardly any, if the last heartbeat is not known,
-        or if the component is not tracked: then `component` is `None`.
+        `met` are the hindrances since then. Return an empty text if there are no such seconds, or
+        hardly any, if the last heartbeat is not known, or if the component is not tracked: then
+        `component` is `None`.
         """
         age = None if component is None else self._facts.age(component)
         if component is None or age is None:
@@ -232,7 +256,8 @@ class Explainer:
         seconds = age - self._monitor.silence(component)
         if seconds < _NOTABLE:
             return ""
-        return f" Another {seconds:.1f} s do not count, as hbtd could not hear then."
+        text = f" Another {seconds:.1f} s do not count, as hbtd could not hear then."
+        return f"{text} {not_judged(met, self._wall())}".rstrip()
 
     def _sentence(self, xname: str, component: Component | None) -> str:
         """Return, in a sentence, why a component is in its state.

@@ -3,7 +3,7 @@
 import platform
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import nlargest
 from itertools import islice
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from hbtd.formats.times import format_time
 from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.reconciler import Reconciler
 from hbtd.monitor import Monitor
+from hbtd.queries.hindrances import show
 from hbtd.queries.reconciliation import describe
 from hbtd.queries.self_checks import SelfChecks
 from hbtd.runtime.distribution import Distribution
@@ -27,6 +28,7 @@ from hbtd.store.checkpointer import Checkpointer
 from hbtd.store.interface import IStore
 from hbtd.store.uncommitted import Uncommitted
 from hbtd.telemetry.publisher import Publisher
+from hbtd.tracker.hindrances import Hindrance
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
@@ -81,6 +83,8 @@ class Parts(NamedTuple):
     lag: ReactorLag
     self_checks: SelfChecks
     log_dropped: Callable[[], int]
+    hindrances: Callable[[], Sequence[Hindrance]]
+    """A function that returns what has hindered hbtd, in the order of `Hindrances.all`."""
 
 
 class Internals:
@@ -106,6 +110,7 @@ class Internals:
             "Leading": bool(parts.monitor.leading),
             "Options": without_credentials(parts.params.current.rendered()),
             "Observed": self._observed(),
+            "Hindrances": [show(each) for each in parts.hindrances()],
             "Components": self._components(),
             "Queues": self._queues(),
             "Sweep": self._sweep(),
@@ -122,15 +127,6 @@ class Internals:
         return {
             "Seconds": round(observed.now(), 3),
             "DeafSeconds": round(observed.deaf_seconds, 3),
-            "Gaps": [
-                {
-                    "At": format_time(gap.at),
-                    "Seconds": round(gap.seconds, 3),
-                    "Kind": gap.kind.value,
-                    "Cause": gap.cause or None,
-                }
-                for gap in reversed(observed.gaps())
-            ],
         }
 
     def _components(self) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """The summary of the machine: the numbers of components by state, and the mostly silent parts."""
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timezone
 from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
 from hbtd.formats.nodesets import fold
-from hbtd.formats.times import format_time
+from hbtd.formats.times import clock_time, format_time
 from hbtd.queries.blast_radius import (
     SilentGroup,
     cabinets,
@@ -136,7 +135,7 @@ class Summary:
             untold += times.count(0.0)
         text = f"{group.xname} {group.silent}/{group.total} silent"
         if since:
-            text += f" since {_clock_time(since, self._wall())}"
+            text += f" since {clock_time(since, self._wall())}"
         text += self._told_text(told, untold, group.silent)
         return {
             "XName": group.xname,
@@ -157,7 +156,7 @@ class Summary:
         `untold` is 0, `told` is the Unix time at which HSM was told of the last of them.
         """
         if not untold:
-            return f", HSM told {_clock_time(told, self._wall())}"
+            return f", HSM told {clock_time(told, self._wall())}"
         of = f" of {untold}" if untold < silent else ""
         if self._hsm().waiting:
             return f", HSM not told{of}"
@@ -207,12 +206,6 @@ def _positions(flags: bytearray) -> Iterable[int]:
     while place >= 0:
         yield place
         place = flags.find(1, place + 1)
-
-
-def _clock_time(at: float, now: float) -> str:
-    """Return a Unix time as a text for people, in UTC: with the date unless that is today's."""
-    time, today = (datetime.fromtimestamp(each, timezone.utc) for each in (at, now))
-    return f"{time:%H:%M:%S}" if time.date() == today.date() else f"{time:%Y-%m-%d %H:%M:%S}"
 
 
 class MachineCounts:

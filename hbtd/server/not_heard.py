@@ -42,9 +42,17 @@ class NotHeard:
 
     def since(self, since: float) -> set[str | None]:
         """Return the addresses last recorded after the time `since`; forget all others."""
+        self._forget(since)
+        return {host for times in self._times.values() for host in times}
+
+    def count(self, since: float) -> int:
+        """Return the number of addresses that `since` returns, without making a set of them."""
+        self._forget(since)
+        return sum(map(len, self._times.values()))
+
+    def _forget(self, since: float) -> None:
         for network, times in list(self._times.items()):
             while times and next(iter(times.values())) <= since:
                 times.popitem(last=False)
             if not times:
                 del self._times[network]
-        return {host for times in self._times.values() for host in times}

@@ -100,6 +100,11 @@ class Overload(PeriodicService):
         """Whether there is an overload."""
         return self._outage.reason is not None
 
+    @property
+    def reason(self) -> str | None:
+        """Why hbtd counts as overloaded, in words; `None` if it does not."""
+        return self._outage.reason
+
     def health(self) -> str | None:
         """Return a text for operators about the current overload; `None` if there is none."""
         if self._outage.reason is None:

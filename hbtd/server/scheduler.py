@@ -159,6 +159,10 @@ class Scheduler:
         """
         self._not_heard.note(host, self._clock.seconds())
 
+    def not_heard_count(self) -> int:
+        """Return for how many addresses `not_heard` was called in the last `errtime()` seconds."""
+        return self._not_heard.count(self._clock.seconds() - self.errtime())
+
     def turn(self, host: str | None, *, proven: bool) -> Deferred[None]:
         """Return a Deferred that fires when a client gets its next turn.
 

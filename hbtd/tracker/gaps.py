@@ -1,8 +1,8 @@
 """The latest gaps: stretches of time that the observed clock has not counted, and their causes."""
 
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -14,6 +14,8 @@ _MOST: Final = 100
 class GapKind(Enum):
     """The kinds of gaps, by the reason for which the observed clock does not count the time."""
 
+    START = "start"
+    """A gap before the first tick, in which hbtd started and could not hear anybody yet."""
     STALL = "stall"
     """A gap in which hbtd could not read heartbeats, because it did not run or was busy."""
     STANDSTILL = "standstill"
@@ -48,6 +50,21 @@ class Gaps:
         self._before: deque[float] = deque(maxlen=_MOST)
         self._total = 0.0
         self._open = False
+        self._counts: Counter[GapKind] = Counter()
+        self._seconds: Counter[GapKind] = Counter()
+
+    @property
+    def lasting(self) -> Gap | None:
+        """The last gap if the clock has not counted since; `None` if it has.
+
+        A start and a stall are over when they are recorded: only a standstill or a deafen can last.
+        """
+        over = (GapKind.START, GapKind.STALL)
+        return self._gaps[-1] if self._open and self._gaps[-1].kind not in over else None
+
+    def totals(self) -> Mapping[GapKind, tuple[int, float]]:
+        """Return, for each kind, the number of gaps so far and their total length in seconds."""
+        return {kind: (self._counts[kind], self._seconds[kind]) for kind in GapKind}
 
     def note(self, at: float, seconds: float, kind: GapKind, cause: str, observed: float) -> None:
         """Record that the observed clock did not count the `seconds` before the Unix time `at`.
@@ -60,10 +77,13 @@ class Gaps:
             last = self._gaps[-1]
             self._gaps[-1] = last._replace(seconds=last.seconds + seconds, observed=observed)
             self._total += seconds
+            self._seconds[kind] += seconds
         elif seconds > 0.0:
             self._before.append(self._total)
             self._total += seconds
             self._gaps.append(Gap(at - seconds, seconds, kind, cause, observed))
+            self._counts[kind] += 1
+            self._seconds[kind] += seconds
             self._open = True
 
     def close(self) -> None:

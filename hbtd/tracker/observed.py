@@ -1,6 +1,6 @@
 """The observed clock: time that passes only while hbtd can hear components."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
 from hbtd.tracker.gaps import Gap, GapKind, Gaps
@@ -104,7 +104,6 @@ class ObservedClock:
         # Nothing is heard before the first tick.
         if self._ticked and elapsed >= min(self._patience(), LONG_STALL):
             self.caught_up_at = ticked_at + min(_READ_LATE, self._patience() / 3)
-        self._ticked = True
         if self._deaf:
             self._deaf_for += elapsed
             self.deaf_seconds += elapsed
@@ -127,8 +126,11 @@ class ObservedClock:
             if elapsed > held:
                 self._gaps.close()
             self._observed += elapsed - held
+        self._ticked = True
 
     def _note(self, kind: GapKind, seconds: float, cause: str) -> None:
+        if not self._ticked:
+            kind, cause = GapKind.START, "hbtd started"
         self._gaps.note(self._wall(), seconds, kind, cause, self._observed)
 
     def _beyond_allowance(self, own: float) -> float:
@@ -189,6 +191,15 @@ class ObservedClock:
         A gap that has not ended is included, with its length so far.
         """
         return self._gaps.all()
+
+    @property
+    def lasting_gap(self) -> Gap | None:
+        """The last gap if it has not ended; `None` if the clock runs."""
+        return self._gaps.lasting
+
+    def gap_totals(self) -> Mapping[GapKind, tuple[int, float]]:
+        """Return, for each kind, the number of gaps so far and their total length in seconds."""
+        return self._gaps.totals()
 
     def seconds_ago(self, observed: float) -> float:
         """Return how many real seconds ago the observed time was `observed`.

@@ -10,6 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd import __version__
 from hbtd.api.health import Health, HealthSources
+from hbtd.app.hindrances import causes_of
+from hbtd.queries.hindrances import recent
+from hbtd.replicas.alone import Alone
+from hbtd.replicas.sign_of_life import Waiting
+from hbtd.server.overload import Overload
+from hbtd.store.checkpointer import Checkpointer
+from hbtd.tracker.gaps import GapKind
+from hbtd.tracker.hindrances import Hindrance, TroubleKind
 from tests.support.http_memory import (
     HEARTBEAT,
     JSON,
@@ -71,6 +79,105 @@ class ProbeTests(APITestCase):
                 response.json()["MsgBusReason"],
                 r"^since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00: no telemetry_host is given$",
             )
+
+
+class HindranceTests(APITestCase):
+    """What hinders hbtd, as health, internals and metrics say."""
+
+    def hindrances(self) -> list[dict[str, object]]:
+        """Return the hindrances that health lists, without their times."""
+        found = self.request("GET", "/v1/health").json().get("Hindrances", [])
+        for each in found:
+            self.assertRegex(each.pop("Begin"), r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+            each["End"] = each["End"] is not None
+            each.pop("Seconds")
+        return list(found)
+
+    def value(self, name: str, kind: str) -> float | None:
+        """Return the value of a metric, with a kind of hindrance."""
+        value = self.service.views.registry.get_sample_value(name, {"kind": kind})
+        return None if value is None else float(value)
+
+    def test_turned_away(self) -> None:
+        """Addresses that were turned away are a hindrance for Errtime, and counted."""
+        self.assertEqual(self.hindrances(), [])
+        for number in range(3):
+            self.service.core.scheduler.not_heard(f"10.0.0.{number}")
+        self.service.core.scheduler.not_heard("10.0.0.1")
+        self.reactor.pump([1.0] * 20)
+        said = {
+            "Kind": "turned_away",
+            "Cause": "clients at 3 addresses were turned away or gave up in the last 30 s",
+        }
+        self.assertEqual(self.hindrances(), [{**said, "End": False}])
+        self.reactor.pump([1.0] * 15)
+        self.assertEqual(self.hindrances(), [{**said, "End": True}])
+        self.assertEqual(self.value("hbtd_hindrances_total", "turned_away"), 1)
+        self.assertEqual(self.value("hbtd_hindrances_total", "overload"), 0)
+
+    def test_store(self) -> None:
+        """A store that can't be used is one, and listed for all that comes later."""
+        self.service.store.close()
+        self.reactor.pump([1.0] * 5)
+        self.service.store.open()
+        self.reactor.pump([1.0] * 5)
+        said = {"Kind": "store", "Cause": "Not initialized", "End": True}
+        self.assertEqual(self.hindrances(), [said])
+        (listed,) = [
+            each
+            for each in self.request("GET", "/v1/internals").json()["Hindrances"]
+            if each["Kind"] == "store"
+        ]
+        self.assertEqual(listed["Cause"], "Not initialized")
+
+    def test_others(self) -> None:
+        """So are an overload, a store that is late, and heartbeats that wait elsewhere."""
+        core = self.service.core
+        for owner, name, value in (
+            (Overload, "reason", "a connection has waited for its turn for 0.8 s"),
+            (Checkpointer, "slow", True),
+            (Checkpointer, "behind", 7.4),
+            (Alone, "waiting_elsewhere", {1: Waiting(everybody=True)}),
+        ):
+            self.patch(owner, name, property(lambda _, value=value: value))
+        found = {kind.value: cause() for kind, cause in causes_of(core).items()}
+        self.assertEqual(
+            found,
+            {
+                "overload": "a connection has waited for its turn for 0.8 s",
+                "turned_away": None,
+                "elsewhere": "heartbeats may wait at 1 other replica",
+                "store": None,
+                "slow_store": "heartbeats of the last 7 s have yet to be stored",
+            },
+        )
+        core.store.close()
+        self.assertIsNone(causes_of(core)[TroubleKind.SLOW_STORE]())
+
+    def test_gap(self) -> None:
+        """Gaps of the observed clock are counted by kind, with their seconds."""
+        self.service.core.observed.deafen(0.0, "a test")
+        self.assertEqual(self.value("hbtd_hindrances_total", "deafen"), 0)
+        self.reactor.pump([0.1] * 2)
+        self.assertEqual(self.value("hbtd_hindrances_total", "deafen"), 1)
+        seconds = self.value("hbtd_hindrance_seconds_total", "deafen")
+        assert seconds is not None
+        self.assertGreater(seconds, 0.0)
+
+
+class RecentTests(SynchronousTestCase):
+    """Which hindrances health lists."""
+
+    def test_recent(self) -> None:
+        """Those that last, and those of a second or more that ended within ten minutes; twenty."""
+        now = 1.8e9
+        lasting = Hindrance(now - 7200, 7200.0, GapKind.DEAFEN, "a", lasts=True)
+        listed = Hindrance(now - 610, 11.0, GapKind.STALL, "b", lasts=False)
+        short = Hindrance(now - 10, 0.9, GapKind.STALL, "c", lasts=False)
+        old = Hindrance(now - 610, 9.0, TroubleKind.STORE, "d", lasts=False)
+        start = Hindrance(now - 10, 5.0, GapKind.START, "e", lasts=False)
+        self.assertEqual(recent([lasting, listed, short, old, start], now), [lasting, listed])
+        self.assertEqual(len(recent([listed] * 30, now)), 20)
 
 
 class HealthTextTests(SynchronousTestCase):

@@ -40,8 +40,8 @@ class InternalsTests(APITestCase):
         began = time.time()
         self.service.core.observed.deafen(1.0, "a test")
         self.reactor.pump([0.1] * 10)
-        gaps = self.request("GET", "/v1/internals").json()["Observed"]["Gaps"]
-        (at,) = [gap["At"] for gap in gaps if gap["Cause"] == "a test"]
+        found = self.request("GET", "/v1/internals").json()["Hindrances"]
+        (at,) = [each["Begin"] for each in found if each["Cause"] == "a test"]
         self.assertLess(
             abs(datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp() - began), 60
         )

@@ -11,9 +11,8 @@ from hbtd.queries.machine import Machine
 from hbtd.server.factory import ConnectionFactory
 from hbtd.store.uncommitted import Uncommitted
 from hbtd.tracker.components import Unheard
-from tests.support.http_memory import HEARTBEAT, TimedAPITestCase, make_site
-
-WALL = 1.8e9
+from hbtd.tracker.hindrances import Hindrances, TroubleKind
+from tests.support.http_memory import HEARTBEAT, WALL, TimedAPITestCase, make_site
 
 
 class WhyTests(TimedAPITestCase):
@@ -22,6 +21,7 @@ class WhyTests(TimedAPITestCase):
     def setUp(self) -> None:
         """Serve the queries, too."""
         super().setUp()
+        self.hindrances = Hindrances()
         service = self.service
         queries = make_queries(
             self.tracker,
@@ -35,6 +35,7 @@ class WhyTests(TimedAPITestCase):
             lambda: WALL + self.reactor.seconds(),
             "hbtd-1:28500",
             lambda: "hbtd-1:28500",
+            lambda: self.hindrances.all(self.observed.gaps(), self.observed.lasting_gap),
         )
         sources = HealthSources(bool, str, str, str)
         registry = CollectorRegistry()
@@ -148,5 +149,63 @@ class WhyTests(TimedAPITestCase):
         self.assertEqual(
             after["Why"]["Text"],
             "Healthy: silent for 5.0 s, which is less than Warntime (10 s). Another 60.0 s do not"
-            " count, as hbtd could not hear then.",
+            " count, as hbtd could not hear then. Not judged since 08:00:05: etcd was silent.",
         )
+        self.assertEqual(
+            after["Why"]["Hindrances"],
+            [
+                {
+                    "Kind": "deafen",
+                    "Begin": "2027-01-15T08:00:05.000Z",
+                    "End": None,
+                    "Seconds": 60.0,
+                    "Cause": "etcd was silent",
+                }
+            ],
+        )
+
+    def test_gaps(self) -> None:
+        """Gaps are named with their times, a standstill with what it follows; two at most."""
+        self.beat()
+        for seconds in (4.0, 3.0, 2.0):
+            self.pass_time(1)
+            self.reactor.advance(seconds)
+            self.pass_time(seconds + 0.25)
+        again = "then components may have to connect again"
+        self.assertIn(
+            " Not judged from 08:00:10 to 08:00:16: hbtd did not run for 2.9 s; "
+            f"{again}; from 08:00:17 to 08:00:21: hbtd did not run for 1.9 s; {again};"
+            " and 1 earlier time.",
+            self.text(),
+        )
+        self.assertEqual(len(self.look()["Why"]["Hindrances"]), 3)
+        self.beat()
+        self.assertEqual(self.look()["Why"]["Hindrances"], [])
+
+    def test_gap_after_death(self) -> None:
+        """What hinders hbtd after a component has died has nothing to do with its death."""
+        self.beat()
+        self.pass_time(5)
+        self.reactor.advance(2.0)
+        self.pass_time(60)
+        component = self.tracker.component("x1c0")
+        assert component is not None
+        component.since = WALL + 40.0
+        self.reactor.advance(9.0)
+        self.pass_time(20)
+        self.assertEqual(len(self.hindrances.all(self.observed.gaps())), 2)
+        found = self.look()["Why"]["Hindrances"]
+        self.assertEqual([each["Begin"] for each in found], ["2027-01-15T08:00:05.100Z"])
+
+    def test_unread(self) -> None:
+        """Why heartbeats may be unread is said of those that are judged later, while it lasts."""
+        self.beat()
+        self.unheard = Unheard(components={"x1c0"})
+        causes = {TroubleKind.OVERLOAD: "the queue is full", TroubleKind.STORE: "the disk is full"}
+        self.hindrances.look(causes, WALL, 0.0)
+        self.pass_time(5)
+        said = self.look()["Why"]
+        self.assertRegex(said["Delay"], r" later\. Since 08:00:00: the queue is full\.$")
+        self.assertEqual({each["Kind"] for each in said["Hindrances"]}, {"overload", "store"})
+        self.hindrances.look({}, WALL + 5.0, 5.0)
+        self.assertRegex(self.look()["Why"]["Delay"], r" later\.$")

@@ -18,6 +18,7 @@ from hbtd.ctl.main import run
 from hbtd.ctl.terminal import Terminal
 from tests.support.hbtd_stand_in import (
     AT,
+    TOLD,
     CommandTestCase,
     component,
     entry,
@@ -26,6 +27,12 @@ from tests.support.hbtd_stand_in import (
 )
 
 HOSTILE = "\x1b]0;owned\x07\x9b2J\u202eevil"
+
+
+def hindrance(**fields: object) -> dict[str, object]:
+    """Return a hindrance as hbtd shows it."""
+    usual = {"Kind": "stall", "Begin": AT, "End": TOLD, "Seconds": 12.0, "Cause": "did not run"}
+    return {**usual, **fields}
 
 
 def chassis(number: int, state: str = "healthy") -> list[dict[str, object]]:
@@ -243,6 +250,19 @@ class LookingTests(CommandTestCase):
             "transitions, newest first:\n"
             "  2026-11-26 18:56:00  died      silent for 30.2 s (host-1)\n"
             "  2026-11-26 18:55:40  warned    silent for 30.2 s (host-1)\n",
+        )
+
+    def test_why_hindered(self) -> None:
+        """`why` has what hindered hbtd meanwhile, before the transitions."""
+        self.hbtd.components = [component("x1000c7s0b0n0", "warned")]
+        self.hbtd.log = [entry(7, "x1000c7s0b0n0", "warned")]
+        self.hbtd.hindrances = [hindrance()]
+        self.assertEqual(self.hbtctl("why", "x1000c7s0b0n0"), 0)
+        self.assertIn(
+            "what hindered hbtd meanwhile:\n"
+            "  2026-11-26 18:56:00 to 2026-11-26 18:56:30    12.0s  stall        did not run\n"
+            "transitions, newest first:\n",
+            self.out,
         )
 
     def test_why_unknown(self) -> None:
@@ -618,6 +638,22 @@ class ActingTests(CommandTestCase):
         self.hbtd.ready = False
         self.assertEqual(self.hbtctl("health"), 1)
         self.assertEqual(self.out.splitlines()[0], "NOT READY")
+
+    def test_health_hindered(self) -> None:
+        """`health` prints what hinders hbtd, one hindrance a line; whatever a cause says."""
+        hindrances = [hindrance(End=None, Cause=HOSTILE), hindrance(Kind="slow_store")]
+        self.hbtd.replies["/health"] = (200, {}, {"HsmStatus": "Ready", "Hindrances": hindrances})
+        self.assertEqual(self.hbtctl("health"), 0)
+        self.assertEqual(
+            self.out.splitlines()[1:],
+            [
+                "HsmStatus: Ready",
+                "what hinders hbtd, or did in the last ten minutes:",
+                "  2026-11-26 18:56:00 until now                 12.0s  stall      "
+                "  \\x1b]0;owned\\x07\\x9b2J\\u202eevil",
+                "  2026-11-26 18:56:00 to 2026-11-26 18:56:30    12.0s  slow_store   did not run",
+            ],
+        )
 
     def test_internals(self) -> None:
         """`internals` prints nested facts as an outline."""

@@ -71,6 +71,8 @@ class StandIn:
         """What the last comparison of HSM's table has found."""
         self.components: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
+        self.hindrances: list[dict[str, Any]] = []
+        """What has hindered hbtd since any component was heard."""
         self.params = {"Warntime": "10", "Errtime": "30", "Sm_url": "http://hsm"}
         self.ready = True
         self.token = ""
@@ -147,6 +149,7 @@ class StandIn:
                     "Deviation": 0.02,
                     "LongestGap": 3.9,
                     "Delay": None,
+                    "Hindrances": self.hindrances,
                 }
                 transitions = [e for e in reversed(self.log) if e["XName"] == c["XName"]]
                 return {**c, "Why": reasons, "Transitions": transitions}

@@ -40,6 +40,9 @@ JSON = "application/json"
 PROBLEM = "application/problem+json"
 XNAME = "x1000c0s0b0n0"
 
+WALL = 1.8e9
+"""The Unix time at second 0 of the reactor's clock, where tests have time in their hands."""
+
 HEARTBEAT: dict[str, object] = {
     "Component": XNAME,
     "Hostname": "nid000083",
@@ -358,7 +361,9 @@ class TimedAPITestCase(APITestCase):
         service, clock = self.service, self.reactor.seconds
         self.tracker = Tracker()
         self.unheard = Unheard()
-        observed = ObservedClock(clock, lambda: service.params.current.warntime)
+        observed = ObservedClock(
+            clock, lambda: service.params.current.warntime, wall=lambda: WALL + clock()
+        )
         self.observed = observed
         tellers = (service.notifier.tell, service.publisher.tell)
         journal, checkpointer = make_journal(

@@ -38,6 +38,7 @@ class GapsTests(ClockTestCase):
 
     def test_busy(self) -> None:
         """If hbtd was busy meanwhile, the gap says so."""
+        self.listen(1.0)
         self.work(4.0)
         self.assertEqual(self.clock.gaps()[0].cause, "hbtd was busy")
 
