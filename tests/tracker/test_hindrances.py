@@ -124,6 +124,20 @@ class GapTests(ClockTestCase):
             ],
         )
 
+    def test_alone(self) -> None:
+        """A standstill that follows no gap is a hindrance of its own."""
+        self.listen(1.0)
+        self.read_after(2.0)
+        self.listen(5.0)
+        self.clock.deafen(3.0, "etcd was silent")
+        self.clock.hear(patiently=False)
+        self.listen(5.0)
+        listed = Hindrances().all(self.clock.gaps(), self.clock.lasting_gap)
+        self.assertEqual(
+            [(each.kind, round(each.seconds, 1)) for each in listed],
+            [(GapKind.STANDSTILL, 3.0), (GapKind.STALL, 3.8)],
+        )
+
     def test_start(self) -> None:
         """What passes before the first tick is the start of hbtd."""
         self.read_after(3.0)
