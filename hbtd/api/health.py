@@ -53,6 +53,9 @@ class HealthSources(NamedTuple):
     """
     hindrances: Callable[[], Sequence[Hindrance]] = list
     """A function that returns what hinders hbtd, or did so in the last minutes."""
+    absent: Callable[[], str | None] = lambda: None
+    """A function that returns a text about nodes that were never heard; `None` if there are none.
+    """
 
 
 class Health:
@@ -97,8 +100,8 @@ class Health:
         """Return texts about the state of the store, Kafka and HSM, for operators to read.
 
         If the store, Kafka or HSM does not work, one more text says why, and since when. If hbtd
-        itself is overloaded, one more text describes the overload. If anything hinders hbtd, or did
-        so in the last minutes, a list describes that.
+        itself is overloaded, one more text describes the overload, and so it is with nodes that are
+        absent. If anything hinders hbtd, or did so in the last minutes, a list describes that.
         """
         texts: dict[str, object] = {
             "KvStore": self._sources.store(),
@@ -106,9 +109,8 @@ class Health:
             "HsmStatus": self._sources.hsm(),
             **self._sources.reasons(),
         }
-        overload = self._sources.overload()
-        if overload is not None:
-            texts["Overload"] = overload
+        more = {"Overload": self._sources.overload(), "Absent": self._sources.absent()}
+        texts |= {name: text for name, text in more.items() if text is not None}
         hindrances = [show(each) for each in self._sources.hindrances()]
         if hindrances:
             texts["Hindrances"] = hindrances

@@ -17,6 +17,7 @@ from hbtd.etcd.client import EtcdClient
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.reconciler import Reconciler
+from hbtd.hsm.second_signal import SecondSignal
 from hbtd.monitor import Monitor
 from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
 from hbtd.queries.event_hub import EventHub
@@ -105,6 +106,14 @@ class Core:
             acknowledgements.told,
             self.uncommitted.was_heard,
         )
+        self.second_signal = SecondSignal(
+            reactor,
+            host.wall,
+            self.observed.now,
+            self.params,
+            self.tracker,
+            lambda: self.monitor.leading and leadership.held(),
+        )
         self.reconciler = Reconciler(
             reactor,
             host.wall,
@@ -116,6 +125,7 @@ class Core:
             self.store,
             self.notifier,
             lambda: self.monitor.leading and leadership.held(),
+            self.second_signal,
         )
         self.event_hub = EventHub(reactor, self.store, encode_event, encode_missed)
         self.log_follower = LogFollower(

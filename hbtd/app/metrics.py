@@ -164,6 +164,11 @@ class TableMetrics(Collector):
             "Components that beat and are not in HSM's table, as of the last comparison.",
             0 if last is None else len(last.unknown),
         )
+        yield _gauge(
+            "hsm_table_absent",
+            "Nodes that are enabled, and On or Ready, in HSM's table, and that were never heard.",
+            len(reconciler.second_signal.absent),
+        )
         yield _counter(
             "hsm_table_comparisons", "Comparisons of HSM's table.", reconciler.comparisons
         )

@@ -51,7 +51,8 @@ def make_queries(
         table, last = None, reconciler.last
         if last is not None:
             table = TableFound(last.at, last.differences, len(last.held), reconciler.contested)
-        return HSMQueue(told, notifier.hsm_ready, waiting, notifier.set_aside_count, table)
+        absent = len(reconciler.second_signal.absent)
+        return HSMQueue(told, notifier.hsm_ready, waiting, notifier.set_aside_count, table, absent)
 
     def standing(xname: str) -> Standing:
         if xname in uncommitted:
@@ -60,6 +61,7 @@ def make_queries(
         return reconciler.standing(xname)
 
     facts = Facts(tracker, observed, wall, standing)
-    explainer = Explainer(tracker, monitor, facts, recent, hindrances, wall)
+    second = reconciler.second_signal
+    explainer = Explainer(tracker, monitor, facts, recent, hindrances, second, wall)
     summary = Summary(tracker, machine, facts, wall, hsm, lambda: monitor.leading, leader, replica)
     return Components(tracker, monitor, machine, facts, explainer, summary)

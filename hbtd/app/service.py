@@ -267,6 +267,8 @@ class HbtdService(Service):
         await start("the monitor", self._start_monitor, self.monitor.stop)
         reconciler = self.core.reconciler
         await start("comparing HSM's table", reconciler.startService, reconciler.stopService)
+        second = self.core.second_signal
+        await start("the look for absent nodes", second.startService, second.stopService)
         trimming = self.core.trimming
         await start("trimming the log", trimming.startService, trimming.stopService)
         follower = self.core.log_follower

@@ -216,6 +216,7 @@ class Views:
             counts.update,
             lambda: len(core.tracker),
             lambda: recent(self.hindrances.all(), self._host.wall()),
+            core.second_signal.health,
         )
         queries = make_queries(
             core.tracker,

@@ -202,6 +202,16 @@ class Params(OutwardParams):
         " wrong there is told again. 0: only on request, as by `hbtctl reconcile`.",
         fixed=True,
     )
+    boot_time: int = param(
+        Group.HSM,
+        SYNC_SECONDS,
+        600,
+        "Seconds without a first heartbeat, 86400 at most, after which a node counts as absent that"
+        " is enabled, and On or Ready, in HSM's table. 0: no node does.",
+        "Absent nodes are listed and counted, and nothing else follows. With 0 HSM is asked for"
+        " states alone (`stateonly=true`).",
+        fixed=True,
+    )
     kv_ca: str = param(
         Group.STORE,
         TEXT,

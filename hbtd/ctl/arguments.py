@@ -113,9 +113,11 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
     if options.command is None:
         parsers.main.print_help()
         raise SystemExit(0)
-    states = options.command == "list" or (options.command == "history" and options.at)
-    if options.output == "nodeset" and not states:
-        parsers.main.error(f"-o nodeset is for list and history --at, not for {options.command}")
+    names = options.command in ("list", "absent") or (options.command == "history" and options.at)
+    if options.output == "nodeset" and not names:
+        parsers.main.error(
+            f"-o nodeset is for list, absent and history --at, not for {options.command}"
+        )
     if options.command in ("wait", "forget") and not (options.names or options.under):
         parsers.commands[options.command].error(
             "no components are named: give a NODESET, or --under"
@@ -201,7 +203,8 @@ def _add_common(parser: ArgumentParser, defaults: Mapping[str, Any] | None) -> N
     group.add_argument(
         "-o", "--output", choices=("table", "wide", "json", "nodeset"), metavar="FORM",
         default=default("output"),
-        help="table (default), wide, json (what hbtd answers), or nodeset (list and history --at)",
+        help="table (default), wide, json (what hbtd answers), or nodeset (list, absent and"
+        " history --at)",
     )  # fmt: skip
     group.add_argument(
         "--no-headers", dest="headers", action="store_false", default=default("headers"),

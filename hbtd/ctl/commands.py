@@ -193,6 +193,12 @@ def _add_reconcile(parser: ArgumentParser) -> None:
     )
 
 
+def _add_absent(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--check", action="store_true", help="exit with status 1 if any node is absent"
+    )
+
+
 def _add_completion(parser: ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh"), help="bash or zsh")
 
@@ -230,6 +236,14 @@ COMMANDS = (
         "Print all that is known of a component: its state and the reason, when and how it\n"
         "beats, what HSM was told, and its latest transitions.",
         ("hbtctl why x1000c7s0b0n0", "hbtctl why nid000449"), _add_why,
+    ),
+    Command(
+        "absent", "", "look", "nodes that should be up, and were never heard",
+        "Print the nodes that HSM's table has as enabled, and On or Ready, and that were\n"
+        "not heard since that was first seen, for ten minutes (hbtd's option boot_time).\n"
+        "-o nodeset prints the names alone, folded; a thousand are named at most. Only the\n"
+        "replica that leads knows them, and only once it has read HSM's table.",
+        ("hbtctl absent", "hbtctl absent --check || echo some nodes never came up"), _add_absent,
     ),
     Command(
         "watch", " [NODESET...]", "follow", "what status prints, live",

@@ -94,6 +94,8 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
     found = hsm.get("Table") or {}
     if found.get("Wrong"):
         aside += f", its table was wrong about {shown(found['Wrong'])}"
+    if hsm.get("Absent"):
+        aside += f", {counted(hsm['Absent'], 'node')} absent"
     who = shown(summary.get("Replica")) or "-"
     if not summary.get("Leading", True):
         who += f", which follows {shown(summary.get('Leader')) or '(no leader is known)'}"

@@ -84,10 +84,10 @@ def _command(name: str) -> Callable[[Invocation], int]:
         from hbtd.ctl import service
 
         return service.health if name == "health" else service.internals
-    if name == "reconcile":
-        from hbtd.ctl.reconciling import reconcile
+    if name in ("reconcile", "absent"):
+        from hbtd.ctl import reconciling
 
-        return reconcile
+        return reconciling.reconcile if name == "reconcile" else reconciling.absent
     from hbtd.ctl import acting
 
     commands = {

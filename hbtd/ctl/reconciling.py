@@ -1,15 +1,26 @@
-"""The command `reconcile`: has hbtd check and correct HSM's table."""
+"""The commands about HSM's table.
+
+`reconcile` has hbtd check and correct the table; `absent` prints who is up there and never heard.
+"""
 
 from typing import Any
 
 from hbtd.ctl.escaping import shown, shown_json
 from hbtd.ctl.failures import NO, YES, Busy, Failure, Unreachable
 from hbtd.ctl.invocation import Invocation
+from hbtd.ctl.times import shown_time
+from hbtd.formats.counts import counted
 
 _INTERVAL = 1.0
 """Seconds between two questions whether the comparison has ended."""
 
 _WIDTH = 2000
+
+_LONG = 1 << 20
+"""The most characters of names that `absent` prints."""
+
+_NAMED = 1000
+"""The most absent nodes that hbtd names in an answer."""
 
 _SOON = "being told already, or told once the leader has listened for Errtime"
 
@@ -99,3 +110,29 @@ def _show_group(run: Invocation, group: dict[str, Any], meaning: str) -> None:
     if group["Number"]:
         number, names = shown(group["Number"]), shown(group["XNames"], _WIDTH)
         run.terminal.line(f"{number} {meaning}: {names}")
+
+
+def absent(run: Invocation) -> int:
+    """Print the nodes that should be up according to HSM's table, and were never heard.
+
+    With `--check`, the exit status is 1 if there are any. Raise `Failure` if the replica that is
+    asked has not read HSM's table.
+    """
+    answer = run.api.get("/reconcile")
+    found, line = answer["Absent"], run.terminal.line
+    number, names = found["Number"], shown(found["XNames"], _LONG)
+    if found["At"] is None:
+        why = "it has yet to do so" if answer["Leading"] else "another replica leads; ask that one"
+        raise Failure(f"this replica has not read HSM's table: {why}")
+    if run.json:
+        line(shown_json(found))
+    elif run.options.output == "nodeset":
+        line(names)
+    else:
+        nodes = counted(number, "node is", "nodes are")
+        line(f"{nodes} absent, as of HSM's table at {shown_time(found['At'])}")
+        if number:
+            line(f"  {names}")
+    if number > _NAMED:
+        run.terminal.note(f"there are {shown(number)}; the first {_NAMED} are named")
+    return NO if number and run.options.check else YES

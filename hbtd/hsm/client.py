@@ -160,7 +160,8 @@ class HSMClient:
     def read_table(self, types: Iterable[str], take: TakeRow) -> Deferred[None]:
         """Read HSM's table of the components whose type is in `types`; call `take` with each row.
 
-        If HSM refuses these types, read the whole table, of all types.
+        If HSM refuses these types, read the whole table, of all types. If the parameter `boot_time`
+        is 0, ask HSM only for the states, so that no row says whether the component is enabled.
 
         The response is parsed in portions, between which the reactor does other work. The Deferred
         fires after the last row. It fails with `TableMissing` if HSM does not offer its table to
@@ -172,11 +173,15 @@ class HSMClient:
         return Deferred.fromCoroutine(self._bounded(work, longest=longest))
 
     async def _read_table(self, types: Iterable[str], take: TakeRow) -> None:
-        query = [*(("type", each) for each in types), ("stateonly", "true")]
-        response = await self._open("GET", f"/State/Components?{urlencode(query)}", None)
+        query = [("type", each) for each in types]
+        asked = bool(query)
+        if not self._params.current.boot_time:
+            query.append(("stateonly", "true"))
+        path = f"/State/Components?{urlencode(query)}".rstrip("?")
+        response = await self._open("GET", path, None)
         if response.code != 200:
             answer = await self._answer(response)
-            if answer.status == BAD_REQUEST and len(query) > 1:
+            if answer.status == BAD_REQUEST and asked:
                 # An HSM that does not know one of the types refuses all of them.
                 await self._read_table((), take)
                 return

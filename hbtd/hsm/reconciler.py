@@ -33,6 +33,7 @@ from hbtd.hsm.listening import ListeningTime
 from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.report import Report
 from hbtd.hsm.retelling import Retelling
+from hbtd.hsm.second_signal import SecondSignal
 from hbtd.hsm.standing import Standing, Told
 from hbtd.hsm.table_reader import PORTION, TableReader
 from hbtd.hsm.tellings import MOST
@@ -98,11 +99,12 @@ class Reconciler(Service):
         store: IStore,
         notifier: Notifier,
         leading: Callable[[], bool],
+        second_signal: SecondSignal,
     ) -> None:
         """Make a reconciler that has yet to be started.
 
         `wall` returns the Unix time, `observed` the time of the observed clock in seconds, and
-        `leading` whether this replica leads.
+        `leading` whether this replica leads. `second_signal` is shown each row of HSM's table.
         """
         self._clock = clock
         self._wall = wall
@@ -116,7 +118,7 @@ class Reconciler(Service):
         self._polling = PeriodicService(
             clock, _POLL, self._poll, "the comparison of HSM's table", now=False
         )
-        self._reader = TableReader(clock, client, tracker)
+        self._reader = TableReader(clock, client, tracker, second_signal)
         # Of the comparison in progress, and of the last one that was completed.
         self._counting: Listeners | None = None
         self._listeners = Listeners(self._last_heard)
@@ -139,6 +141,8 @@ class Reconciler(Service):
         # Whether an operator wants all deaths told, and that has yet to be done.
         self._approved = False
         self._listened = ListeningTime()
+        self.second_signal = second_signal
+        """What HSM's table says of who is silent or absent, which decides nothing."""
         self.state = State.IDLE
         """What the reconciler is doing at the moment."""
         self.last: Report | None = None

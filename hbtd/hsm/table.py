@@ -5,8 +5,11 @@ from typing import Any, Final
 
 import ijson
 
-TakeRow = Callable[[str, str, str], None]
-"""A function that is called with the name, the state and the flag of a component."""
+TakeRow = Callable[[str, str, str, bool], None]
+"""A function that is called with the name, the state and the flag of a component.
+
+The last argument says whether the table has the component as enabled, that is in service.
+"""
 
 _DEEPEST: Final = 16
 """The most levels of a table; HSM's tables have three: the whole, its list, and its rows."""
@@ -14,7 +17,7 @@ _DEEPEST: Final = 16
 _ROWS: Final = 2
 """The level of the list of rows, which is a value of the whole."""
 
-_FIELDS: Final = ("ID", "State", "Flag")
+_FIELDS: Final = ("ID", "State", "Flag", "Enabled")
 """The fields of a row that are kept."""
 
 _LONGEST: Final = 256 * 1024
@@ -29,15 +32,16 @@ class TableInvalid(Exception):
 
 
 class TableParser:
-    """An incremental parser of `{"Components":[{"ID":…,"State":…,"Flag":…},…]}`.
+    """An incremental parser of `{"Components":[{"ID":…,"State":…,"Flag":…,"Enabled":…},…]}`.
 
     The time that a portion takes depends only on its size. Other fields are ignored. A row without
-    `ID` or `State` is skipped, as is a row in which one of the three fields is not a string. A
-    missing `Flag` counts as `OK`.
+    `ID` or `State` is skipped, as is a row in which one of the first three fields is not a string.
+    A missing `Flag` counts as `OK`. Only an `Enabled` that is true means that the component is
+    enabled.
     """
 
     def __init__(self, take: TakeRow) -> None:
-        """Make a parser that calls `take` with the name, state and flag of each row."""
+        """Make a parser that calls `take` with each row."""
         self._take = take
         self._events: list[tuple[str, Any]] = ijson.sendable_list()
         self._parser = ijson.basic_parse_coro(self._events, use_float=True)
@@ -107,7 +111,7 @@ class TableParser:
     def _pass_on(self, row: dict[str, object]) -> None:
         name, state, flag = row.get("ID"), row.get("State"), row.get("Flag", "OK")
         if isinstance(name, str) and isinstance(state, str) and isinstance(flag, str):
-            self._take(name, state, flag)
+            self._take(name, state, flag, row.get("Enabled") is True)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from hbtd.formats import xnames
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.difference import Look
+from hbtd.hsm.second_signal import SecondSignal
 from hbtd.runtime.portions import in_portions
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Phase
@@ -17,23 +18,39 @@ PORTION: Final = 250
 
 
 class TableReader:
-    """Reads HSM's table, and compares its rows with the tracker."""
+    """Reads HSM's table, compares its rows with the tracker, and shows them to a `SecondSignal`."""
 
-    def __init__(self, clock: IReactorTime, client: HSMClient, tracker: Tracker) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        client: HSMClient,
+        tracker: Tracker,
+        second_signal: SecondSignal,
+    ) -> None:
         """Make a reader; between portions of the work, `clock` lets the reactor do other work."""
         self._clock = clock
         self._client = client
         self._tracker = tracker
+        self._second_signal = second_signal
 
     async def look(self) -> Look:
-        """Read HSM's table of all types of tracked components; return it as compared.
+        """Read HSM's table; return it as compared.
+
+        The types of component are those of the tracked ones, and of those that may be expected.
 
         Raise `TableMissing` or `HSMUnavailable`, as `HSMClient.read_table` does.
         """
-        types = await self._types()
+        types = {*await self._types(), *self._second_signal.types()}
         look = Look(self._tracker.phase, self.since)
+        reading = self._second_signal.begin()
+
+        def take(name: str, state: str, flag: str, enabled: bool) -> None:
+            look.add(name, state, flag)
+            reading.add(name, state, enabled=enabled)
+
         if types:
-            await self._client.read_table(sorted(types), look.add)
+            await self._client.read_table(sorted(types), take)
+        self._second_signal.take(reading)
         return look
 
     async def _types(self) -> Collection[str]:

@@ -6,8 +6,9 @@ from math import inf, isfinite
 from typing import NamedTuple
 
 from hbtd.formats.nodesets import natural_key, within
-from hbtd.formats.times import format_time
+from hbtd.formats.times import clock_time, format_time
 from hbtd.formats.xnames import type_of_valid
+from hbtd.hsm.second_signal import Expected, SecondSignal
 from hbtd.hsm.standing import Standing
 from hbtd.monitor import Monitor
 from hbtd.queries.hindrances import during, not_judged, show, why_unread
@@ -82,6 +83,10 @@ class Facts:
         if not isfinite(component.last_heard):
             return None
         return max(self._observed.seconds_ago(component.last_heard), 0.0)
+
+    def at(self, observed: float) -> float:
+        """Return the Unix time, in seconds, at which the observed time was `observed`."""
+        return self._wall() - max(self._observed.seconds_ago(observed), 0.0)
 
     def last_heartbeat(self, component: Component) -> float:
         """Return the Unix time, in seconds, of a component's last heartbeat; 0 if not known."""
@@ -171,31 +176,34 @@ class Explainer:
         facts: Facts,
         recent: Callable[[str, int], Awaitable[Sequence[LogEntry]]],
         hindrances: Callable[[], Sequence[Hindrance]],
+        second_signal: SecondSignal,
         wall: Callable[[], float],
     ) -> None:
         """Make an object that explains the states of the components in `tracker`.
 
         `recent(xname, most)` returns the latest entries about `xname` in the log of transitions,
         newest first: at most `most` entries. `hindrances` returns what has hindered hbtd, in
-        the order of `Hindrances.all`, and `wall` the Unix time in seconds.
+        the order of `Hindrances.all`, and `wall` the Unix time in seconds. `second_signal` knows
+        what HSM's table says.
         """
         self._tracker = tracker
         self._monitor = monitor
         self._facts = facts
         self._recent = recent
         self._hindrances = hindrances
+        self._second_signal = second_signal
         self._wall = wall
 
     async def explain(self, xname: str, most: int) -> dict[str, object] | None:
         """Return a description of a component, the reason for its state, and its last transitions.
 
-        There are at most `most` transitions. Return `None` if the component is not tracked and the
-        log has nothing about it.
+        There are at most `most` transitions. Return `None` if the component is not tracked, the log
+        has nothing about it, and it is no node that is expected because of HSM's table.
         """
         entries = await self._recent(xname, most)
         found = self._facts.describe(xname)
         component = self._tracker.component(xname)
-        if found is None and not entries:
+        if found is None and not entries and self._second_signal.expected(xname) is None:
             return None
         if found is None or component is None:
             found = {"XName": xname, "Type": type_of_valid(xname), "State": Phase.UNKNOWN.value}
@@ -209,7 +217,9 @@ class Explainer:
         limits = self._monitor.limits
         met = self._hindrances_met(xname, component)
         why: dict[str, object] = {
-            "Text": self._sentence(xname, component) + self._uncounted(component, met),
+            "Text": self._sentence(xname, component)
+            + self._uncounted(component, met)
+            + self._off(xname, component),
             "Warntime": limits.warntime,
             "Errtime": limits.errtime,
             "MeanPeriod": None,
@@ -259,6 +269,31 @@ class Explainer:
         text = f" Another {seconds:.1f} s do not count, as hbtd could not hear then."
         return f"{text} {not_judged(met, self._wall())}".rstrip()
 
+    def _off(self, xname: str, component: Component | None) -> str:
+        """Return a sentence that says since when HSM has a silent component as `Off`.
+
+        Return an empty text if HSM does not, or if the component is healthy or not tracked.
+        """
+        if component is None or self._monitor.silence(component) < self._monitor.limits.warntime:
+            return ""
+        since = self._second_signal.off_since(xname)
+        if since is None:
+            return ""
+        return f" HSM says Off since the look at {clock_time(since, self._wall())}."
+
+    def _expected(self, expected: Expected) -> str:
+        """Return a sentence about a node that is not tracked, and that HSM's table has as up."""
+        since = clock_time(self._facts.at(expected.since), self._wall())
+        boot_time = f"Boot_time ({self._monitor.limits.boot_time} s)"
+        silent = max(self._monitor.now() - expected.since, 0.0)
+        text = (
+            f"HSM's table has it enabled and {expected.state} since the look at {since}, and it has"
+            f" not been heard here in the {silent:.0f} s since then"
+        )
+        if expected.absent:
+            return f"Absent: {text}, longer than {boot_time}."
+        return f"Expected: {text}; after {boot_time} it counts as absent."
+
     def _sentence(self, xname: str, component: Component | None) -> str:
         """Return, in a sentence, why a component is in its state.
 
@@ -268,6 +303,9 @@ class Explainer:
         warntime, errtime = f"Warntime ({limits.warntime} s)", f"Errtime ({limits.errtime} s)"
         phase = self._tracker.phase(xname)
         if component is None:
+            expected = self._second_signal.expected(xname)
+            if expected is not None:
+                return self._expected(expected)
             return "Not tracked: it was forgotten, or its records were lost."
         silent = self._monitor.silence(component)
         if phase is Phase.DEAD and silent == inf:

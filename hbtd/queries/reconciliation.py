@@ -8,6 +8,7 @@ from hbtd.formats.times import format_time
 from hbtd.hsm.difference import Differences
 from hbtd.hsm.reconciler import Reconciler
 from hbtd.hsm.report import Report
+from hbtd.hsm.second_signal import SecondSignal
 from hbtd.queries.machine import Turn
 
 MOST_NAMED = 1000
@@ -33,8 +34,14 @@ async def describe(reconciler: Reconciler, turn: Turn) -> dict[str, Any]:
         "Failure": reconciler.failure,
         "ToldAgain": reconciler.told_count,
         "Waiting": reconciler.waiting,
+        "Absent": _absent(reconciler.second_signal),
         "Last": None if last is None else await _report(last, turn),
     }
+
+
+def _absent(found: SecondSignal) -> dict[str, Any]:
+    absent = found.absent
+    return {"At": format_time(found.at), **_components(absent[:MOST_NAMED], len(absent))}
 
 
 async def _report(report: Report, turn: Turn) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class HSMQueue(NamedTuple):
     """The number of components that are set aside because their updates fail."""
     table: TableFound | None = None
     """The result of this replica's last comparison with HSM's table; `None` if it has none."""
+    absent: int = 0
+    """The number of nodes that are up according to HSM's table and were never heard."""
 
 
 class Summary:
@@ -112,6 +114,7 @@ class Summary:
                 "Waiting": hsm.waiting,
                 "SetAside": hsm.set_aside,
                 "Table": None if hsm.table is None else _show_table(hsm.table),
+                "Absent": hsm.absent,
             },
             "Replica": self._replica,
             "Leader": self._leader(),

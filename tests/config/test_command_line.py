@@ -44,6 +44,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     "tls_client_required": {"yes": True},
     "sm_ca": {"insecure": "insecure", "/etc/ca.pem": "/etc/ca.pem"},
     "sm_sync": {"0": 0, "0x14": 20},
+    "boot_time": {"0": 0, "86400": 86400},
     "kv_ca": {"system": "system"},
     "kv_cert": {"cert.pem": "cert.pem"},
     "kv_key": {"key.pem": "key.pem"},

@@ -11,16 +11,18 @@ from hbtd.hsm.table import TableInvalid, TableParser
 
 _TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 _ROWS = st.lists(
-    st.fixed_dictionaries({"ID": _TEXTS, "State": _TEXTS, "Flag": _TEXTS, "Type": _TEXTS})
+    st.fixed_dictionaries(
+        {"ID": _TEXTS, "State": _TEXTS, "Flag": _TEXTS, "Type": _TEXTS, "Enabled": st.booleans()}
+    )
 )
 
 
 class ParserTests(SynchronousTestCase):
     """The parser of the table."""
 
-    def parse(self, *portions: bytes) -> list[tuple[str, str, str]]:
+    def parse(self, *portions: bytes) -> list[tuple[str, str, str, bool]]:
         """Return the rows in some portions; raise `TableInvalid` as the parser does."""
-        rows: list[tuple[str, str, str]] = []
+        rows: list[tuple[str, str, str, bool]] = []
         parser = TableParser(lambda *row: rows.append(row))
         for portion in portions:
             parser.feed(portion)
@@ -28,11 +30,11 @@ class ParserTests(SynchronousTestCase):
         return rows
 
     @given(_ROWS, st.integers(1, 20))
-    def test_portions(self, rows: list[dict[str, str]], size: int) -> None:
+    def test_portions(self, rows: list[dict[str, Any]], size: int) -> None:
         """The rows are the same whatever the portions in which they come."""
         data = orjson.dumps({"Components": rows})
         portions = [data[start : start + size] for start in range(0, len(data), size)]
-        expected = [(row["ID"], row["State"], row["Flag"]) for row in rows]
+        expected = [(row["ID"], row["State"], row["Flag"], row["Enabled"]) for row in rows]
         self.assertEqual(self.parse(*portions), expected)
 
     def test_skipped(self):
@@ -51,7 +53,20 @@ class ParserTests(SynchronousTestCase):
             ],
             "Components2": [{"ID": "x8", "State": "On"}],
         }
-        self.assertEqual(self.parse(orjson.dumps(data)), [("x0", "On", "OK"), ("x4", "Off", "OK")])
+        self.assertEqual(
+            self.parse(orjson.dumps(data)),
+            [("x0", "On", "OK", False), ("x4", "Off", "OK", False)],
+        )
+
+    def test_real(self):
+        """A whole row of a real HSM says that the component is enabled; other values don't."""
+        row = (
+            b'{"ID":"x1000c0s0b0n0","Type":"Node","State":"Ready","Flag":"OK","Enabled":true,'
+            b'"Role":"Compute","NID":1,"NetType":"Sling","Arch":"X86"}'
+        )
+        for value, enabled in ((b"true", True), (b"false", False), (b"null", False), (b"1", False)):
+            rows = self.parse(b'{"Components":[' + row.replace(b"true", value) + b"]}\n")
+            self.assertEqual(rows, [("x1000c0s0b0n0", "Ready", "OK", enabled)])
 
     def test_long(self):
         """A text without end is refused before it takes memory, and time for each portion."""

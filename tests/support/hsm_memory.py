@@ -16,6 +16,7 @@ from hbtd.config.params import Params
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.reconciler import Reconciler
+from hbtd.hsm.second_signal import SecondSignal
 from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.fake_hsm import FakeHSM
 from hbtd.store.memory import MemoryStore
@@ -110,6 +111,14 @@ class HSMTestCase(SynchronousTestCase):
         leading: Callable[[], bool] = lambda: True,
     ) -> Reconciler:
         """Return a reconciler beside the notifier; its wall clock is `WALL` at second 0."""
+        second_signal = SecondSignal(
+            self.clock,
+            lambda: WALL + self.clock.seconds(),
+            observed,
+            self.params,
+            tracker,
+            leading,
+        )
         return Reconciler(
             self.clock,
             lambda: WALL + self.clock.seconds(),
@@ -121,6 +130,7 @@ class HSMTestCase(SynchronousTestCase):
             store,
             self.notifier,
             leading,
+            second_signal,
         )
 
     def connect(self) -> HTTPClient:

@@ -98,7 +98,7 @@ async function summarize() {
   try {
     const said = await get("summary", ask);
     hear(said.At);
-    header.showTable(said.HSM.Table);
+    header.showTable(said.HSM.Table, said.HSM.Absent);
     const { healthy, warned, dead, total } = said.Counts;
     if (feed.resting) {
       header.showTitle(dead, warned, past === null ? "" : "now ", true);

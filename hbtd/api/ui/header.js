@@ -69,14 +69,17 @@ export class Header {
     find("banner").hidden = !text;
   }
 
-  /** Say what HSM's table was wrong about when it was last compared, as /summary has it. */
-  showTable(found) {
-    const line = find("table");
-    line.hidden = !found?.Wrong;
+  /** Say what HSM's table was wrong about when it was last compared, as /summary has it, and who is absent. */
+  showTable(found, absent) {
+    const line = find("table"), parts = [];
+    if (found?.Wrong) {
+      parts.push(`HSM's table was wrong about ${components(found.Wrong)} at ${local(Date.parse(found.At))}`);
+      if (found.Contested) parts.push(`${found.Contested} contested: somebody else writes them`);
+      if (found.Held) parts.push(`${found.Held} dead and held: too many to be told without hbtctl reconcile`);
+    }
+    if (absent) parts.push(`${absent} absent: On or Ready in HSM's table, and never heard (hbtctl absent)`);
+    line.hidden = !parts.length;
     if (line.hidden) return;
-    const parts = [`HSM's table was wrong about ${components(found.Wrong)} at ${local(Date.parse(found.At))}`];
-    if (found.Contested) parts.push(`${found.Contested} contested: somebody else writes them`);
-    if (found.Held) parts.push(`${found.Held} dead and held: too many to be told without hbtctl reconcile`);
     const text = parts.join("; ");
     if (line.textContent !== text) line.textContent = text;
   }
