@@ -95,6 +95,29 @@ class ReconciliationTests(APITestCase):
         metrics = self.request("GET", "/metrics").body.decode()
         self.assertIn("hbtd_hsm_table_unknown 1200.0", metrics)
 
+    def test_absent(self):
+        """Who is absent is named in /reconcile, and counted in health, summary and metrics."""
+        signal = self.service.core.second_signal
+        said = self.request("GET", "/v1/reconcile").json()["Absent"]
+        self.assertEqual(said, {"At": None, "Number": 0, "XNames": ""})
+        self.assertNotIn("Absent", self.request("GET", "/v1/health").json())
+        reading = signal.begin()
+        for number in range(1200):
+            reading.add(f"x0c0s0b0n{number}", "On", enabled=True)
+        signal.take(reading)
+        began = self.service.core.observed.now()
+        signal._observed = lambda: began + 700.0
+        self.reactor.pump([1.0, 0.0, 0.0, 0.0])
+        said = self.request("GET", "/v1/reconcile").json()["Absent"]
+        self.assertEqual((said["Number"], said["XNames"]), (1200, "x0c0s0b0n[0-999]"))
+        self.assertRegex(said["At"], r"^20\d\d-")
+        self.assertRegex(
+            self.request("GET", "/v1/health").json()["Absent"], "^1200 nodes, first x0c0s0b0n0: "
+        )
+        self.assertEqual(self.request("GET", "/v1/summary").json()["HSM"]["Absent"], 1200)
+        metrics = self.request("GET", "/metrics").body.decode()
+        self.assertIn("hbtd_hsm_table_absent 1200.0", metrics)
+
     def test_seen(self):
         """What is contested is in health, metrics and summary, and known of the component."""
         for name in ("x0c0s0b0n0", "x0c0s0b0n1"):

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from hbtd.api.health import HealthSources
 from hbtd.app.queries import make_queries
 from hbtd.app.routes import make_routes
+from hbtd.hsm.second_signal import Expected
 from hbtd.queries.machine import Machine
 from hbtd.server.factory import ConnectionFactory
 from hbtd.store.uncommitted import Uncommitted
@@ -196,6 +197,44 @@ class WhyTests(TimedAPITestCase):
         self.assertEqual(len(self.hindrances.all(self.observed.gaps())), 2)
         found = self.look()["Why"]["Hindrances"]
         self.assertEqual([each["Begin"] for each in found], ["2027-01-15T08:00:05.100Z"])
+
+    def test_off(self) -> None:
+        """HSM's Off explains a silence from Warntime on, and no shorter one."""
+        self.service.core.second_signal.off_since = {"x1c0": WALL + 3.0}.get  # type: ignore[method-assign]
+        self.beat()
+        self.pass_time(9)
+        self.assertNotIn("Off", self.text())
+        for seconds in (16, 20):
+            self.pass_time(seconds)
+            self.assertRegex(self.text(), r"\. HSM says Off since the look at 08:00:03\.$")
+        self.beat()
+        self.assertNotIn("Off", self.text())
+
+    def test_expected(self) -> None:
+        """A node that HSM's table has as up, and that was never heard, is explained, too."""
+        self.assertEqual(self.request("GET", "/v1/components/x1c0s0b0n0").status, 404)
+        expected = Expected("On", 5.0, absent=False)
+        self.service.core.second_signal.expected = (  # type: ignore[method-assign]
+            lambda xname: expected if xname == "x1c0s0b0n0" else None
+        )
+        self.pass_time(20)
+        said = self.request("GET", "/v1/components/X1c0s0b0n00").json()
+        self.assertEqual(
+            {key: said[key] for key in ("XName", "Type", "State", "Transitions")},
+            {"XName": "x1c0s0b0n0", "Type": "Node", "State": "unknown", "Transitions": []},
+        )
+        text = (
+            "HSM's table has it enabled and On since the look at 08:00:05, and it has not been"
+            " heard here in the 15 s since then"
+        )
+        self.assertEqual(
+            said["Why"]["Text"],
+            f"Expected: {text}; after Boot_time (600 s) it counts as absent.",
+        )
+        expected = expected._replace(absent=True)
+        said = self.request("GET", "/v1/components/x1c0s0b0n0").json()
+        self.assertEqual(said["Why"]["Text"], f"Absent: {text}, longer than Boot_time (600 s).")
+        self.assertEqual(self.request("GET", "/v1/components/x1c0s0b0n1").status, 404)
 
     def test_unread(self) -> None:
         """Why heartbeats may be unread is said of those that are judged later, while it lasts."""

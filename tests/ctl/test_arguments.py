@@ -84,7 +84,10 @@ class ArgumentTests(SynchronousTestCase):
             (["list", "--limit", "-1"], "--limit"),
             (["list", "--limit", "٣"], "is not a number from 0 on"),
             (["events", "-n", "1001"], "1001 is more than 1000"),
-            (["tree", "-o", "nodeset"], "-o nodeset is for list and history --at, not for tree"),
+            (
+                ["tree", "-o", "nodeset"],
+                "-o nodeset is for list, absent and history --at, not for tree",
+            ),
             (["status", "-o", "xml"], "invalid choice: 'xml'"),
         ):
             self.assertIn(text, self.complaint(*words))

@@ -58,6 +58,46 @@ class LookingTests(CommandTestCase):
             "  x1000c7 4/4 silent since 18:56:00, HSM told 18:56:30\n",
         )
 
+    def absent(self, names: str, number: int, **more: object) -> None:
+        """Have hbtd say that nodes are absent."""
+        found = {"At": AT, "Number": number, "XNames": names, **more}
+        self.hbtd.replies["/reconcile"] = (200, {}, {"Leading": True, "Absent": found})
+
+    def test_absent(self) -> None:
+        """`absent` prints who is absent; with `--check` the status says whether anybody is."""
+        self.absent("x1000c0s0b0n[0-1]", 2)
+        self.assertEqual(self.hbtctl("absent"), 0)
+        self.assertEqual(
+            self.out,
+            "2 nodes are absent, as of HSM's table at 2026-11-26 18:56:00\n  x1000c0s0b0n[0-1]\n",
+        )
+        self.assertEqual(self.hbtctl("absent", "-o", "nodeset"), 0)
+        self.assertEqual(self.out, "x1000c0s0b0n[0-1]\n")
+        self.assertEqual(self.hbtctl("absent", "-o", "json"), 0)
+        self.assertEqual(json.loads(self.out)["Number"], 2)
+        self.assertEqual(self.hbtctl("absent", "--check"), 1)
+        self.absent("", 0)
+        self.assertEqual(self.hbtctl("absent", "--check"), 0)
+        self.assertEqual(self.out, "0 nodes are absent, as of HSM's table at 2026-11-26 18:56:00\n")
+        self.absent("x1000c0s0b0n[0-999]", 1200)
+        self.assertEqual(self.hbtctl("absent", "-o", "nodeset"), 0)
+        self.assertEqual(self.err, "hbtctl: there are 1200; the first 1000 are named\n")
+
+    def test_absent_not_known(self) -> None:
+        """Where HSM's table was not read, it says so instead of that nobody is absent."""
+        self.absent("", 0, At=None)
+        self.assertEqual(self.hbtctl("absent"), 5)
+        self.assertIn("this replica has not read HSM's table: it has yet to do so", self.err)
+
+    def test_status_absent(self) -> None:
+        """`status` has how many nodes are absent, if any are."""
+        self.hbtd.components = chassis(0)
+        self.assertEqual(self.hbtctl("status"), 0)
+        self.assertNotIn("absent", self.out)
+        self.hbtd.absent = 3
+        self.assertEqual(self.hbtctl("status"), 0)
+        self.assertIn("\nHSM ready, 0 changes wait, 3 nodes absent; replica", self.out)
+
     def test_status_without_hsm(self) -> None:
         """With `nosm` nothing is wrong with HSM: it is left alone."""
         self.hbtd.components = chassis(0)

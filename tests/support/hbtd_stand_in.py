@@ -69,6 +69,8 @@ class StandIn:
         """Whether HSM is told at all."""
         self.table: dict[str, Any] | None = None
         """What the last comparison of HSM's table has found."""
+        self.absent = 0
+        """How many nodes are absent."""
         self.components: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
         self.hindrances: list[dict[str, Any]] = []
@@ -174,6 +176,7 @@ class StandIn:
                 "Waiting": 0,
                 "SetAside": 0,
                 "Table": self.table,
+                "Absent": self.absent,
             },
             "More": 0,
             "Leader": "hbtd-1:28500",
