@@ -50,7 +50,10 @@ class HindranceWatch(PeriodicService):
 
         Both are counted since hbtd started. A gap and the standstill after it count separately.
         """
-        return {**self._observed.gap_totals(), **self._hindrances.totals()}
+        totals: dict[GapKind | TroubleKind, tuple[int, float]] = {}
+        totals.update(self._observed.gap_totals().items())
+        totals.update(self._hindrances.totals().items())
+        return totals
 
     def _look(self) -> None:
         found = {kind: cause() for kind, cause in self._causes.items()}

@@ -205,11 +205,11 @@ class Params(OutwardParams):
     boot_time: int = param(
         Group.HSM,
         SYNC_SECONDS,
-        600,
+        0,
         "Seconds without a first heartbeat, 86400 at most, after which a node counts as absent that"
         " is enabled, and On or Ready, in HSM's table. 0: no node does.",
-        "Absent nodes are listed and counted, and nothing else follows. With 0 HSM is asked for"
-        " states alone (`stateonly=true`).",
+        "Absent nodes are listed and counted, and nothing else follows. With it HSM is asked"
+        " for all that it has of components, not for states alone (`stateonly=true`).",
         fixed=True,
     )
     kv_ca: str = param(

@@ -240,7 +240,7 @@ COMMANDS = (
     Command(
         "absent", "", "look", "nodes that should be up, and were never heard",
         "Print the nodes that HSM's table has as enabled, and On or Ready, and that were\n"
-        "not heard since that was first seen, for ten minutes (hbtd's option boot_time).\n"
+        "not heard since that was first seen, for as long as hbtd's option boot_time says.\n"
         "-o nodeset prints the names alone, folded; a thousand are named at most. Only the\n"
         "replica that leads knows them, and only once it has read HSM's table.",
         ("hbtctl absent", "hbtctl absent --check || echo some nodes never came up"), _add_absent,

@@ -115,12 +115,14 @@ def _show_group(run: Invocation, group: dict[str, Any], meaning: str) -> None:
 def absent(run: Invocation) -> int:
     """Print the nodes that should be up according to HSM's table, and were never heard.
 
-    With `--check`, the exit status is 1 if there are any. Raise `Failure` if the replica that is
-    asked has not read HSM's table.
+    With `--check`, the exit status is 1 if there are any. Raise `Failure` if hbtd does not look for
+    them, or if the replica that is asked has not read HSM's table.
     """
     answer = run.api.get("/reconcile")
     found, line = answer["Absent"], run.terminal.line
     number, names = found["Number"], shown(found["XNames"], _LONG)
+    if not found["After"]:
+        raise Failure("no node counts as absent, as hbtd's option boot_time is 0: set it")
     if found["At"] is None:
         why = "it has yet to do so" if answer["Leading"] else "another replica leads; ask that one"
         raise Failure(f"this replica has not read HSM's table: {why}")

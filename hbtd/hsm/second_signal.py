@@ -82,6 +82,11 @@ class SecondSignal(PeriodicService):
         """The xnames of the absent nodes, as of the last second."""
         params.on_change(self._params_changed)
 
+    @property
+    def after(self) -> int:
+        """The value of `boot_time`, in seconds: 0 if nobody is looked for."""
+        return self._params.current.boot_time
+
     def types(self) -> Collection[str]:
         """Return the types of components that may be expected: `Node`, or none."""
         return ("Node",) if self._params.current.boot_time else ()

@@ -41,7 +41,11 @@ async def describe(reconciler: Reconciler, turn: Turn) -> dict[str, Any]:
 
 def _absent(found: SecondSignal) -> dict[str, Any]:
     absent = found.absent
-    return {"At": format_time(found.at), **_components(absent[:MOST_NAMED], len(absent))}
+    return {
+        "After": found.after,
+        "At": format_time(found.at),
+        **_components(absent[:MOST_NAMED], len(absent)),
+    }
 
 
 async def _report(report: Report, turn: Turn) -> dict[str, Any]:

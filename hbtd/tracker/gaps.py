@@ -1,7 +1,7 @@
 """The latest gaps: stretches of time that the observed clock has not counted, and their causes."""
 
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from operator import attrgetter
@@ -51,7 +51,7 @@ class Gaps:
         self._total = 0.0
         self._open = False
         self._counts: Counter[GapKind] = Counter()
-        self._seconds: Counter[GapKind] = Counter()
+        self._seconds: defaultdict[GapKind, float] = defaultdict(float)
 
     @property
     def lasting(self) -> Gap | None:

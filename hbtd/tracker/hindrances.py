@@ -1,6 +1,6 @@
 """Hindrances: stretches of time in which hbtd could not hear or judge as usual, and why."""
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final, NamedTuple
@@ -61,7 +61,7 @@ class Hindrances:
         self._past: dict[TroubleKind, deque[Hindrance]] = {}
         self._looked_at = 0.0
         self._counts: Counter[TroubleKind] = Counter()
-        self._seconds: Counter[TroubleKind] = Counter()
+        self._seconds: defaultdict[TroubleKind, float] = defaultdict(float)
 
     def look(self, causes: Mapping[TroubleKind, str], at: float, now: float) -> None:
         """Record what hinders hbtd at this moment: the cause of each kind that does, in words.

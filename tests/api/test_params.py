@@ -36,7 +36,7 @@ OURS = {
     "Tls_client_required": "0",
     "Sm_ca": "system",
     "Sm_sync": "300",
-    "Boot_time": "600",
+    "Boot_time": "0",
     "Kv_ca": "",
     "Kv_cert": "",
     "Kv_key": "",
@@ -387,8 +387,7 @@ class EffectTests(TimedAPITestCase):
         self.assertEqual([client[1] for client in self.reactor.tcpClients], [1234, 4321])
         self.patch_params(Nosm="1")
         self.reactor.pump([1.0] * 20)
-        # The last one is for HSM's table, which is read all the same.
-        self.assertEqual(len(self.reactor.tcpClients), 3)
+        self.assertEqual(len(self.reactor.tcpClients), 2)
 
 
 class TelemetryTests(APITestCase):

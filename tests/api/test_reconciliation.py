@@ -97,9 +97,12 @@ class ReconciliationTests(APITestCase):
 
     def test_absent(self):
         """Who is absent is named in /reconcile, and counted in health, summary and metrics."""
+        said = self.request("GET", "/v1/reconcile").json()["Absent"]
+        self.assertEqual(said, {"After": 0, "At": None, "Number": 0, "XNames": ""})
+        self.begin(boot_time=600)
         signal = self.service.core.second_signal
         said = self.request("GET", "/v1/reconcile").json()["Absent"]
-        self.assertEqual(said, {"At": None, "Number": 0, "XNames": ""})
+        self.assertEqual(said, {"After": 600, "At": None, "Number": 0, "XNames": ""})
         self.assertNotIn("Absent", self.request("GET", "/v1/health").json())
         reading = signal.begin()
         for number in range(1200):

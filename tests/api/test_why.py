@@ -19,6 +19,10 @@ from tests.support.http_memory import HEARTBEAT, WALL, TimedAPITestCase, make_si
 class WhyTests(TimedAPITestCase):
     """With time in the test's hands; `Warntime` is 10 s, `Errtime` 30 s."""
 
+    def begin(self, **options: Any) -> None:
+        """Have nodes that were never heard count as absent after ten minutes."""
+        super().begin(boot_time=600, **options)
+
     def setUp(self) -> None:
         """Serve the queries, too."""
         super().setUp()

@@ -73,8 +73,7 @@ class MemoryTests(SynchronousTestCase):
 
     def test_routes(self):
         """Every route of the API answers."""
-        # HSM, which does not answer here, is not asked about nodes that were never heard.
-        service = self.start("--nosm", "--tls=no", "--boot_time=0")
+        service = self.start("--nosm", "--tls=no")
         factory = self.reactor.tcpServers[0][1]
         for path in (*PATHS, "/metrics"):
             for method in ROUTES["/" + path.split("v1/")[-1].lstrip("/")]:

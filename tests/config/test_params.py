@@ -75,7 +75,7 @@ class RenderingTests(SynchronousTestCase):
                 ("Tls_client_required", "0"),
                 ("Sm_ca", "system"),
                 ("Sm_sync", "300"),
-                ("Boot_time", "600"),
+                ("Boot_time", "0"),
                 ("Kv_ca", ""),
                 ("Kv_cert", ""),
                 ("Kv_key", ""),

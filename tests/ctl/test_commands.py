@@ -60,7 +60,7 @@ class LookingTests(CommandTestCase):
 
     def absent(self, names: str, number: int, **more: object) -> None:
         """Have hbtd say that nodes are absent."""
-        found = {"At": AT, "Number": number, "XNames": names, **more}
+        found = {"After": 600, "At": AT, "Number": number, "XNames": names, **more}
         self.hbtd.replies["/reconcile"] = (200, {}, {"Leading": True, "Absent": found})
 
     def test_absent(self) -> None:
@@ -88,6 +88,9 @@ class LookingTests(CommandTestCase):
         self.absent("", 0, At=None)
         self.assertEqual(self.hbtctl("absent"), 5)
         self.assertIn("this replica has not read HSM's table: it has yet to do so", self.err)
+        self.absent("", 0, At=None, After=0)
+        self.assertEqual(self.hbtctl("absent"), 5)
+        self.assertIn("hbtd's option boot_time is 0", self.err)
 
     def test_status_absent(self) -> None:
         """`status` has how many nodes are absent, if any are."""
