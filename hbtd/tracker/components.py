@@ -14,7 +14,19 @@ NOT_HEARD: Final = -1.0
 NO_PERIOD: Final = 0.0
 """The value of `Component.mean` while the first period has begun, but not ended."""
 
+LONG_TIMES: Final = 2.0
+"""The number of mean periods above which a silence is long; see `hbtd.tracker.silences`."""
+
 _TENTHS: Final = tuple(i / 10 for i in range(3601))
+
+
+def rounded_up(seconds: float) -> float:
+    """Return `seconds`, up to 360 s rounded up to the next 0.1 s.
+
+    Numbers that many components share take no memory.
+    """
+    tenths = ceil(seconds * 10)
+    return _TENTHS[tenths] if tenths < len(_TENTHS) else seconds
 
 
 def identity_of(hostname: str, nid: str) -> str:
@@ -30,11 +42,13 @@ class Component:
 
     __slots__ = (
         "deviation",
+        "floor",
         "fresh",
         "identity",
         "last_heard",
         "longest",
         "mean",
+        "notable",
         "since",
         "source",
         "status",
@@ -87,6 +101,18 @@ class Component:
 
         It is in observed seconds. Values up to 360 s are rounded up to the next 0.1 s.
         """
+        self.floor = 0.0
+        """The longest period since the component or hbtd started that was not kept, or 0.
+
+        All longer ones were kept as long silences (`hbtd.tracker.silences`). The value is rounded
+        like `longest`, and not above it.
+        """
+        self.notable = 0.0
+        """The period, in observed seconds, above which one is longer than any before, or too long.
+
+        It is the least of `floor` and twice the mean period: a period that is not longer changes
+        neither `longest` nor `floor`, and is no long silence. So a heartbeat needs one comparison.
+        """
 
     @property
     def hostname(self) -> str:
@@ -117,24 +143,33 @@ class Component:
             self.mean = NO_PERIOD
             return
         if period > self.longest:
-            self.note_longest(period)
+            self.longest = rounded_up(period)
         if self.mean is NO_PERIOD:
             self.mean = period or sys.float_info.min
-            return
-        # Jacobson's estimates, as TCP makes them of round trips.
-        error = period - self.mean
-        self.mean += error / 8
-        self.deviation += (abs(error) - self.deviation) / 4
+        else:
+            # Jacobson's estimates, as TCP makes them of round trips.
+            error = period - self.mean
+            self.mean += error / 8
+            self.deviation += (abs(error) - self.deviation) / 4
+        # Mostly it is the same object as `floor`, which takes no memory.
+        twice = LONG_TIMES * self.mean
+        self.notable = twice if twice < self.floor else self.floor
 
     def note_longest(self, period: float) -> None:
-        """Set `longest` to `period`, in observed seconds, which must be longer than `longest`."""
-        tenths = ceil(period * 10)
-        # Numbers that many components share take no memory.
-        self.longest = _TENTHS[tenths] if tenths < len(_TENTHS) else period
+        """Set `longest` to `period`, in observed seconds, unless it has a longer one."""
+        if period > self.longest:
+            self.longest = rounded_up(period)
+
+    def raise_floor(self, period: float) -> None:
+        """Set `floor` to `period`, in observed seconds, unless it has a longer one."""
+        if period > self.floor:
+            self.floor = rounded_up(period)
+            self.notable = min(self.floor, LONG_TIMES * self.mean)
 
     def forget_periods(self) -> None:
         """Discard all data on periods; the next heartbeat begins a new first period."""
         self.mean, self.deviation, self.longest = NOT_HEARD, 0.0, 0.0
+        self.floor = self.notable = 0.0
 
 
 class Unheard(NamedTuple):

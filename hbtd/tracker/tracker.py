@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Container, Iterable, Mapping
+from itertools import chain
 from math import inf
 
 from hbtd.tracker.components import (
@@ -16,6 +17,7 @@ from hbtd.tracker.components import (
 )
 from hbtd.tracker.population import Population
 from hbtd.tracker.records import Record, age_after_restart
+from hbtd.tracker.silences import Silences
 from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 _LONGEST_TEXT = 256
@@ -67,6 +69,8 @@ class Tracker(Population):
         self._statuses: dict[str, str] = {}
         self.beats = 0
         """The number of heartbeats that this replica has taken."""
+        self.silences = Silences()
+        """The long silences that have ended; somebody has to put them into a table."""
 
     def beat(
         self,
@@ -124,6 +128,8 @@ class Tracker(Population):
             transition, before = Transition.RESTARTED, Phase.WARNED
         elif (component := self._dead.pop(xname, None)) is not None:
             before = Phase.DEAD
+            self.silences.end(component, at)
+            component.last_heard = at
         else:
             component = Component(xname, at, "", "")
             self.population += 1
@@ -169,10 +175,13 @@ class Tracker(Population):
         period, mean = at - component.last_heard, component.mean
         # What a heartbeat does not touch needs not be fetched into the processor's cache.
         if fresh or at % _LOOK_EVERY < period or mean is NO_PERIOD or mean is NOT_HEARD:
+            if period > component.notable:
+                self.silences.note(component, period, at)
             component.note_period(period)
             if hostname:
                 self._note_identity(xname, component, hostname, nid)
-        elif period > component.longest:
+        elif period > component.notable:
+            self.silences.note(component, period, at)
             component.note_longest(period)
         if len(timestamp) > _LONGEST_TEXT:
             timestamp = timestamp[:_LONGEST_TEXT]
@@ -250,11 +259,13 @@ class Tracker(Population):
 
     def forget(self, xname: str) -> bool:
         """Stop tracking a component, without a judgement; return whether it was tracked before."""
-        known = self._pop(xname) is not None
-        self.population += known
+        component = self._pop(xname)
+        if component is not None:
+            self.population += 1
+            self.silences.leave(component)
         self._changed.pop(xname, None)
         self._renamed.discard(xname)
-        return known
+        return component is not None
 
     def record(self, xname: str, at: float) -> Record | None:
         """Return the record of a component; `None` if the component is dead or not tracked.
@@ -401,6 +412,10 @@ class Tracker(Population):
     def keep_only(self, keep: Iterable[str]) -> None:
         """Stop tracking all components except the healthy ones whose xnames are in `keep`."""
         kept = {xname: self._healthy[xname] for xname in keep if xname in self._healthy}
+        gone = chain(self._healthy.values(), self._warned.values(), self._dead.values())
+        for component in gone:
+            if component.floor and component.xname not in kept:
+                self.silences.leave(component)
         self._healthy.clear()
         self._healthy.update(kept)
         self._warned.clear()
@@ -503,6 +518,7 @@ class Tracker(Population):
         if component is None:
             self.population += 1
             component = Component(record.component, last_heard, timestamp, status)
+        self.silences.leave(component)
         component.last_heard, component.source = last_heard, None
         component.timestamp, component.status = timestamp, status
         component.forget_periods()
