@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from math import inf
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, succeed
@@ -24,9 +25,11 @@ from hbtd.store.etcd_steps import Step, batches, key_of
 from hbtd.store.etcd_trimming import EtcdTrimming
 from hbtd.store.etcd_writer import EtcdWriter
 from hbtd.store.interface import IStore, LogEntry, NotLeading, StoreUnusable
-from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen
+from hbtd.store.memory_silences import MemorySilences
+from hbtd.store.past import EVERYTHING, Selection, SilencesThen, Span, StatesThen
 from hbtd.store.questions import AT_ONCE
 from hbtd.tracker.records import Identity, Record
+from hbtd.tracker.silences import LongSilence
 from hbtd.tracker.transitions import Judgement, Transition
 
 _T = TypeVar("_T")
@@ -85,6 +88,7 @@ class EtcdStore:
         self._past = EtcdPast(self._log, self.mirror)
         self._identities = EtcdIdentities(client, self.mirror, self.writer, self._in_turn)
         self._notes = EtcdNotes(client, self.writer, self._in_turn)
+        self._silences = MemorySilences()
         self._trimming = EtcdTrimming(self._log, self.mirror, self.writer)
 
     # The condition of the store
@@ -377,6 +381,21 @@ class EtcdStore:
         texts by name. The Deferred fails with `NotLeading` if this replica does not lead.
         """
         return self._noting(self._notes.write(kind, notes))
+
+    # Long silences, which are not in etcd
+
+    def keep_silences(
+        self, silences: Sequence[LongSilence], since: float, lost: float = -inf
+    ) -> Deferred[None]:
+        """Add long silences to this replica's table in memory; see `IStore.keep_silences`."""
+        self._silences.keep(silences, since, lost)
+        return succeed(None)
+
+    def silences(
+        self, since: float = -inf, least: float = 0.0, after: int = 0, most: int = 5000
+    ) -> Deferred[SilencesThen]:
+        """Return a portion of the long silences in this replica's table; see `IStore.silences`."""
+        return succeed(self._silences.read(since, least, after, most))
 
     # The log of transitions
 

@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from math import inf
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from hbtd.store.past import EVERYTHING, LogEntry, Selection, Span, StatesThen
+from hbtd.store.past import EVERYTHING, LogEntry, Selection, SilencesThen, Span, StatesThen
 from hbtd.tracker.records import Identity, Record
+from hbtd.tracker.silences import LongSilence
 from hbtd.tracker.transitions import Judgement, Transition
 
 __all__ = ["IStore", "LogEntry", "NotLeading", "StoreUnusable"]
@@ -189,6 +191,29 @@ class IStore(Interface):
         `notes` has the texts by name; notes with other names stay as they are. The Deferred fails
         with `StoreUnusable` if the notes can't be stored, and with `NotLeading` if another replica
         leads. Even when the Deferred fails, some of the notes may have been written.
+        """
+
+    def keep_silences(
+        silences: Sequence[LongSilence], since: float, lost: float = -inf
+    ) -> Deferred[None]:
+        """Add long silences, which have ended, to a table that has the latest 100,000 of them.
+
+        A store that replicas share keeps this table in the memory of each replica, with what that
+        one has noticed. `since` is the Unix time from which on the caller has noticed all long
+        silences, and `lost` that at which the last one ended that the caller could not add; both
+        count for `SilencesThen.whole_since`. The Deferred fails with `StoreUnusable` if any silence
+        could not be stored; then none is.
+        """
+
+    def silences(
+        since: float = -inf, least: float = 0.0, after: int = 0, most: int = 5000
+    ) -> Deferred[SilencesThen]:
+        """Return a portion of the long silences in the table, in the order of `keep_silences`.
+
+        The portion has at most `most` silences that ended at the Unix time `since` or later and
+        were at least `least` observed seconds long; it may have none although there are more.
+        `after` is 0 for the first portion, and otherwise `SilencesThen.after` of the one before.
+        The Deferred fails with `StoreUnusable` if the table can't be read.
         """
 
     def undelivered(

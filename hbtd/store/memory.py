@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from math import inf
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from hbtd.store.interface import IStore, LogEntry
 from hbtd.store.memory_log import MemoryLog
-from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen
+from hbtd.store.memory_silences import MemorySilences
+from hbtd.store.past import EVERYTHING, Selection, SilencesThen, Span, StatesThen
 from hbtd.tracker.records import Identity, Record
+from hbtd.tracker.silences import LongSilence
 from hbtd.tracker.transitions import Judgement, Transition
 
 
@@ -32,6 +35,7 @@ class MemoryStore:
         self._records: dict[str, Record] = {}
         self._identities: dict[str, Identity] = {}
         self._notes: dict[str, dict[str, str]] = {}
+        self._silences = MemorySilences()
         self._judgements: dict[str, Judgement] = {}
         self._undelivered: dict[str, Judgement] = {}
         self._told: dict[str, tuple[Transition, float]] = {}
@@ -191,6 +195,19 @@ class MemoryStore:
             else:
                 stored[name] = text
         return succeed(None)
+
+    def keep_silences(
+        self, silences: Sequence[LongSilence], since: float, lost: float = -inf
+    ) -> Deferred[None]:
+        """Add long silences to the table; see `IStore.keep_silences`."""
+        self._silences.keep(silences, since, lost)
+        return succeed(None)
+
+    def silences(
+        self, since: float = -inf, least: float = 0.0, after: int = 0, most: int = 5000
+    ) -> Deferred[SilencesThen]:
+        """Return a portion of the long silences in the table; see `IStore.silences`."""
+        return succeed(self._silences.read(since, least, after, most))
 
     def undelivered(
         self, share: Callable[[str, str], tuple[str, str]] | None = None

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from math import inf
 from typing import NamedTuple
 
+from hbtd.tracker.silences import LongSilence
 from hbtd.tracker.transitions import Judgement, Phase
 
 TRIMMED = "trimmed"
@@ -96,6 +97,20 @@ class StatesThen(NamedTuple):
     """Whether the log still has all entries that were added after the given moment.
 
     If it is false, components may be missing from the result, or have states of a later moment.
+    """
+
+
+class SilencesThen(NamedTuple):
+    """A portion of the long silences that a store has kept."""
+
+    silences: Sequence[LongSilence]
+    after: int | None
+    """The argument `after` of the call that returns the next portion; `None` if it is the last."""
+    whole_since: float | None
+    """The Unix time from which on the store has all long silences.
+
+    Those that ended earlier may never have been kept, or were dropped when there were too many. The
+    value is `None` if the store has never been given any.
     """
 
 

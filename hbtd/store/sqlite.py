@@ -16,10 +16,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from hbtd.store import sqlite_identities, sqlite_log, sqlite_notes, sqlite_past
+from hbtd.store import (
+    sqlite_identities,
+    sqlite_log,
+    sqlite_notes,
+    sqlite_past,
+    sqlite_silences,
+)
 from hbtd.store.forgetting import Forgetting
 from hbtd.store.interface import IStore, LogEntry, StoreUnusable
-from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen, StateThen
+from hbtd.store.past import EVERYTHING, Selection, SilencesThen, Span, StatesThen, StateThen
 from hbtd.store.questions import Questions
 from hbtd.store.sqlite_file import (
     Contents,
@@ -35,6 +41,7 @@ from hbtd.store.sqlite_file import (
 from hbtd.store.sqlite_judgements import read_judgements, read_undelivered
 from hbtd.store.sqlite_log import ROWS_PER_STATEMENT, write_rows
 from hbtd.tracker.records import Identity, Record
+from hbtd.tracker.silences import MOST_KEPT, LongSilence
 from hbtd.tracker.transitions import Judgement, Transition
 
 _T = TypeVar("_T")
@@ -411,6 +418,20 @@ class SqliteStore:
     def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
         """Write notes of a kind; `notes` maps names to texts, or to `None` to delete the note."""
         return self._write(lambda cursor, now: sqlite_notes.write(cursor, kind, notes))
+
+    def keep_silences(
+        self, silences: Sequence[LongSilence], since: float, lost: float = -inf
+    ) -> Deferred[None]:
+        """Add long silences to the table; see `IStore.keep_silences`."""
+        return self._write(
+            lambda cursor, now: sqlite_silences.keep(cursor, silences, since, lost, MOST_KEPT)
+        )
+
+    def silences(
+        self, since: float = -inf, least: float = 0.0, after: int = 0, most: int = 5000
+    ) -> Deferred[SilencesThen]:
+        """Return a portion of the long silences in the table; see `IStore.silences`."""
+        return self._ask(lambda cursor: sqlite_silences.read(cursor, since, least, after, most))
 
     def undelivered(
         self, share: Callable[[str, str], tuple[str, str]] | None = None

@@ -12,6 +12,7 @@ from hbtd.formats.counts import counted
 from hbtd.store.sqlite_identities import IDENTITY_SCHEMA
 from hbtd.store.sqlite_log import LOG_SCHEMA, add_columns, count_entries, last_number
 from hbtd.store.sqlite_notes import NOTES_SCHEMA
+from hbtd.store.sqlite_silences import SILENCE_SCHEMA
 
 APPLICATION: Final = 0x68627464  # "hbtd"
 VERSION: Final = 1
@@ -271,7 +272,8 @@ def prepare(connection: Any, found: Found) -> Contents:
             cursor.execute(statement)
         cursor.execute(f"PRAGMA application_id = {APPLICATION}")
         cursor.execute(f"PRAGMA user_version = {VERSION}")
-    for statement in (_SESSION, _TOLD, IDENTITY_SCHEMA, NOTES_SCHEMA, *LOG_SCHEMA):
+    own = (_SESSION, _TOLD, IDENTITY_SCHEMA, NOTES_SCHEMA, *LOG_SCHEMA, *SILENCE_SCHEMA)
+    for statement in own:
         cursor.execute(statement)
     add_columns(cursor)
     cursor.execute("INSERT OR IGNORE INTO session VALUES (1)")

@@ -6,7 +6,7 @@ Shorter ones are not kept; `Component.floor` and `Silences.missed_since` say how
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf, isfinite
 from typing import Final, NamedTuple
 
@@ -169,6 +169,9 @@ class Silences:
 
     def __len__(self) -> int:
         return len(self._noted)
+
+    def __iter__(self) -> Iterator[LongSilence]:
+        return iter(self._noted)
 
     def take(self, most: int) -> list[LongSilence]:
         """Remove and return the first `most` silences that wait.

@@ -31,6 +31,7 @@ from tests.support.store_log_contract import LogContract
 from tests.support.store_notes_contract import NotesContract
 from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
+from tests.support.store_silences_contract import SilencesContract
 
 WALL = 1_790_000_000.0
 
@@ -50,11 +51,13 @@ class EtcdStoreTests(
     PastContract,
     IdentitiesContract,
     NotesContract,
+    SilencesContract,
     EtcdTestCase,
 ):
     """The contract, for the store of the leader."""
 
     grain = 1.0
+    reopens = False
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         """Create the key of the lock."""

@@ -9,6 +9,7 @@ from tests.support.store_log_contract import LogContract
 from tests.support.store_notes_contract import NotesContract
 from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
+from tests.support.store_silences_contract import SilencesContract
 
 
 class MemoryStoreTests(
@@ -18,6 +19,7 @@ class MemoryStoreTests(
     PastContract,
     IdentitiesContract,
     NotesContract,
+    SilencesContract,
     TestCase,
 ):
     """The contract, for the store that lives as long as the process."""
