@@ -16,12 +16,13 @@ from hbtd.api.queries import (
     read_names,
     read_parameters,
     read_states,
+    read_time,
     read_under,
     rows_reply,
 )
 from hbtd.api.routes import Role, Route
 from hbtd.formats import xnames
-from hbtd.formats.times import format_time, parse_time
+from hbtd.formats.times import format_time
 from hbtd.queries.components import show_entry
 from hbtd.server.problems import Problem
 from hbtd.server.replies import Reply
@@ -146,17 +147,8 @@ class History:
             raise Problem(503, f"The log of transitions can't be read: {error}") from None
 
     def _read_time(self, parameters: Mapping[str, str], name: str, default: float) -> float:
-        text = parameters.get(name)
-        if text is None:
-            return default
-        try:
-            return parse_time(text, self._wall())
-        except (ValueError, OverflowError):
-            raise bad(
-                name,
-                "is no time: use 2026-03-04T05:06:07Z, Unix seconds, or -15m for a time ago;"
-                " a + has to be written %2B",
-            ) from None
+        at = read_time(parameters, name, self._wall())
+        return default if at is None else at
 
 
 def _show(state: StateThen) -> dict[str, object]:

@@ -12,6 +12,7 @@ from twisted.web.server import Request
 
 from hbtd.formats import xnames
 from hbtd.formats.nodesets import NodesetError, expand, fold, portions
+from hbtd.formats.times import parse_time
 from hbtd.queries.machine import Turn, sort_names
 from hbtd.queries.names import resolve
 from hbtd.server.problems import Problem
@@ -148,6 +149,24 @@ def read_under(parameters: Mapping[str, str]) -> str:
     if xname is None:
         raise bad("under", "is no xname of a cabinet, a chassis, a slot or another component")
     return "" if xname in _WHOLE_MACHINE else xname
+
+
+def read_time(parameters: Mapping[str, str], name: str, now: float) -> float | None:
+    """Return the Unix time, in seconds, that a parameter gives; `None` if it is not given.
+
+    `now` is the current Unix time. Raise `Problem` 400 if the parameter is no time.
+    """
+    text = parameters.get(name)
+    if text is None:
+        return None
+    try:
+        return parse_time(text, now)
+    except (ValueError, OverflowError):
+        raise bad(
+            name,
+            "is no time: use 2026-03-04T05:06:07Z, Unix seconds, or -15m for a time ago;"
+            " a + has to be written %2B",
+        ) from None
 
 
 async def read_names(

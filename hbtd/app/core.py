@@ -34,6 +34,7 @@ from hbtd.store.condition import StoreCondition
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.journal import Journal
 from hbtd.store.log_follower import LogFollower
+from hbtd.store.silences import SilenceKeeper
 from hbtd.store.trimming import Trimming
 from hbtd.store.uncommitted import Uncommitted
 from hbtd.telemetry.background import Background
@@ -151,6 +152,9 @@ class Core:
             self.uncommitted,
             condition,
             lambda: self.replica.synchronized,
+        )
+        self.silence_keeper = SilenceKeeper(
+            reactor, host.wall, self.observed, self.tracker.silences, self.store, condition
         )
         journal = Journal(
             reactor,

@@ -264,6 +264,8 @@ class HbtdService(Service):
         hindrances = self.views.hindrances
         await start("the look for hindrances", hindrances.startService, hindrances.stopService)
         await start("access control", self.access.startService, self.access.stopService)
+        keeper = self.core.silence_keeper
+        await start("keeping long silences", keeper.startService, keeper.stop)
         await start("the monitor", self._start_monitor, self.monitor.stop)
         reconciler = self.core.reconciler
         await start("comparing HSM's table", reconciler.startService, reconciler.stopService)

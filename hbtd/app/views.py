@@ -14,6 +14,7 @@ from hbtd.api.history import History
 from hbtd.api.internals import InternalsHandler
 from hbtd.api.picture import Picture
 from hbtd.api.reconciliation import Reconciliation
+from hbtd.api.whatif import WhatIfHandler
 from hbtd.app.core import Core
 from hbtd.app.hindrances import HindranceWatch, causes_of
 from hbtd.app.inside import HindranceMetrics, InsideMetrics, make_self_checks
@@ -35,6 +36,7 @@ from hbtd.queries.hindrances import recent
 from hbtd.queries.internals import Internals, Parts
 from hbtd.queries.machine import Machine
 from hbtd.queries.summary import MachineCounts
+from hbtd.queries.whatif import WhatIf
 from hbtd.replicas.replica import Replica
 from hbtd.runtime.host import Host
 from hbtd.runtime.reactor_lag import ReactorLag
@@ -239,5 +241,8 @@ class Views:
         last_number = core.store.last_number
         picture = Picture(machine, lambda: len(core.tracker), last_number, self._host.wall)
         reconciliation = Reconciliation(core.reconciler, lambda: core.replica.leader)
-        groups = (queries, events, history, internals, picture, reconciliation)
+        wall = self._host.wall
+        whatif = WhatIf(core.tracker, core.observed, wall, core.store, core.silence_keeper)
+        handler = WhatIfHandler(whatif, lambda: core.params.current, wall)
+        groups = (queries, events, history, internals, picture, reconciliation, handler)
         return make_routes(core.monitor, core.params, sources, self.registry, groups)

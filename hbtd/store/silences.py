@@ -52,7 +52,8 @@ class SilenceKeeper(Service):
         self._condition = condition
         # Those that are just being stored.
         self._moving: list[LongSilence] = []
-        self._since = wall()
+        self.since = wall()
+        """The Unix time from which on this process has noticed all long silences."""
         self._lost = -inf
         self._storing = PeriodicService(
             clock, _EVERY, lambda: self._store_noted(_MOST_AT_ONCE), "storing silences", now=False
@@ -61,7 +62,7 @@ class SilenceKeeper(Service):
     def startService(self) -> None:
         """Begin to store silences; those that end from now on are noticed."""
         super().startService()
-        self._since = self._wall()
+        self.since = self._wall()
         self._storing.startService()
 
     async def stop(self) -> None:
@@ -91,7 +92,7 @@ class SilenceKeeper(Service):
         before it got them.
         """
         self._note_lost()
-        return max(self._since if stored is None else stored, self._lost)
+        return max(self.since if stored is None else stored, self._lost)
 
     async def _store_noted(self, left: int) -> None:
         """Store `left` silences at most; leave those that can't be stored to the next call."""
@@ -101,7 +102,7 @@ class SilenceKeeper(Service):
             self._note_lost()
             stored = False
             try:
-                await self._store.keep_silences(self.dated(taken), self._since, self._lost)
+                await self._store.keep_silences(self.dated(taken), self.since, self._lost)
                 stored = True
             except Exception as error:  # noqa: BLE001  # the next call tries again
                 self._condition.failed(error)

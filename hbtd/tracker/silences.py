@@ -52,17 +52,10 @@ class Limits(NamedTuple):
         """The shorter one of the two limits: shorter silences cause no alarm."""
         return min(self.warntime, self.errtime)
 
-    def alarms(self, seconds: float, until: float) -> tuple[bool, bool]:
-        """Return whether a silence would have caused a warning since then, and whether a death.
-
-        The silence had lasted `seconds` observed seconds at the Unix time `until`. As in
-        `Tracker.sweep`, there is no warning if `warntime` is not shorter than `errtime`.
-        """
-        warned = self.warntime < self.errtime and self._passed(self.warntime, seconds, until)
-        return warned, self._passed(self.errtime, seconds, until)
-
-    def _passed(self, limit: float, seconds: float, until: float) -> bool:
-        return seconds >= limit and until - (seconds - limit) >= self.since
+    @property
+    def warns(self) -> bool:
+        """Whether there are warnings: as in `Tracker.sweep`, not if death is declared as soon."""
+        return self.warntime < self.errtime
 
 
 class Alarms:
@@ -91,22 +84,31 @@ class Tally:
         self.warnings = Alarms()
         self.deaths = Alarms()
 
-    def add(self, component: str, seconds: float, until: float, *, back: bool) -> None:
-        """Count the alarms that a silence of a component would have caused.
-
-        The silence had lasted `seconds` observed seconds at the Unix time `until`. `back` says
-        whether a heartbeat ended it then; if not, it lasts.
-        """
-        warned, died = self._limits.alarms(seconds, until)
-        if warned:
-            self.warnings.add(component, back=back)
-        if died:
-            self.deaths.add(component, back=back)
-
     def add_ended(self, silences: Iterable[LongSilence]) -> None:
-        """Count the alarms that silences, which have ended since, would have caused."""
+        """Count the alarms that silences would have caused, which have ended at Unix times.
+
+        A silence counts as if the time in which hbtd could not hear had been at its beginning.
+        """
+        warntime, errtime, since = self._limits
+        warns = self._limits.warns
         for component, ended, seconds in silences:
-            self.add(component, seconds, ended, back=True)
+            if warns and seconds >= warntime and ended - (seconds - warntime) >= since:
+                self.warnings.add(component, back=True)
+            if seconds >= errtime and ended - (seconds - errtime) >= since:
+                self.deaths.add(component, back=True)
+
+    def add_open(self, component: str, seconds: float, warned_at: float, died_at: float) -> None:
+        """Count the alarms that the silence of a component, which lasts, would have caused.
+
+        It has lasted `seconds` observed seconds so far, and `Limits.warntime` seconds at the Unix
+        time `warned_at` and `Limits.errtime` seconds at `died_at`, if it has lasted as long as
+        that.
+        """
+        warntime, errtime, since = self._limits
+        if self._limits.warns and seconds >= warntime and warned_at >= since:
+            self.warnings.add(component, back=False)
+        if seconds >= errtime and died_at >= since:
+            self.deaths.add(component, back=False)
 
 
 class Silences:

@@ -46,6 +46,7 @@ READ = {
     ("GET", "/picture"): 200,
     ("GET", "/history"): 200,
     ("GET", "/reconcile"): 200,
+    ("GET", "/whatif"): 200,
 }
 
 # The status of the answer to a heartbeat of XNAME, by --node_access.

@@ -148,6 +148,8 @@ class AnswerTests(APITestCase):
             ("GET", "/components/nid000083", b"", 200),
             ("GET", "/history", b"", 200),
             ("GET", "/history?at=-1s", b"", 200),
+            ("GET", "/whatif", b"", 200),
+            ("GET", "/whatif?warntime=1&errtime=2&since=-1h", b"", 200),
             ("GET", "/components/nid000900", b"", 404),
             ("GET", "/summary", b"", 200),
             ("GET", "/picture", b"", 200),
@@ -181,7 +183,14 @@ class AnswerTests(APITestCase):
         self.begin(max_body_bytes=8192)
         for number in range(70_000):
             self.service.tracker.beat(f"x{number}", 0.0, "t", "OK")
-        for path in ("/components?names=no", "/components/no", "/tree", "/picture", "/metrics"):
+        for path in (
+            "/components?names=no",
+            "/components/no",
+            "/tree",
+            "/picture",
+            "/whatif",
+            "/metrics",
+        ):
             self.assertEqual(self.check("GET", path).status, 503, path)
 
     def test_refusals(self):
@@ -271,6 +280,8 @@ class AnswerTests(APITestCase):
             ("POST", "/forget", b"[]", "notNames"),
             ("POST", "/forget", {"XNames": ["x1000c[7-0]"]}, "brokenNodeset"),
             ("GET", "/reconcile?dry=1", b"", "unknownParameter"),
+            ("GET", "/whatif?warntime=0", b"", "noLimit"),
+            ("GET", "/whatif?since=x", b"", "badTime"),
             ("POST", "/reconcile", b"[]", "notDryRun"),
             ("PATCH", "/params", b"null", "notJson"),
             ("PATCH", "/params", {"Warntime": "abc"}, "illegalValue"),

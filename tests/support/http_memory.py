@@ -59,6 +59,7 @@ ROUTES: Mapping[str, Sequence[str]] = {
     f"/hbstate/{XNAME}": ["GET", "HEAD"],
     "/events": ["GET", "HEAD"],
     "/history": ["GET", "HEAD"],
+    "/whatif": ["GET", "HEAD"],
     "/components": ["GET", "HEAD"],
     f"/components/{XNAME}": ["GET", "HEAD"],
     "/summary": ["GET", "HEAD"],

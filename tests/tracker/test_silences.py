@@ -289,24 +289,30 @@ class TallyTests(SynchronousTestCase):
         tally = Tally(Limits(10, 30))
         tally.add_ended([LongSilence(A, 100.0, 9.75), LongSilence(A, 200.0, 10.0)])
         tally.add_ended([LongSilence(B, 300.0, 30.0)])
-        tally.add(B, 35.0, 400.0, back=False)
-        self.assertEqual(tally.warnings.components, {A: 1, B: 2})
-        self.assertEqual((tally.warnings.number, tally.warnings.back), (3, 2))
+        tally.add_open(B, 30.0, 380.0, 400.0)
+        tally.add_open(B, 29.75, 380.0, 400.0)
+        self.assertEqual(tally.warnings.components, {A: 1, B: 3})
+        self.assertEqual((tally.warnings.number, tally.warnings.back), (4, 2))
         self.assertEqual(tally.deaths.components, {B: 2})
         self.assertEqual((tally.deaths.number, tally.deaths.back), (2, 1))
 
     def test_since(self) -> None:
         """An alarm counts if it would have been due since then, not if only the return was."""
         for since, expected in ((110.0, (1, 1)), (110.25, (0, 1)), (130.25, (0, 0))):
-            tally = Tally(Limits(10, 30, since))
-            tally.add(A, 40.0, 140.0, back=True)
-            self.assertEqual((tally.warnings.number, tally.deaths.number), expected)
+            for lasts in (False, True):
+                tally = Tally(Limits(10, 30, since))
+                if lasts:
+                    tally.add_open(A, 40.0, 110.0, 130.0)
+                else:
+                    tally.add_ended([LongSilence(A, 140.0, 40.0)])
+                self.assertEqual((tally.warnings.number, tally.deaths.number), expected)
 
     def test_no_warnings(self) -> None:
         """Nobody is warned about if death is declared as soon."""
         tally = Tally(Limits(30, 30))
-        tally.add(A, 40.0, 140.0, back=True)
-        self.assertEqual((tally.warnings.number, tally.deaths.number), (0, 1))
+        tally.add_ended([LongSilence(A, 140.0, 40.0)])
+        tally.add_open(A, 40.0, 290.0, 290.0)
+        self.assertEqual((tally.warnings.number, tally.deaths.number), (0, 2))
         self.assertEqual((Limits(5, 30).least, Limits(30, 5).least), (5, 5))
 
     @given(stories(), st.integers(1, 40), st.integers(1, 40), st.integers(0, 100), st.floats(0, 9))
@@ -318,8 +324,11 @@ class TallyTests(SynchronousTestCase):
         tally = Tally(Limits(warntime, errtime, since))
         warnings = deaths = back = 0
         for each in silences(steps):
-            until = min(each.ended, now)
-            tally.add(each.component, until - each.began, until, back=each.ended <= now)
+            name, began, ended = each
+            if ended < inf:
+                tally.add_ended([LongSilence(name, ended, ended - began)])
+            else:
+                tally.add_open(name, now - began, began + warntime, began + errtime)
             died = each.alarm(errtime, now)
             warned = each.alarm(warntime, now) if warntime < errtime else None
             warnings += warned is not None and warned >= since
