@@ -24,7 +24,7 @@ _PORTION = 2000
 _SIZE_OF_EACH = 24
 """The bytes that an answer takes for each tracked component while it is made."""
 
-_SIZE_OF_ALARM = 300
+_SIZE_OF_ALARM = 400
 """The bytes that an answer takes for each silence that would have caused alarms, measured."""
 
 

@@ -269,6 +269,21 @@ class WhatIfTests(SynchronousTestCase):
             self.assertEqual(answer["Deaths"]["XNames"], "x[0-999]c0s0b0n0")
         self.assertGreater(self.room.reserved, 5000 * 100)
 
+    def test_memory(self) -> None:
+        """Memory is reserved for each silence that counts: stored, to be stored, or lasting."""
+        self.room.beat(0.0, 3.0, xname=B)
+        self.room.beat(3.0, 6.0, 18.0)
+        self.room.wait_until(30.0)
+        self.room.beat(30.0)
+        amounts = []
+        for limit in (100, 13, 12):
+            self.room.reserved = 0
+            self.room.ask(limit, 200)
+            amounts.append(self.room.reserved)
+        none, one, three = amounts
+        self.assertGreater(one, none)
+        self.assertEqual(three - none, 3 * (one - none))
+
     def test_no_room(self) -> None:
         """An answer for which there is no memory is not made."""
 

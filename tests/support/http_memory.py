@@ -1,7 +1,7 @@
 """The whole service in memory, for tests of the REST API that send and receive bytes."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,6 +27,7 @@ from hbtd.app.stores import StoreFactory, make_store
 from hbtd.config.params import Params
 from hbtd.config.value_types import TelemetryAddress
 from hbtd.monitor import Monitor
+from hbtd.runtime.host import Host
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.limits import limits_of
 from hbtd.server.site import LimitedSite
@@ -275,13 +276,23 @@ def start_in_memory(
     test: TestCase,
     connect_kafka: Any = no_kafka,
     make_store: StoreFactory = make_store,
+    make_host: Callable[[Any], Host] = lambda reactor: Host(),
     **options: Any,
 ) -> tuple[HbtdService, Any]:
-    """Start the service, until the test ends; return it and its reactor."""
+    """Start the service, until the test ends; return it and its reactor.
+
+    `make_host` returns the host, given the reactor.
+    """
     reactor = MemoryReactor()
     options.update(kv_url="mem:", nosm=True, use_telemetry=False, tls=False)
     params = Params(**options)
-    service = HbtdService(params, reactor, connect_kafka=connect_kafka, make_store=make_store)
+    service = HbtdService(
+        params,
+        reactor,
+        connect_kafka=connect_kafka,
+        make_store=make_store,
+        host=make_host(reactor),
+    )
     service.startService()
 
     def end() -> Deferred[None]:
