@@ -94,12 +94,15 @@ class WhatIfTests(APITestCase):
         store = MemoryStore()
         self.begin(store=store)
         self.beat(1.0, 3.0, 12.0)
+        self.reactor.pump([0.125] * 40)
+        self.assertEqual(len(self.successResultOf(store.silences()).silences), 1)
+        self.beat(7.0)
         self.service.stopService()
-        self.reactor.pump([0.2] * 20)
+        self.reactor.pump([0.1] * 10)
         self.begin(store=store)
         self.beat(1.0)
         answer = self.get()
-        self.assertEqual((answer["Warnings"]["Number"], answer["Warnings"]["Returned"]), (1, 1))
+        self.assertEqual((answer["Warnings"]["Number"], answer["Warnings"]["Returned"]), (2, 2))
         self.assertEqual(answer["WholeSince"], "2026-03-04T05:06:07.000Z")
 
     def test_bad_input(self) -> None:
