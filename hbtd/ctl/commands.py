@@ -23,6 +23,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _limit(text: str) -> int:
+    if _count(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds from 1 on")
+    return int(text)
+
+
 def _page(text: str) -> int:
     if _count(text) > 1000:
         raise ArgumentTypeError(f"{text} is more than 1000; `hbtctl history` has more")
@@ -136,6 +142,18 @@ def _add_history(parser: ArgumentParser) -> None:
     parser.add_argument("--newest", action="store_true", help="newest first")
     parser.add_argument(
         "--limit", metavar="N", type=_count, default=1000, help="at most N (1000); 0 for all"
+    )
+
+
+def _add_whatif(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--warntime", metavar="SECONDS", type=_limit, help="silence before a warning (as in force)"
+    )
+    parser.add_argument(
+        "--errtime", metavar="SECONDS", type=_limit, help="silence before death (as in force)"
+    )
+    parser.add_argument(
+        "--since", metavar="TIME", help="from this time on (as far back as is known)"
     )
 
 
@@ -267,6 +285,18 @@ COMMANDS = (
          "hbtctl history --at -2m --state dead -o nodeset",
          "hbtctl history --since -1h --limit 0 | awk '$4 == \"dead\"'   # came back"),
         _add_history,
+    ),
+    Command(
+        "whatif", "", "follow", "how many alarms there would have been with other limits",
+        "Print how many warnings and deaths there would have been with another Warntime\n"
+        "or Errtime, of whom, and how many of them came back: see it before you change the\n"
+        "limits with `hbtctl params`. hbtd keeps each silence of more than twice the mean\n"
+        "period of its component; with limits for which that is not enough, standard error\n"
+        "says so. A TIME is as for history. With etcd, it is what the replica that answers\n"
+        "has heard since its start.",
+        ("hbtctl whatif --warntime 8 --errtime 20",
+         "hbtctl whatif --errtime 20 --since -7d -o json | jq .Deaths.XNames"),
+        _add_whatif,
     ),
     Command(
         "wait", " [NODESET...]", "act", "wait until components are in a state",

@@ -84,6 +84,10 @@ def _command(name: str) -> Callable[[Invocation], int]:
         from hbtd.ctl import service
 
         return service.health if name == "health" else service.internals
+    if name == "whatif":
+        from hbtd.ctl.whatif import whatif
+
+        return whatif
     if name in ("reconcile", "absent"):
         from hbtd.ctl import reconciling
 

@@ -83,6 +83,8 @@ class ArgumentTests(SynchronousTestCase):
             (["send", "x1", "--period", "0"], "'0' seconds are too short"),
             (["list", "--limit", "-1"], "--limit"),
             (["list", "--limit", "٣"], "is not a number from 0 on"),
+            (["whatif", "--errtime", "0"], "'0' is not a number of seconds from 1 on"),
+            (["whatif", "--warntime", "7.5"], "--warntime: '7.5' is not a number"),
             (["events", "-n", "1001"], "1001 is more than 1000"),
             (
                 ["tree", "-o", "nodeset"],

@@ -84,7 +84,7 @@ class CompletionTests(SynchronousTestCase):
 
     def test_commands(self) -> None:
         """Commands are completed, also after options and their values."""
-        self.assertEqual(self.completed("hbtctl w"), ["why", "watch", "wait"])
+        self.assertEqual(self.completed("hbtctl w"), ["why", "watch", "whatif", "wait"])
         self.assertEqual(self.completed("hbtctl --url https://x -o json tr"), ["tree"])
         names = {command.name for command in COMMANDS}
         self.assertLess(names, set(self.completed("hbtctl ")))
