@@ -66,6 +66,6 @@ def _note_missing(run: Invocation, answer: dict[str, Any]) -> None:
         )
     elif floor["Seconds"] >= min(answer["Warntime"], answer["Errtime"]):
         run.terminal.note(
-            f"periods of up to {floor['Seconds']} s were not kept, of components that have started"
-            " anew or are no longer tracked: there may be more alarms"
+            f"periods of up to {floor['Seconds']} s were not kept, of components that began anew or"
+            " are gone, or as hbtd itself began: there may be more alarms"
         )
