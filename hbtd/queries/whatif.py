@@ -18,7 +18,7 @@ from hbtd.tracker.tracker import Tracker
 MOST_NAMED = 1000
 """The largest number of components that are named with each number of alarms."""
 
-_PORTION = 2000
+_PORTION = 1000
 """The most silences, or components, that are looked at before others have their turns."""
 
 _SIZE_OF_EACH = 24
@@ -190,5 +190,8 @@ async def _alarms(alarms: Alarms, turn: Turn) -> dict[str, Any]:
 
 async def _nodeset(names: Collection[str], turn: Turn) -> str:
     """Return the first of `names`, in natural order, as a nodeset; at most `MOST_NAMED`."""
-    ordered = await sort_names(names, turn)
-    return fold(ordered[:MOST_NAMED])
+    first = (await sort_names(names, turn))[:MOST_NAMED]
+    await turn()
+    folded = fold(first)
+    await turn()
+    return folded
