@@ -143,19 +143,15 @@ class WhatIf:
         floor = 0.0
         names = iter(self._tracker.tracked())
         while portion := list(islice(names, _PORTION)):
-            now = self._observed.now()
-            found = 0
-            for xname in portion:
-                component = self._tracker.component(xname)
-                if component is None:
-                    continue
-                floor = max(floor, component.floor)
-                if component.floor >= limits.least:
-                    unsure.append(xname)
-                if now - component.last_heard >= limits.least:
-                    lasting[xname] = self._open(component, now, limits)
-                    found += 1
-            reserve(_SIZE_OF_ALARM * found)
+            now, least, before = self._observed.now(), limits.least, len(lasting)
+            for component in self._tracker.components(portion):
+                if component.floor > floor:
+                    floor = component.floor
+                if component.floor >= least:
+                    unsure.append(component.xname)
+                if now - component.last_heard >= least:
+                    lasting[component.xname] = self._open(component, now, limits)
+            reserve(_SIZE_OF_ALARM * (len(lasting) - before))
             await turn()
         return lasting, unsure, floor
 

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from math import inf
 
 from hbtd.tracker.components import Component, identity_of, sort_queue
@@ -98,6 +99,12 @@ class Population:
     def silent(self, xnames: Sequence[str]) -> list[Component]:
         """Return the data of the components among `xnames` that are warned about or dead."""
         found = [*map(self._warned.get, xnames), *map(self._dead.get, xnames)]
+        return [component for component in found if component is not None]
+
+    def components(self, xnames: Sequence[str]) -> list[Component]:
+        """Return the data of the components among `xnames` that are tracked, in any order."""
+        queues = (self._healthy, self._warned, self._dead)
+        found = chain.from_iterable(map(queue.get, xnames) for queue in queues)
         return [component for component in found if component is not None]
 
     def note_judged(self, xname: str, phase: Phase, at: float, heard: float | None) -> None:
