@@ -1,6 +1,6 @@
 """Answers how many alarms there would have been with other limits of silence."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from math import inf, isfinite
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from hbtd.formats.nodesets import fold
 from hbtd.formats.times import format_time
 from hbtd.queries.machine import Turn, sort_names
 from hbtd.store.interface import IStore
+from hbtd.store.past import Noticed
 from hbtd.store.silences import SilenceKeeper
 from hbtd.tracker.components import Component
 from hbtd.tracker.observed import ObservedClock
@@ -123,8 +124,7 @@ class WhatIf:
             "WholeSince": format_time(whole_since),
             "Complete": since >= whole_since,
             "Floor": {
-                "Seconds": round(max(floor, self._missed_since(since)), 3),
-                "Since": format_time(max(since, self._keeper.since)),
+                "Seconds": round(max(floor, self._missed_since(since, page.noticed)), 3),
                 "Components": len(unsure),
                 "XNames": await _nodeset(unsure, turn),
             },
@@ -169,10 +169,20 @@ class WhatIf:
             wall - ago(heard + limits.errtime),
         )
 
-    def _missed_since(self, since: float) -> float:
-        """Return the longest period of a component that began anew since and was not kept."""
+    def _missed_since(self, since: float, noticed: Sequence[Noticed]) -> float:
+        """Return the longest period that ended since and was not kept, in observed seconds.
+
+        Those that are in the floors of tracked components are left out. `noticed` is what this
+        process, and those before it, have said of the silences that they noticed.
+        """
         began = self._observed.shown(max(self._wall() - since, 0.0))
-        return self._tracker.silences.missed_since(began)
+        longest = self._tracker.silences.missed_since(began)
+        ended = self._keeper.since
+        for each in reversed(noticed):
+            if each.since < ended and ended >= since:  # one that ended when the next began
+                longest = max(longest, each.missed)
+            ended = min(each.since, ended)
+        return longest
 
 
 async def _alarms(alarms: Alarms, turn: Turn) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from hbtd.store.etcd_trimming import EtcdTrimming
 from hbtd.store.etcd_writer import EtcdWriter
 from hbtd.store.interface import IStore, LogEntry, NotLeading, StoreUnusable
 from hbtd.store.memory_silences import MemorySilences
-from hbtd.store.past import EVERYTHING, Selection, SilencesThen, Span, StatesThen
+from hbtd.store.past import EVERYTHING, Noticed, Selection, SilencesThen, Span, StatesThen
 from hbtd.store.questions import AT_ONCE
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.silences import LongSilence
@@ -384,11 +384,9 @@ class EtcdStore:
 
     # Long silences, which are not in etcd
 
-    def keep_silences(
-        self, silences: Sequence[LongSilence], since: float, lost: float = -inf
-    ) -> Deferred[None]:
-        """Add long silences to this replica's table in memory; see `IStore.keep_silences`."""
-        self._silences.keep(silences, since, lost)
+    def keep_silences(self, silences: Sequence[LongSilence], noticed: Noticed) -> Deferred[None]:
+        """Add long silences to the table in memory; see `IStore.keep_silences`."""
+        self._silences.keep(silences, noticed)
         return succeed(None)
 
     def silences(

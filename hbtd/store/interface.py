@@ -7,7 +7,15 @@ from math import inf
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from hbtd.store.past import EVERYTHING, LogEntry, Selection, SilencesThen, Span, StatesThen
+from hbtd.store.past import (
+    EVERYTHING,
+    LogEntry,
+    Noticed,
+    Selection,
+    SilencesThen,
+    Span,
+    StatesThen,
+)
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.silences import LongSilence
 from hbtd.tracker.transitions import Judgement, Transition
@@ -193,16 +201,13 @@ class IStore(Interface):
         leads. Even when the Deferred fails, some of the notes may have been written.
         """
 
-    def keep_silences(
-        silences: Sequence[LongSilence], since: float, lost: float = -inf
-    ) -> Deferred[None]:
+    def keep_silences(silences: Sequence[LongSilence], noticed: Noticed) -> Deferred[None]:
         """Add long silences, which have ended, to a table that has the latest 100,000 of them.
 
         A store that replicas share keeps this table in the memory of each replica, with what that
-        one has noticed. `since` is the Unix time from which on the caller has noticed all long
-        silences, and `lost` that at which the last one ended that the caller could not add; both
-        count for `SilencesThen.whole_since`. The Deferred fails with `StoreUnusable` if any silence
-        could not be stored; then none is.
+        one has noticed. `noticed` is what this process says of all that it has noticed so far; it
+        replaces what it has said before, with the same `since`. The Deferred fails with
+        `StoreUnusable` if any silence could not be stored; then none is.
         """
 
     def silences(

@@ -10,7 +10,7 @@ from zope.interface import implementer
 from hbtd.store.interface import IStore, LogEntry
 from hbtd.store.memory_log import MemoryLog
 from hbtd.store.memory_silences import MemorySilences
-from hbtd.store.past import EVERYTHING, Selection, SilencesThen, Span, StatesThen
+from hbtd.store.past import EVERYTHING, Noticed, Selection, SilencesThen, Span, StatesThen
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.silences import LongSilence
 from hbtd.tracker.transitions import Judgement, Transition
@@ -196,11 +196,9 @@ class MemoryStore:
                 stored[name] = text
         return succeed(None)
 
-    def keep_silences(
-        self, silences: Sequence[LongSilence], since: float, lost: float = -inf
-    ) -> Deferred[None]:
+    def keep_silences(self, silences: Sequence[LongSilence], noticed: Noticed) -> Deferred[None]:
         """Add long silences to the table; see `IStore.keep_silences`."""
-        self._silences.keep(silences, since, lost)
+        self._silences.keep(silences, noticed)
         return succeed(None)
 
     def silences(

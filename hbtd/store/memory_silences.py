@@ -3,9 +3,8 @@
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
-from math import inf
 
-from hbtd.store.past import SilencesThen
+from hbtd.store.past import Noticed, SilencesThen, shortened
 from hbtd.tracker.silences import MOST_KEPT, LongSilence
 
 
@@ -19,14 +18,20 @@ class MemorySilences:
         # Silences have numbers, from 1 on: this is the last one's.
         self._last = 0
         self._whole_since: float | None = None
+        self._noticed: list[Noticed] = []
 
-    def keep(self, silences: Sequence[LongSilence], since: float, lost: float = -inf) -> None:
+    def keep(self, silences: Sequence[LongSilence], noticed: Noticed) -> None:
         """Add silences, and drop the oldest ones if there are too many."""
         self._silences.extend(silences)
         self._last += len(silences)
+        since, missed, lost = noticed
         while len(self._silences) > self._most:
             lost = max(lost, self._silences.popleft().ended)
-        self._whole_since = max(since if self._whole_since is None else self._whole_since, lost)
+        if self._whole_since is None:
+            self._whole_since = since
+        self._whole_since = max(self._whole_since, lost)
+        others = [each for each in self._noticed if each.since != since]
+        self._noticed = shortened(sorted([*others, Noticed(since, missed)]), self._whole_since)
 
     def read(self, since: float, least: float, after: int, most: int) -> SilencesThen:
         """Return a portion of the silences that ended at `since` or later, the oldest first."""
@@ -34,4 +39,5 @@ class MemorySilences:
         some = list(islice(self._silences, start, start + most))
         done = self._last - len(self._silences) + start + len(some)
         found = [each for each in some if each.ended >= since and each.seconds >= least]
-        return SilencesThen(found, done if done < self._last else None, self._whole_since)
+        following = done if done < self._last else None
+        return SilencesThen(found, following, self._whole_since, self._noticed)

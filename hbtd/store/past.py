@@ -100,6 +100,36 @@ class StatesThen(NamedTuple):
     """
 
 
+class Noticed(NamedTuple):
+    """What a process of hbtd says of the long silences that it has noticed."""
+
+    since: float
+    """The Unix time from which on it has noticed them all."""
+    missed: float = 0.0
+    """The longest period that was no long silence, and so was not kept, in observed seconds."""
+    lost: float = -inf
+    """The Unix time at which the last silence ended that it could not store; `-inf` if none."""
+
+
+MOST_PROCESSES = 100
+"""The most processes of which a store keeps apart what they said of the silences they noticed."""
+
+
+def shortened(noticed: Sequence[Noticed], whole_since: float) -> list[Noticed]:
+    """Return what has to be kept of what processes have said of silences, the earliest first.
+
+    The table of silences is whole from the Unix time `whole_since` on: processes that ended before
+    are left out. Each has ended when the next one began. Of too many, the earliest are joined.
+    """
+    kept = list(noticed)
+    while len(kept) > 1 and kept[1].since <= whole_since:
+        del kept[0]
+    while len(kept) > MOST_PROCESSES:
+        first, second = kept[:2]
+        kept[:2] = [Noticed(first.since, max(first.missed, second.missed))]
+    return kept
+
+
 class SilencesThen(NamedTuple):
     """A portion of the long silences that a store has kept."""
 
@@ -111,6 +141,11 @@ class SilencesThen(NamedTuple):
 
     Those that ended earlier may never have been kept, or were dropped when there were too many. The
     value is `None` if the store has never been given any.
+    """
+    noticed: Sequence[Noticed] = ()
+    """What each process said last that has noticed silences since then, the earliest first.
+
+    `lost` is left out.
     """
 
 

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.condition import StoreCondition
 from hbtd.store.interface import IStore
+from hbtd.store.past import Noticed
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.silences import LongSilence, Silences
 
@@ -55,6 +56,8 @@ class SilenceKeeper(Service):
         self.since = wall()
         """The Unix time from which on this process has noticed all long silences."""
         self._lost = -inf
+        # What it has said to the store; nothing need be said as long as there is nothing to say.
+        self._said = Noticed(self.since)
         self._storing = PeriodicService(
             clock, _EVERY, lambda: self._store_noted(_MOST_AT_ONCE), "storing silences", now=False
         )
@@ -63,6 +66,7 @@ class SilenceKeeper(Service):
         """Begin to store silences; those that end from now on are noticed."""
         super().startService()
         self.since = self._wall()
+        self._said = Noticed(self.since)
         self._storing.startService()
 
     async def stop(self) -> None:
@@ -91,18 +95,23 @@ class SilenceKeeper(Service):
         `stored` is `SilencesThen.whole_since`, as the store knows nothing of those that were lost
         before it got them.
         """
-        self._note_lost()
-        return max(self.since if stored is None else stored, self._lost)
+        return max(self.since if stored is None else stored, self._noticed().lost)
 
     async def _store_noted(self, left: int) -> None:
-        """Store `left` silences at most; leave those that can't be stored to the next call."""
-        while left > 0 and (taken := self._silences.take(min(_BATCH, left))):
+        """Store `left` silences at most, and what this process says of all of them.
+
+        What can't be stored is left to the next call.
+        """
+        while True:
+            taken = self._silences.take(min(_BATCH, left))
+            noticed = self._noticed()
+            if not taken and noticed == self._said:
+                return
             left -= len(taken)
             self._moving = taken
-            self._note_lost()
             stored = False
             try:
-                await self._store.keep_silences(self.dated(taken), self.since, self._lost)
+                await self._store.keep_silences(self.dated(taken), noticed)
                 stored = True
             except Exception as error:  # noqa: BLE001  # the next call tries again
                 self._condition.failed(error)
@@ -111,8 +120,11 @@ class SilenceKeeper(Service):
                 self._moving = []
                 if not stored:
                     self._silences.put_back(taken)
+            self._said = noticed
 
-    def _note_lost(self) -> None:
+    def _noticed(self) -> Noticed:
+        """Return what this process has to say of the silences that it has noticed so far."""
         lost = self._silences.take_lost()
         if lost is not None:
             self._lost = max(self._lost, self._wall() - self._observed.seconds_ago(lost))
+        return Noticed(self.since, self._silences.longest_missed, self._lost)

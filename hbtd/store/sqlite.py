@@ -25,7 +25,15 @@ from hbtd.store import (
 )
 from hbtd.store.forgetting import Forgetting
 from hbtd.store.interface import IStore, LogEntry, StoreUnusable
-from hbtd.store.past import EVERYTHING, Selection, SilencesThen, Span, StatesThen, StateThen
+from hbtd.store.past import (
+    EVERYTHING,
+    Noticed,
+    Selection,
+    SilencesThen,
+    Span,
+    StatesThen,
+    StateThen,
+)
 from hbtd.store.questions import Questions
 from hbtd.store.sqlite_file import (
     Contents,
@@ -419,12 +427,10 @@ class SqliteStore:
         """Write notes of a kind; `notes` maps names to texts, or to `None` to delete the note."""
         return self._write(lambda cursor, now: sqlite_notes.write(cursor, kind, notes))
 
-    def keep_silences(
-        self, silences: Sequence[LongSilence], since: float, lost: float = -inf
-    ) -> Deferred[None]:
+    def keep_silences(self, silences: Sequence[LongSilence], noticed: Noticed) -> Deferred[None]:
         """Add long silences to the table; see `IStore.keep_silences`."""
         return self._write(
-            lambda cursor, now: sqlite_silences.keep(cursor, silences, since, lost, MOST_KEPT)
+            lambda cursor, now: sqlite_silences.keep(cursor, silences, noticed, MOST_KEPT)
         )
 
     def silences(

@@ -7,7 +7,7 @@ take about 5 MB.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from hbtd.store.past import SilencesThen
+from hbtd.store.past import Noticed, SilencesThen, shortened
 from hbtd.store.sqlite_log import text, write_rows
 from hbtd.tracker.silences import LongSilence
 
@@ -21,17 +21,20 @@ SILENCE_SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS silence_whole (
         one INTEGER PRIMARY KEY CHECK (one = 1), since REAL NOT NULL
     )""",
+    """CREATE TABLE IF NOT EXISTS silence_noticed (
+        since REAL PRIMARY KEY, missed REAL NOT NULL
+    )""",
 )
 
 
-def keep(
-    cursor: Any, silences: Sequence[LongSilence], since: float, lost: float, most: int
-) -> None:
+def keep(cursor: Any, silences: Sequence[LongSilence], noticed: Noticed, most: int) -> None:
     """Add silences to the table, and delete the oldest ones until no more than `most` are left.
 
-    `IStore.keep_silences` describes the other arguments.
+    `noticed` is what the process says of the silences that it has noticed so far.
     """
+    since, missed, lost = noticed
     cursor.execute("INSERT OR IGNORE INTO silence_whole VALUES (1, ?)", (since,))
+    cursor.execute("REPLACE INTO silence_noticed VALUES (?, ?)", (since, missed))
     write_rows(
         cursor,
         "INSERT INTO silence (component, ended, seconds) VALUES {rows}",
@@ -46,6 +49,18 @@ def keep(
         lost = max(lost, dropped)
         cursor.execute("DELETE FROM silence WHERE number <= ?", (last - most,))
     cursor.execute("UPDATE silence_whole SET since = ? WHERE since < ?", (lost, lost))
+    (whole_since,) = cursor.execute("SELECT since FROM silence_whole").fetchone()
+    said = _noticed(cursor)
+    kept = shortened(said, whole_since)
+    if kept != said:
+        cursor.execute("DELETE FROM silence_noticed")
+        rows = [(each.since, each.missed) for each in kept]
+        cursor.executemany("INSERT INTO silence_noticed VALUES (?, ?)", rows)
+
+
+def _noticed(cursor: Any) -> list[Noticed]:
+    cursor.execute("SELECT since, missed FROM silence_noticed ORDER BY since")
+    return [Noticed(since, missed) for since, missed in cursor]
 
 
 def read(cursor: Any, since: float, least: float, after: int, most: int) -> SilencesThen:
@@ -61,4 +76,5 @@ def read(cursor: Any, since: float, least: float, after: int, most: int) -> Sile
         [LongSilence(text(component), ended, seconds) for _, component, ended, seconds in rows],
         rows[-1][0] if len(rows) == most else None,
         None if whole is None else whole[0],
+        _noticed(cursor),
     )

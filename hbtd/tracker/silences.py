@@ -125,6 +125,8 @@ class Silences:
         self._usual = _FIRST_PERIOD
         # Ever later and ever shorter: whatever ended before a longer one makes no difference.
         self._missed: list[tuple[float, float]] = []
+        self.longest_missed = 0.0
+        """The longest period that was not kept, in observed seconds rounded up like `floor`."""
 
     def note(self, component: Component, period: float, at: float) -> None:
         """Keep a period if it was a long silence; otherwise, raise the component's `floor` to it.
@@ -142,6 +144,7 @@ class Silences:
             self._miss(period, at)
         else:
             component.raise_floor(period)
+            self.longest_missed = max(self.longest_missed, component.floor)
         if mean is NO_PERIOD:
             self._usual += (period - self._usual) / 8
 
@@ -205,6 +208,7 @@ class Silences:
 
     def _miss(self, period: float, at: float) -> None:
         seconds = rounded_up(period)
+        self.longest_missed = max(self.longest_missed, seconds)
         while self._missed and self._missed[-1][1] <= seconds:
             at = max(at, self._missed.pop()[0])
         self._missed.append((at, seconds))

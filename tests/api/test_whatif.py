@@ -69,7 +69,6 @@ class WhatIfTests(APITestCase):
                 "Complete": True,
                 "Floor": {
                     "Seconds": 4.5,
-                    "Since": "2026-03-04T05:06:07.000Z",
                     "Components": 0,
                     "XNames": "",
                 },
@@ -104,6 +103,7 @@ class WhatIfTests(APITestCase):
         answer = self.get()
         self.assertEqual((answer["Warnings"]["Number"], answer["Warnings"]["Returned"]), (2, 2))
         self.assertEqual(answer["WholeSince"], "2026-03-04T05:06:07.000Z")
+        self.assertEqual(self.successResultOf(store.silences()).noticed[0].missed, 3.0)
 
     def test_bad_input(self) -> None:
         """Limits and times that can't be used are 400, with the reason."""

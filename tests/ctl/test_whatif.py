@@ -27,7 +27,7 @@ class WhatIfTests(CommandTestCase):
             "Deaths": alarms(),
             "WholeSince": "2026-11-20T01:02:03.000Z",
             "Complete": True,
-            "Floor": {"Seconds": 6.1, "Since": AT, "Components": 0, "XNames": ""},
+            "Floor": {"Seconds": 6.1, "Components": 0, "XNames": ""},
             **fields,
         }
         self.hbtd.replies["/whatif"] = (200, {}, answer)
@@ -78,7 +78,7 @@ class WhatIfTests(CommandTestCase):
 
     def test_missing(self) -> None:
         """Standard error says what the numbers don't include."""
-        floor = {"Seconds": 8.2, "Since": AT, "Components": 2, "XNames": "x1000c7s[0-1]b0n0"}
+        floor = {"Seconds": 8.2, "Components": 2, "XNames": "x1000c7s[0-1]b0n0"}
         self.answer(Complete=False, Floor=floor)
         self.assertEqual(self.hbtctl("whatif"), 0)
         self.assertEqual(
@@ -93,7 +93,7 @@ class WhatIfTests(CommandTestCase):
             (7.9, 8, 20, False),
             (8.0, 20, 8, True),
         ):
-            floor = {"Seconds": seconds, "Since": AT, "Components": 0, "XNames": ""}
+            floor = {"Seconds": seconds, "Components": 0, "XNames": ""}
             self.answer(Floor=floor, Warntime=warntime, Errtime=errtime)
             self.hbtctl("whatif")
             self.assertEqual(f"periods of up to {seconds} s were not kept" in self.err, said)

@@ -1,7 +1,6 @@
 """Long silences get from the tracker into the store's table."""
 
 from collections.abc import Sequence
-from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -11,10 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from hbtd.store.condition import StoreCondition
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.memory import MemoryStore
+from hbtd.store.past import Noticed
 from hbtd.store.silences import SilenceKeeper
 from hbtd.tracker.components import Component
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.silences import LongSilence, Silences
+from hbtd.tracker.tracker import Tracker
 
 A = "x1000c0s0b0n0"
 T0 = 1e9
@@ -27,17 +28,15 @@ class HeldStore(MemoryStore):
     held: Deferred[None] | None = None
     calls = 0
 
-    def keep_silences(
-        self, silences: Sequence[LongSilence], since: float, lost: float = -inf
-    ) -> Deferred[None]:
+    def keep_silences(self, silences: Sequence[LongSilence], noticed: Noticed) -> Deferred[None]:
         """Store silences, perhaps later, or fail."""
         self.calls += 1
         if self.broken:
             return fail(StoreUnusable("broken"))
         keep = super().keep_silences
         if self.held is None:
-            return keep(silences, since, lost)
-        return self.held.addCallback(lambda _: keep(silences, since, lost))
+            return keep(silences, noticed)
+        return self.held.addCallback(lambda _: keep(silences, noticed))
 
 
 class KeeperTests(SynchronousTestCase):
@@ -51,7 +50,14 @@ class KeeperTests(SynchronousTestCase):
         self.store = HeldStore()
         self.successResultOf(self.store.open())
         self.silences = Silences()
-        self.keeper = SilenceKeeper(
+        self.keeper = self.make()
+        self.keeper.startService()
+        self.stopped = False
+        self.addCleanup(self.stop)
+
+    def make(self) -> SilenceKeeper:
+        """Make a keeper of the silences that wait."""
+        return SilenceKeeper(
             self.clock,
             self.wall,
             self.observed,
@@ -59,9 +65,6 @@ class KeeperTests(SynchronousTestCase):
             self.store,
             StoreCondition(self.store, self.clock.seconds),
         )
-        self.keeper.startService()
-        self.stopped = False
-        self.addCleanup(self.stop)
 
     def wall(self) -> float:
         """Return the Unix time."""
@@ -167,6 +170,28 @@ class KeeperTests(SynchronousTestCase):
         self.assertEqual(self.whole_since(), T0 + 100)
         self.assertEqual(self.keeper.whole_since(T0 - 900), T0 - 900)
 
+    def test_missed(self) -> None:
+        """The store is told of the longest period that was not kept, when it has become longer."""
+        tracker = Tracker()
+        self.silences = tracker.silences
+        self.keeper = self.make()
+        self.keeper.startService()
+        self.pass_time(10.0)
+        self.assertEqual(self.store.calls, 0)
+        for wait in (0.0, 3.0, 3.0):
+            self.pass_time(wait)
+            tracker.beat(A, self.observed.now(), "t", "OK")
+        self.pass_time(4.0)
+        tracker.beat(A, self.observed.now(), "t", "OK")
+        self.assertEqual(self.said(), [Noticed(T0 + 100, 3.0)])
+        self.assertEqual(self.store.calls, 1)
+        self.stop()
+        self.assertEqual(self.said(), [Noticed(T0 + 100, 4.0)])
+
+    def said(self) -> Any:
+        """Return what processes have said of the silences that they noticed."""
+        return self.successResultOf(self.store.silences()).noticed
+
     def test_lost(self) -> None:
         """If too many wait, the table is whole only since the last one ended that was lost."""
         self.lose()
@@ -182,15 +207,8 @@ class KeeperTests(SynchronousTestCase):
 
     def lose(self) -> None:
         """Let three silences end in three seconds, where two can wait."""
-        silences = self.silences = Silences(2)
-        self.keeper = SilenceKeeper(
-            self.clock,
-            self.wall,
-            self.observed,
-            silences,
-            self.store,
-            StoreCondition(self.store, self.clock.seconds),
-        )
+        self.silences = Silences(2)
+        self.keeper = self.make()
         self.keeper.startService()
         for _ in range(3):
             self.pass_time(1.0)

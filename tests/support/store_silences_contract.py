@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hbtd.store.past import SilencesThen
+from hbtd.store.past import MOST_PROCESSES, Noticed, SilencesThen
 from hbtd.tracker.silences import MOST_KEPT, LongSilence
 from tests.support.store_contract import StoreFixture
 
@@ -33,16 +33,18 @@ class SilencesContract(StoreFixture):
     async def test_silences(self) -> None:
         """Silences are kept in the order in which they come, also two that are equal."""
         store = await self.opened()
-        self.assertEqual(await store.silences(), SilencesThen([], None, None))
-        await store.keep_silences([TWO, ONE], T0 - 9)
-        await store.keep_silences([THREE, ONE], T0 - 8)
+        nothing: SilencesThen = await store.silences()
+        self.assertEqual([*map(list, (nothing.silences, nothing.noticed))], [[], []])
+        self.assertEqual((nothing.after, nothing.whole_since), (None, None))
+        await store.keep_silences([TWO, ONE], Noticed(T0 - 9))
+        await store.keep_silences([THREE, ONE], Noticed(T0 - 8))
         for most in (1, 2, 3, 4, 5000):
             self.assertEqual(await self.all(store, most=most), [TWO, ONE, THREE, ONE])
 
     async def test_selected_silences(self) -> None:
         """Those that ended from a time on can be read, and those that are so long."""
         store = await self.opened()
-        await store.keep_silences([ONE, TWO, THREE], T0)
+        await store.keep_silences([ONE, TWO, THREE], Noticed(T0))
         for most in (1, 5000):
             self.assertEqual(await self.all(store, T0 + 1, most=most), [TWO, THREE])
             self.assertEqual(await self.all(store, T0 + 1.25, most=most), [THREE])
@@ -59,17 +61,39 @@ class SilencesContract(StoreFixture):
             (T0 - 5, T0 - 8, T0 - 7),
             (T0 + 5, T0 - 6, T0 - 6),
         ):
-            await store.keep_silences([], since, lost)
+            await store.keep_silences([], Noticed(since, 0.0, lost))
             self.assertEqual((await store.silences()).whole_since, expected)
-        await store.keep_silences([ONE], T0)
+        await store.keep_silences([ONE], Noticed(T0))
         self.assertEqual((await store.silences()).whole_since, T0 - 6)
+
+    async def test_noticed(self) -> None:
+        """What each process said last is kept, the earliest first, as long as it is of use."""
+        store = await self.opened()
+        for since, missed in ((T0, 5.0), (T0, 6.5), (T0 + 9, 4.0), (T0 + 5, 3.0)):
+            await store.keep_silences([], Noticed(since, missed))
+        kept = [Noticed(T0, 6.5), Noticed(T0 + 5, 3.0), Noticed(T0 + 9, 4.0)]
+        self.assertEqual((await store.silences(most=1)).noticed, kept)
+        for lost, dropped in ((T0 + 4.75, 0), (T0 + 5, 1), (T0 + 20, 2)):
+            await store.keep_silences([], Noticed(T0 + 9, 4.0, lost))
+            self.assertEqual((await store.silences(most=1)).noticed, kept[dropped:])
+
+    async def test_noticed_by_many(self) -> None:
+        """Of too many processes, what the earliest said is joined."""
+        store = await self.opened()
+        for number in range(MOST_PROCESSES + 3):
+            await store.keep_silences([], Noticed(T0 + number, 6.0 if number == 2 else 5.0))
+        found = (await store.silences()).noticed
+        self.assertEqual(found[0], Noticed(T0, 6.0))
+        latest = [Noticed(T0 + 4 + number, 5.0) for number in range(MOST_PROCESSES - 1)]
+        self.assertEqual(found[1:], latest)
+        self.assertEqual((await store.silences()).whole_since, T0)
 
     async def test_bound_of_silences(self) -> None:
         """Of too many silences the first are dropped; the table is whole since they ended."""
         store = await self.opened()
-        await store.keep_silences([THREE, ONE, TWO], T0 - 9)
+        await store.keep_silences([THREE, ONE, TWO], Noticed(T0 - 9))
         many = [LongSilence(A, T0 + 3, 7.0)] * (MOST_KEPT - 1)
-        await store.keep_silences(many, T0 - 9)
+        await store.keep_silences(many, Noticed(T0 - 9))
         self.assertEqual(await self.all(store, least=7.5, most=5000), [TWO])
         self.assertEqual(len(await self.all(store, most=20_000)), MOST_KEPT)
         self.assertEqual((await store.silences(most=1)).whole_since, T0 + 2)
@@ -77,7 +101,7 @@ class SilencesContract(StoreFixture):
     async def test_silences_of_the_forgotten(self) -> None:
         """What is kept of a component that is forgotten stays."""
         store = await self.opened()
-        await store.keep_silences([ONE], T0)
+        await store.keep_silences([ONE], Noticed(T0))
         await store.forget(A)
         await store.clear_records()
         self.assertEqual(await self.all(store), [ONE])
@@ -85,10 +109,10 @@ class SilencesContract(StoreFixture):
     async def test_silences_reopened(self) -> None:
         """They are there when a store in a file is opened again, and others come after them."""
         store = await self.opened()
-        await store.keep_silences([ONE, TWO], T0 - 9)
+        await store.keep_silences([ONE, TWO], Noticed(T0 - 9))
         await store.close()
         again = await self.opened()
-        await again.keep_silences([THREE], T0 + 9)
+        await again.keep_silences([THREE], Noticed(T0 + 9))
         kept = [ONE, TWO, THREE] if self.reopens else [THREE]
         self.assertEqual(await self.all(again), kept)
         whole = T0 - 9 if self.reopens else T0 + 9

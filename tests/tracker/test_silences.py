@@ -156,6 +156,7 @@ class MissedTests(Kept):
         self.beat(25.01)
         self.assertEqual(self.component().floor, 5.1)
         self.assertEqual(self.component().longest, 7.0)
+        self.assertEqual(self.tracker.silences.longest_missed, 5.1)
 
     def test_notable(self) -> None:
         """A period is looked at if it is longer than any that was not kept, or a long silence."""
@@ -196,6 +197,7 @@ class MissedTests(Kept):
         self.beat(6.0, 7.0)
         self.assertEqual(self.component().floor, 1.0)
         self.assertEqual(self.tracker.silences.missed_since(6.0), 6.0)
+        self.assertEqual(self.tracker.silences.longest_missed, 6.0)
 
     def test_replaced(self) -> None:
         """So it is if another replica's record takes the place of what was known."""
