@@ -95,8 +95,9 @@ class UnreadHeartbeats:
         unheard = self._from_addresses(self._elsewhere().values())
         if not (unheard.sources or unheard.fresh or unstored):
             return Waiting()
-        silent = min(params.warntime, params.errtime) - SILENCE
-        found = self._tracker.unheard(self._observed.now(), silent, unheard, MOST_NAMED)
+        limits = float(params.warntime), float(params.errtime)
+        at = self._observed.now()
+        found = self._tracker.unheard(at, limits, SILENCE, unheard, MOST_NAMED)
         addresses, fresh = self._scheduler.waiting_long(), self._overload.queue_full
         return waiting_at(addresses, found, fresh, unstored)
 

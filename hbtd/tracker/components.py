@@ -218,16 +218,22 @@ def find_overdue(
     patience: float,
     unheard: Unheard,
     most: int,
+    fixed: bool = False,
 ) -> list[tuple[str, Component, float]]:
     """Return up to `most` components of a queue that have been silent for `limit` seconds or more.
 
     The result has, for each of these components, a tuple of its xname, the component, and its
     silence at the time `at`. For a component in `unheard`, the silence is reduced by `patience`
     before it is compared with `limit`. All times and durations are in observed seconds.
+
+    If `fixed` is true, `limit` is an observed time, the same for all components of the queue, and
+    `at` takes the place of their silence.
     """
     overdue: list[tuple[str, Component, float]] = []
+    if fixed and at < limit:
+        return overdue
     for xname, component in queue.items():
-        silent = at - component.last_heard
+        silent = at if fixed else at - component.last_heard
         if silent < limit or len(overdue) >= most:
             break
         if unheard.includes(xname, component):
@@ -239,16 +245,23 @@ def find_overdue(
 
 
 def find_unheard(
-    queue: OrderedDict[str, Component], at: float, silent: float, unheard: Unheard, most: int
+    queue: OrderedDict[str, Component],
+    at: float,
+    silent: float,
+    unheard: Unheard,
+    most: int,
+    fixed: bool = False,
 ) -> list[str] | None:
     """Return the xnames of long-silent components that are in both `queue` and `unheard`.
 
     A component is long-silent if it has been silent for `silent` observed seconds or more at `at`,
-    the current observed time. Return `None` if there are more than `most` such components.
+    the current observed time; if `fixed` is true, `silent` is an observed time, and all components
+    of the queue are long-silent from then on. Return `None` if there are more than `most` such
+    components.
     """
     found: list[str] = []
     for xname, component in queue.items():
-        if at - component.last_heard < silent:
+        if (at if fixed else at - component.last_heard) < silent:
             break
         if unheard.includes(xname, component):
             if len(found) >= most:

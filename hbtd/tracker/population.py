@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from math import inf
 
-from hbtd.tracker.components import Component, identity_of, sort_queue
+from hbtd.tracker.cohorts import ORDINARY, Cohort
+from hbtd.tracker.components import Component, identity_of
 from hbtd.tracker.records import Identity
 from hbtd.tracker.transitions import Phase
 
@@ -13,14 +14,19 @@ from hbtd.tracker.transitions import Phase
 class Population:
     """The tracked components: those that are healthy, warned about, or dead.
 
-    Healthy components are in one queue and warned ones in another, each in the order of the last
-    heartbeats. No method of this class changes the phase of a component; the subclass `Tracker`
-    adds the methods that do.
+    The living ones are in cohorts (`hbtd.tracker.cohorts`), nearly all of them in the ordinary one.
+    No method of this class changes the phase of a component; the subclass `Tracker` adds the
+    methods that do.
     """
 
     def __init__(self) -> None:
-        self._healthy: OrderedDict[str, Component] = OrderedDict()
-        self._warned: OrderedDict[str, Component] = OrderedDict()
+        self._ordinary = Cohort(ORDINARY)
+        # The queues of the ordinary cohort: most components are found there at once.
+        self._healthy = self._ordinary.healthy
+        self._warned = self._ordinary.warned
+        # All other cohorts that have components, and the living components that are in these.
+        self._others: dict[object, Cohort] = {}
+        self._cohort_of: dict[str, Cohort] = {}
         self._dead: dict[str, Component] = {}
         # The components whose host names and NIDs are to be stored.
         self._renamed: set[str] = set()
@@ -29,31 +35,37 @@ class Population:
 
     def component(self, xname: str) -> Component | None:
         """Return the data of a tracked component, living or dead; `None` if it is not tracked."""
-        return self._healthy.get(xname) or self._warned.get(xname) or self._dead.get(xname)
+        return self._cohort(xname).get(xname) or self._dead.get(xname)
 
     def phase(self, xname: str) -> Phase:
         """Return the current phase of a component, which is `UNKNOWN` if it is not tracked."""
-        if xname in self._healthy:
+        cohort = self._cohort(xname)
+        if xname in cohort.healthy:
             return Phase.HEALTHY
-        if xname in self._warned:
+        if xname in cohort.warned:
             return Phase.WARNED
         return Phase.DEAD if xname in self._dead else Phase.UNKNOWN
 
     def __contains__(self, xname: str) -> bool:
-        return xname in self._healthy or xname in self._warned or xname in self._dead
+        return (
+            xname in self._healthy
+            or xname in self._warned
+            or xname in self._dead
+            or xname in self._cohort_of
+        )
 
     def __len__(self) -> int:
-        return len(self._healthy) + len(self._warned) + len(self._dead)
+        return len(self._ordinary) + len(self._cohort_of) + len(self._dead)
 
     @property
     def healthy(self) -> int:
         """The number of healthy components: tracked, not warned about and not dead."""
-        return len(self._healthy)
+        return sum(len(cohort.healthy) for cohort in self._cohorts())
 
     @property
     def warned(self) -> int:
         """The number of components warned about that have neither been heard nor died since."""
-        return len(self._warned)
+        return sum(len(cohort.warned) for cohort in self._cohorts())
 
     @property
     def dead(self) -> int:
@@ -63,12 +75,14 @@ class Population:
     def tracked(self) -> list[str]:
         """Return the xnames of all tracked components, in no particular order."""
         # An OrderedDict looks up each key as it goes, which takes ten times as long.
-        return [*dict.keys(self._healthy), *dict.keys(self._warned), *self._dead]
+        ordinary = dict.keys(self._healthy), dict.keys(self._warned)
+        return [*ordinary[0], *ordinary[1], *self._cohort_of, *self._dead]
 
     def living(self) -> Iterator[str]:
         """Yield the xnames of all living components, including those warned about."""
-        yield from self._healthy
-        yield from self._warned
+        for cohort in self._cohorts():
+            yield from cohort.healthy
+            yield from cohort.warned
 
     def dead_components(self) -> Iterator[str]:
         """Yield the xnames of all components that have died and have not been heard from since."""
@@ -77,14 +91,16 @@ class Population:
     def queues(self) -> tuple[list[str], list[str], list[str]]:
         """Return three lists of xnames: of the healthy, the warned and the dead components.
 
-        The first two lists are in the order of the last heartbeats, the earliest first. Unless hbtd
-        has a bug, the xname of each tracked component is in exactly one of the lists.
+        Of the components of each cohort, those that were heard least recently come first. Unless
+        hbtd has a bug, the xname of each tracked component is in exactly one of the lists, once.
         """
-        return list(self._healthy), list(self._warned), list(self._dead)
+        cohorts = self._cohorts()
+        healthy = [xname for cohort in cohorts for xname in cohort.healthy]
+        return healthy, [xname for cohort in cohorts for xname in cohort.warned], list(self._dead)
 
     def silent_components(self) -> list[str]:
         """Return the xnames of all warned and dead components, in no particular order."""
-        return [*self._warned, *self._dead]
+        return [*(xname for cohort in self._cohorts() for xname in cohort.warned), *self._dead]
 
     def silence_flags(self, xnames: Sequence[str]) -> tuple[bytes, bytes]:
         """Return two byte strings, which say which of the components `xnames` are silent.
@@ -93,18 +109,28 @@ class Population:
         1 if the component is warned about, otherwise 0; in the second, 1 if it is dead, otherwise
         0.
         """
-        warned = map(self._warned.__contains__, xnames)
+        warned = bytearray(map(self._warned.__contains__, xnames))
+        if self._cohort_of:
+            for number, xname in enumerate(xnames):
+                if xname in self._cohort_of:
+                    warned[number] = xname in self._cohort_of[xname].warned
         return bytes(warned), bytes(map(self._dead.__contains__, xnames))
 
     def silent(self, xnames: Sequence[str]) -> list[Component]:
         """Return the data of the components among `xnames` that are warned about or dead."""
         found = [*map(self._warned.get, xnames), *map(self._dead.get, xnames)]
+        if self._cohort_of:
+            others = [xname for xname in xnames if xname in self._cohort_of]
+            found += [self._cohort_of[xname].warned.get(xname) for xname in others]
         return [component for component in found if component is not None]
 
     def components(self, xnames: Sequence[str]) -> list[Component]:
         """Return the data of the components among `xnames` that are tracked, in any order."""
         queues = (self._healthy, self._warned, self._dead)
-        found = chain.from_iterable(map(queue.get, xnames) for queue in queues)
+        found = list(chain.from_iterable(map(queue.get, xnames) for queue in queues))
+        if self._cohort_of:
+            others = [xname for xname in xnames if xname in self._cohort_of]
+            found += [self._cohort_of[xname].get(xname) for xname in others]
         return [component for component in found if component is not None]
 
     def note_judged(self, xname: str, phase: Phase, at: float, heard: float | None) -> None:
@@ -185,12 +211,11 @@ class Population:
         its own argument if there is none. After a component has changed, it must not be called.
         """
         names: dict[str, str] = {}
-        healthy = self._healthy
 
         def share(xname: str, timestamp: str) -> tuple[str, str]:
             if not names:
                 names.update((each, each) for each in self.living())
-            component = healthy.get(xname) or self._warned.get(xname)
+            component = self._living(xname)
             if component is None:
                 return xname, timestamp
             known = component.timestamp
@@ -203,13 +228,27 @@ class Population:
 
         Call this after stored records have been applied in another order.
         """
-        sort_queue(self._healthy)
-        sort_queue(self._warned)
+        for cohort in self._cohorts():
+            cohort.sort()
+
+    def _cohorts(self) -> list[Cohort]:
+        """Return all cohorts that may have components, the ordinary one first."""
+        return [self._ordinary, *self._others.values()]
+
+    def _queues(self) -> "list[OrderedDict[str, Component]]":
+        """Return the queues of living components of all cohorts."""
+        return [queue for each in self._cohorts() for queue in (each.healthy, each.warned)]
+
+    def _cohort(self, xname: str) -> Cohort:
+        """Return the cohort of a living component; that of others is the ordinary one."""
+        return self._cohort_of.get(xname, self._ordinary)
+
+    def _living(self, xname: str) -> Component | None:
+        """Return the data of a living component; `None` if it is dead or not tracked."""
+        return self._cohort(xname).get(xname)
 
     def _pop(self, xname: str) -> Component | None:
         """Remove a healthy, warned or dead component, and return it; `None` if it is untracked."""
-        for queue in (self._healthy, self._warned, self._dead):
-            component = queue.pop(xname, None)
-            if component is not None:
-                return component
-        return None
+        component = self._cohort(xname).pop(xname)
+        self._cohort_of.pop(xname, None)
+        return self._dead.pop(xname, None) if component is None else component

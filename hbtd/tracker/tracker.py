@@ -2,20 +2,19 @@
 
 import sys
 from collections.abc import Container, Iterable, Mapping
-from itertools import chain
 from math import inf
+from types import MappingProxyType
 
+from hbtd.tracker.cohorts import Cohort, Deadlines
 from hbtd.tracker.components import (
     NO_PERIOD,
     NOT_HEARD,
     Component,
     Unheard,
-    find_overdue,
     find_unheard,
     identity_of,
-    sort_queue,
 )
-from hbtd.tracker.population import Population
+from hbtd.tracker.membership import Membership
 from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.silences import Silences
 from hbtd.tracker.transitions import Judgement, Phase, Transition
@@ -34,16 +33,18 @@ class TrackerFull(Exception):
 
 _HEARD = Unheard()
 
+_NOBODY: Mapping[str, Deadlines] = MappingProxyType({})
 
-class Tracker(Population):
+
+class Tracker(Membership):
     """Tracks which components are healthy, warned or dead, and makes judgements.
 
-    Healthy components are in one queue and warned ones in another, each in the order of the last
-    heartbeats. A heartbeat moves its component to the end of the queue, so the components that have
-    been silent longest are in front. Therefore a heartbeat takes the same time however many
-    components there are, a sweep takes time only for the components that it judges, and nothing is
-    rebuilt when `warntime` or `errtime` changes. (A plain dict does not work as such a queue:
-    finding its first key becomes slow once many keys in front have been removed.)
+    In each cohort, healthy components are in one queue and warned ones in another, each in the
+    order of the last heartbeats. A heartbeat moves its component to the end of the queue, so the
+    components that have been silent longest are in front. Therefore a heartbeat takes the same time
+    however many components there are, a sweep takes time only for the components that it judges,
+    and nothing is rebuilt when `warntime` or `errtime` changes. (A plain dict does not work as such
+    a queue: finding its first key becomes slow once many keys in front have been removed.)
 
     Times (`at`) are observed seconds (`hbtd.tracker.observed`), and must not decrease from one call
     to the next.
@@ -96,7 +97,7 @@ class Tracker(Population):
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid):
             return None
-        if self._reads_late and (xname in self._warned or xname in self._dead):
+        if self._reads_late and (xname in self._cohort(xname).warned or xname in self._dead):
             self.beats += 1
             return None
         if self._full and xname not in self:
@@ -124,7 +125,7 @@ class Tracker(Population):
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid, True):
             return None
         transition, before = Transition.STARTED, Phase.UNKNOWN
-        if (component := self._warned.pop(xname, None)) is not None:
+        if (component := self._cohort(xname).warned.pop(xname, None)) is not None:
             transition, before = Transition.RESTARTED, Phase.WARNED
         elif (component := self._dead.pop(xname, None)) is not None:
             before = Phase.DEAD
@@ -133,7 +134,7 @@ class Tracker(Population):
         else:
             component = Component(xname, at, "", "")
             self.population += 1
-        self._healthy[xname] = component
+        self._join_own(xname).healthy[xname] = component
         component.enter_phase()
         if before is not Phase.WARNED:
             component.forget_periods()
@@ -164,9 +165,14 @@ class Tracker(Population):
         heartbeat in each 15 observed seconds, by the first on each connection, and by the first two
         after the component or hbtd started.
         """
-        component = self._healthy.get(xname)
+        queue = self._healthy
+        component = queue.get(xname)
         if component is None:
-            return False
+            cohort = self._cohort_of.get(xname)
+            component = None if cohort is None else cohort.healthy.get(xname)
+            if cohort is None or component is None:
+                return False
+            queue = self._queue_when_heard(xname, component, cohort)
         if not elsewhere:
             self.beats += 1
             if self._note_changes:
@@ -191,7 +197,7 @@ class Tracker(Population):
         component.fresh = fresh
         if component.status != status:
             component.status = self._shared(status[:_LONGEST_TEXT])
-        self._healthy.move_to_end(xname)
+        queue.move_to_end(xname)
         return True
 
     def sweep(
@@ -201,61 +207,115 @@ class Tracker(Population):
         errtime: float,
         limit: int,
         unheard: Unheard = _HEARD,
+        held: Mapping[str, Deadlines] = _NOBODY,
     ) -> list[Judgement]:
         """Judge which components are to be warned about or have died; return the judgements.
 
         `at` is the current observed time. A component that has been silent for `errtime` observed
         seconds or more has died; a healthy one that has been silent for `warntime` or more is
-        warned about. For components in `unheard`, both limits are `errtime` seconds longer.
+        warned about. Components in other cohorts than the ordinary one are judged by the rule of
+        their cohort. For components in `unheard`, all limits are `errtime` seconds longer.
+
+        `held` has deadlines of components whose death is to wait: instead of being declared dead,
+        such a component gets these deadlines. It has to be in `held` in the one call in which its
+        death is due; from then on the deadlines hold whatever later calls say, and one silence is
+        held once only.
 
         At most `limit` judgements are made in a call. If fewer are returned, no other component is
         to be judged now.
         """
         judgements: list[Judgement] = []
-        for xname, component, _ in find_overdue(self._warned, at, errtime, errtime, unheard, limit):
-            self._bury(xname, self._warned.pop(xname))
-            judgements.append(_silent(xname, Transition.DIED, component, Phase.WARNED, at))
-        first, left = min(warntime, errtime), limit - len(judgements)
-        latest = next((each.last_heard for each in reversed(self._warned.values())), -inf)
-        out_of_order = False
-        for xname, component, silent in find_overdue(
-            self._healthy, at, first, errtime, unheard, left
+        for cohort in self._cohorts():
+            limits = cohort.limits(warntime, errtime)
+            if limits is not None:
+                self._sweep(cohort, at, limits, errtime, limit, unheard, held, judgements)
+            if not cohort and cohort is not self._ordinary:
+                del self._others[cohort.rule]
+        return judgements
+
+    def _sweep(
+        self,
+        cohort: Cohort,
+        at: float,
+        limits: tuple[float, float],
+        patience: float,
+        most: int,
+        unheard: Unheard,
+        held: Mapping[str, Deadlines],
+        judgements: list[Judgement],
+    ) -> None:
+        """Judge the components of one cohort; append the judgements, until there are `most`."""
+        warntime, errtime = limits
+        if cohort.held:
+            held = _NOBODY
+        why = "; its death was held back by the guard" if cohort.held else ""
+        left = most - len(judgements)
+        for xname, component, _ in cohort.overdue(
+            cohort.warned, at, errtime, patience, unheard, left
         ):
-            del self._healthy[xname]
-            if silent >= errtime:
+            if (deadlines := held.get(xname)) is not None and deadlines.die_at > at:
+                self._move(xname, deadlines)
+                continue
+            del cohort.warned[xname]
+            self._bury(xname, component)
+            judgements.append(_silent(xname, Transition.DIED, component, Phase.WARNED, at, why))
+        first, left = min(warntime, errtime), most - len(judgements)
+        latest = next((each.last_heard for each in reversed(cohort.warned.values())), -inf)
+        out_of_order = False
+        for xname, component, silent in cohort.overdue(
+            cohort.healthy, at, first, patience, unheard, left
+        ):
+            dies = silent >= errtime
+            if dies and (deadlines := held.get(xname)) is not None and deadlines.die_at > at:
+                self._move(xname, deadlines)
+                continue
+            del cohort.healthy[xname]
+            if dies:
                 self._bury(xname, component)
                 transition = Transition.DIED
             else:
-                self._warned[xname] = component
+                cohort.warned[xname] = component
                 component.enter_phase()
                 transition = Transition.WARNED
                 # One that was unheard before is warned about after others that were heard later.
                 out_of_order |= component.last_heard < latest
-            judgements.append(_silent(xname, transition, component, Phase.HEALTHY, at))
+            judgements.append(_silent(xname, transition, component, Phase.HEALTHY, at, why))
         if out_of_order:
-            sort_queue(self._warned)
-        return judgements
+            cohort.sort()
 
-    def unheard(self, at: float, silent: float, unheard: Unheard, most: int) -> list[str] | None:
-        """Return the xnames of long-silent components that are living and in `unheard`.
+    def unheard(
+        self, at: float, limits: tuple[float, float], early: float, unheard: Unheard, most: int
+    ) -> list[str] | None:
+        """Return the xnames of living components in `unheard` that are to be judged soon.
 
-        A component is long-silent if it has been silent for `silent` observed seconds or more at
-        `at`, the current observed time. Return `None` if there are more than `most` such
-        components.
+        Such a component is `early` observed seconds, or less, from its next limit, or beyond it.
+        `limits` are the parameters `warntime` and `errtime`; `at` is the current observed time.
+        Return `None` if there are more than `most` such components.
         """
-        healthy = find_unheard(self._healthy, at, silent, unheard, most)
-        if healthy is None:
-            return None
-        warned = find_unheard(self._warned, at, silent, unheard, most - len(healthy))
-        return None if warned is None else healthy + warned
+        names: list[str] = []
+        for cohort in self._cohorts():
+            applied = cohort.limits(*limits)
+            if applied is None:
+                continue
+            for queue in (cohort.healthy, cohort.warned):
+                left = most - len(names)
+                soon = min(applied) - early
+                found = find_unheard(queue, at, soon, unheard, left, cohort.temporary)
+                if found is None:
+                    return None
+                names += found
+        return names
 
     def heartbeating(self, xname: str, at: float, errtime: float) -> bool:
         """Return whether a component is living and was heard in the last `errtime` seconds.
 
-        `at` is the current observed time; `errtime` is in observed seconds.
+        `at` is the current observed time; `errtime` is in observed seconds. For a component with
+        limits of its own, its own one takes the place of `errtime`.
         """
-        component = self._healthy.get(xname) or self._warned.get(xname)
-        return component is not None and at - component.last_heard < errtime
+        component = self._living(xname)
+        if component is None:
+            return False
+        return at - component.last_heard < self._limits_of(xname).over(errtime, errtime)[1]
 
     def forget(self, xname: str) -> bool:
         """Stop tracking a component, without a judgement; return whether it was tracked before."""
@@ -272,11 +332,12 @@ class Tracker(Population):
 
         The record has the age of the last heartbeat at the observed time `at`.
         """
-        warned = xname in self._warned
-        component = self._warned.get(xname) if warned else self._healthy.get(xname)
+        cohort = self._cohort(xname)
+        component = cohort.get(xname)
         if component is None:
             return None
         age = at - component.last_heard
+        warned = xname in cohort.warned
         return Record(xname, age, component.timestamp, component.status, warned)
 
     def records(self, xnames: Iterable[str], at: float) -> list[Record]:
@@ -305,7 +366,7 @@ class Tracker(Population):
         from the same replica, or its source is not known, `sent` is applied even if `last_heard` is
         not later: the observed clock of this replica may have stood still.
         """
-        component = self._healthy.get(xname) or self._warned.get(xname)
+        component = self._living(xname)
         if component is None:
             return self.apply_beat(xname, last_heard, *sent, source) if sent else None
         if last_heard <= component.last_heard:
@@ -325,7 +386,7 @@ class Tracker(Population):
         component is living.
         """
         xname = record.component
-        component = self._healthy.get(xname) or self._warned.get(xname)
+        component = self._living(xname)
         if component is None:
             return False
         if component.source in (source, None):
@@ -344,13 +405,14 @@ class Tracker(Population):
         heartbeat. If the component is dead or not tracked, it is restored from `record`; for the
         other arguments see `restore`.
         """
-        component = self._healthy.pop(record.component, None)
+        cohort = self._cohort(record.component)
+        component = cohort.healthy.pop(record.component, None)
         if component is not None:
             self._changed.pop(record.component, None)
             component.enter_phase()
-            self._warned[record.component] = component
+            cohort.warned[record.component] = component
         else:
-            component = self._warned.get(record.component)
+            component = cohort.warned.get(record.component)
         if component is not None:
             self._note_sent(component, record.timestamp, record.status)
         else:
@@ -365,8 +427,9 @@ class Tracker(Population):
         """
         xname = record.component
         self._changed.pop(xname, None)
-        again = xname in self._warned
-        component = self._warned[xname] = self._recorded(record, at)
+        again = xname in self._cohort(xname).warned
+        component = self._recorded(record, at)
+        self._join_own(xname).warned[xname] = component
         if not again:
             component.enter_phase()
 
@@ -411,15 +474,20 @@ class Tracker(Population):
 
     def keep_only(self, keep: Iterable[str]) -> None:
         """Stop tracking all components except the healthy ones whose xnames are in `keep`."""
-        kept = {xname: self._healthy[xname] for xname in keep if xname in self._healthy}
-        gone = chain(self._healthy.values(), self._warned.values(), self._dead.values())
-        for component in gone:
-            if component.floor and component.xname not in kept:
-                self.silences.leave(component)
-        self._healthy.clear()
-        self._healthy.update(kept)
-        self._warned.clear()
+        found = ((xname, self._cohort(xname).healthy.get(xname)) for xname in keep)
+        kept = {xname: component for xname, component in found if component is not None}
+        for queue in (self._dead, *self._queues()):
+            for component in queue.values():
+                if component.floor and component.xname not in kept:
+                    self.silences.leave(component)
+        for cohort in self._cohorts():
+            cohort.healthy.clear()
+            cohort.warned.clear()
+        self._others.clear()
+        self._cohort_of.clear()
         self._dead.clear()
+        for xname, component in kept.items():
+            self._join_own(xname).healthy[xname] = component
         self.population += 1
         self._changed = {xname: at for xname, at in self._changed.items() if xname in kept}
         self._renamed &= kept.keys()
@@ -491,7 +559,7 @@ class Tracker(Population):
 
     @property
     def _full(self) -> bool:
-        return len(self._healthy) + len(self._warned) + len(self._dead) >= self._most
+        return len(self) >= self._most
 
     def _note_identity(self, xname: str, component: Component, hostname: str, nid: str) -> None:
         identity = identity_of(hostname[:_LONGEST_TEXT], nid[:_LONGEST_TEXT])
@@ -501,10 +569,12 @@ class Tracker(Population):
                 self._renamed.add(xname)
 
     def _revive(self, record: Record, at: float, warntime: float, errtime: float) -> Component:
-        queue = self._warned if record.warned else self._healthy
-        age = age_after_restart(record, warntime, errtime)
+        limits = self._limits_of(record.component).over(warntime, errtime)
+        age = age_after_restart(record, *limits)
         last_heard = at - age if age else at  # most are of one age: one object for all of these
-        component = queue[record.component] = self._recorded(record, last_heard)
+        component = self._recorded(record, last_heard)
+        cohort = self._join_own(record.component)
+        (cohort.warned if record.warned else cohort.healthy)[record.component] = component
         return component
 
     def _recorded(self, record: Record, last_heard: float) -> Component:
@@ -525,6 +595,7 @@ class Tracker(Population):
         return component
 
     def _bury(self, xname: str, component: Component) -> None:
+        self._cohort_of.pop(xname, None)
         self._dead[xname] = component
         component.enter_phase()
         self._changed.pop(xname, None)
@@ -537,8 +608,8 @@ class Tracker(Population):
 
 
 def _silent(
-    xname: str, transition: Transition, component: Component, before: Phase, at: float
+    xname: str, transition: Transition, component: Component, before: Phase, at: float, more: str
 ) -> Judgement:
     silent = at - component.last_heard
-    why = f"silent for {silent:.1f} s"
+    why = f"silent for {silent:.1f} s{more}"
     return Judgement(xname, transition, component.timestamp, before, why, silent=silent)

@@ -1,0 +1,115 @@
+"""The membership of components in cohorts: by which rule the silence of each is judged."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from hbtd.tracker.cohorts import ORDINARY, Cohort, Deadlines, Limits
+from hbtd.tracker.components import Component
+from hbtd.tracker.population import Population
+
+
+class Membership(Population):
+    """The tracked components, with the methods that change by which rule they are judged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limits_of: Callable[[str], Limits] = lambda _: ORDINARY
+        self._spared: set[str] = set()
+
+    def set_limits(self, limits_of: Callable[[str], Limits]) -> None:
+        """Have components judged by the limits that `limits_of` returns for their xnames.
+
+        It has to take little time, as it is called when a component starts. The limits of those
+        that are living already change when `judge_anew` is called for them, or with their next
+        start; until then they are judged by those that they had.
+        """
+        self._limits_of = limits_of
+
+    def spare(self, xnames: Iterable[str]) -> None:
+        """Judge the silence of components no more, until `judge_anew` is called for them.
+
+        They need not be tracked: those that start later are spared, too. Their heartbeats mean what
+        they always mean. Being spared outlasts `forget` and `keep_only`.
+        """
+        for xname in xnames:
+            self._spared.add(xname)
+            if self._living(xname) is not None:
+                self._move(xname, None)
+
+    def judge_anew(self, xnames: Iterable[str], at: float, limits: tuple[float, float]) -> None:
+        """Judge components, spared or not, by their limits, with silences that begin at `at`.
+
+        `at` is the current observed time, `limits` are the parameters `warntime` and `errtime`.
+        Living components that are not heard are warned about and declared dead as if they had been
+        heard at `at`; those warned about already are not warned about again. Once heard they are
+        judged as always.
+        """
+        for xname in xnames:
+            self._spared.discard(xname)
+            if self._living(xname) is not None:
+                warntime, errtime = self._limits_of(xname).over(*limits)
+                self._move(xname, Deadlines(at + warntime, at + errtime))
+
+    def is_spared(self, xname: str) -> bool:
+        """Return whether the silence of a component, tracked or not, is not judged (`spare`)."""
+        return xname in self._spared
+
+    def rule(self, xname: str) -> Limits | Deadlines | None:
+        """Return the rule by which a living component is judged, or would be if it started now.
+
+        It is `None` if its silence is not judged.
+        """
+        if self._living(xname) is not None:
+            return self._cohort(xname).rule
+        return None if xname in self._spared else self._limits_of(xname)
+
+    def release(self, xnames: Iterable[str], at: float) -> None:
+        """Declare components whose death was held back dead in the next sweep.
+
+        `at` is the current observed time. Other components do not change.
+        """
+        for xname in xnames:
+            cohort = self._cohort(xname)
+            if cohort.held:
+                self._move(xname, Deadlines(at, at, held=True))
+
+    def _move(self, xname: str, rule: Limits | Deadlines | None) -> None:
+        """Move a living component to the cohort with a rule, to the end of its queue there."""
+        cohort = self._cohort(xname)
+        if cohort.rule == rule:
+            return
+        joined = self._join(xname, rule)
+        component = cohort.healthy.pop(xname, None)
+        if component is not None:
+            joined.healthy[xname] = component
+        else:
+            joined.warned[xname] = cohort.warned.pop(xname)
+
+    def _join(self, xname: str, rule: Limits | Deadlines | None) -> Cohort:
+        """Make a component belong to the cohort with a rule; return it. It is in no queue there."""
+        if rule == ORDINARY:
+            self._cohort_of.pop(xname, None)
+            return self._ordinary
+        cohort = self._others.get(rule)
+        if cohort is None:
+            cohort = self._others[rule] = Cohort(rule)
+        self._cohort_of[xname] = cohort
+        return cohort
+
+    def _join_own(self, xname: str) -> Cohort:
+        """Make a component that has been heard belong to the cohort to which it belongs then."""
+        return self._join(xname, None if xname in self._spared else self._limits_of(xname))
+
+    def _queue_when_heard(
+        self, xname: str, component: Component, cohort: Cohort
+    ) -> "OrderedDict[str, Component]":
+        """Return the queue of a healthy component that is heard; move it there, if it changes.
+
+        The component, which is in `cohort`, leaves it if that has deadlines.
+        """
+        if not cohort.temporary:
+            return cohort.healthy
+        del cohort.healthy[xname]
+        queue = self._join_own(xname).healthy
+        queue[xname] = component
+        return queue
