@@ -133,7 +133,7 @@ class CohortTests(SynchronousTestCase):
         self.assertEqual(self.sweep(1015.0), [(0, "WARNED")])
 
     def test_judged_anew_when_warned(self) -> None:
-        """Whoever was warned about before it was spared is not warned about twice, and can return."""
+        """Whoever was warned about before it was spared is not again, and can return."""
         self.beat(0.0, 0, 1)
         self.sweep(10.0)
         self.tracker.spare(_NAMES[:2])
