@@ -32,6 +32,7 @@ from hbtd.store.etcd_format import (
 )
 from hbtd.store.etcd_identities import IDENTITY, read_identities
 from hbtd.store.etcd_log_format import LOG
+from hbtd.store.etcd_settings import SETTING, read_setting, settings_in
 from hbtd.store.etcd_steps import key_of
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Phase, Transition
@@ -151,6 +152,8 @@ class Applier:
         replica also deletes all records.
         """
         self._store.mirror.clear()
+        # Before the records: who is spared is not judged by its age.
+        self._store.settings.replace(settings_in(others))
         self._store.blocks.reset(_living(records))
         params = self._apply_all(others)
         self._times.load(records)
@@ -181,6 +184,7 @@ class Applier:
         keys = {item.key for item in others}
         self._store.blocks.reset(_living(records))
         self._store.mirror.lose(keys)
+        self._store.settings.merge(settings_in(others))
         params = self._apply_all(others)
         self._times.load(records)
         self._shared_params.restore()
@@ -233,6 +237,10 @@ class Applier:
         """Apply `event`, the change of one key, which the watch of etcd has reported."""
         key, value, revision, lease = event
         if _is_foreign(key, value, lease):
+            return
+        if key.startswith(SETTING):
+            # Those of this replica, too: etcd's answer to the write may have been lost.
+            self._store.settings.apply(read_setting(key, value), revision)
             return
         if key.startswith(PRESENCE):
             self._writer = (revision, _number(key, PRESENCE))

@@ -241,6 +241,7 @@ class Replica(Service):
             self._shared_params.write()
             with suppress(StoreUnusable):
                 await self._store.restore_cursors()
+                await self._store.restore_settings()
         if self._monitor.leading:
             # Not at once: an original tells HSM of a warning a moment after it has stored that.
             warned = self._changes.all_committed(self._warned & self._applier.warned)

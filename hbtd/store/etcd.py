@@ -21,6 +21,7 @@ from hbtd.store.etcd_log_format import CURSOR, LOG, LOG_END
 from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
 from hbtd.store.etcd_notes import EtcdNotes
 from hbtd.store.etcd_past import EtcdPast
+from hbtd.store.etcd_settings import SETTING, setting_step, settings_in
 from hbtd.store.etcd_steps import Step, batches, key_of
 from hbtd.store.etcd_trimming import EtcdTrimming
 from hbtd.store.etcd_writer import EtcdWriter
@@ -28,6 +29,7 @@ from hbtd.store.interface import IStore, LogEntry, NotLeading, StoreUnusable
 from hbtd.store.memory_silences import MemorySilences
 from hbtd.store.past import EVERYTHING, Noticed, Selection, SilencesThen, Span, StatesThen
 from hbtd.store.questions import AT_ONCE
+from hbtd.store.settings import Setting, Settings
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.silences import LongSilence
 from hbtd.tracker.transitions import Judgement, Transition
@@ -90,6 +92,8 @@ class EtcdStore:
         self._notes = EtcdNotes(client, self.writer, self._in_turn)
         self._silences = MemorySilences()
         self._trimming = EtcdTrimming(self._log, self.mirror, self.writer)
+        self.settings = Settings()
+        """The settings in etcd, as far as their changes have reached this replica."""
 
     # The condition of the store
 
@@ -108,6 +112,9 @@ class EtcdStore:
             async for page in self._client.pages(prefix, prefix[:-1] + b"0"):
                 for item in page.items:
                     self.mirror.apply(item.key, item.value, item.mod_revision)
+        pages = self._client.pages(SETTING, SETTING[:-1] + b"0")
+        settings = [item async for page in pages for item in page.items]
+        self.settings.replace(settings_in(settings))
         last = await self._client.last_key(LOG, LOG_END)
         if last is not None:
             self.mirror.apply(last.key, last.value, last.mod_revision)
@@ -394,6 +401,26 @@ class EtcdStore:
     ) -> Deferred[SilencesThen]:
         """Return a portion of the long silences in this replica's table; see `IStore.silences`."""
         return succeed(self._silences.read(since, least, after, most))
+
+    # Settings
+
+    def write_settings(self, settings: Sequence[Setting]) -> Deferred[None]:
+        """Write settings; remove those whose text is `None`.
+
+        `IStore.write_settings` says more. Any replica may write them.
+        """
+
+        async def work() -> None:
+            for setting in settings:
+                revision = await self.writer.write([setting_step(setting)])
+                self.settings.apply(setting, revision)
+
+        return self._noting(self._in_turn(work))
+
+    async def restore_settings(self) -> None:
+        """Write settings that etcd has lost again. Raise `StoreUnusable` if etcd fails."""
+        if self.settings.lost:
+            await self.write_settings(self.settings.lost)
 
     # The log of transitions
 

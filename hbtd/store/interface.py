@@ -16,6 +16,7 @@ from hbtd.store.past import (
     Span,
     StatesThen,
 )
+from hbtd.store.settings import Setting
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.silences import LongSilence
 from hbtd.tracker.transitions import Judgement, Transition
@@ -47,6 +48,9 @@ class IStore(Interface):
     durable = Attribute("Whether the contents of the store outlive the process (`bool`).")
     shared = Attribute("Whether several replicas use the store, one of which judges (`bool`).")
     gather = Attribute("Seconds between two calls of `checkpoint` by the checkpointer (`float`).")
+    settings = Attribute(
+        "The settings that are in the store, as far as they are known (`Settings`)."
+    )
 
     def open() -> Deferred[None]:
         """Make the store ready for use.
@@ -219,6 +223,14 @@ class IStore(Interface):
         were at least `least` observed seconds long; it may have none although there are more.
         `after` is 0 for the first portion, and otherwise `SilencesThen.after` of the one before.
         The Deferred fails with `StoreUnusable` if the table can't be read.
+        """
+
+    def write_settings(settings: Sequence[Setting]) -> Deferred[None]:
+        """Write settings; remove those whose text is `None`. The others stay as they are.
+
+        Every replica may write settings, and each learns of those that others write. Once the
+        Deferred has fired, they are in `settings`, whose listeners have been called. The Deferred
+        fails with `StoreUnusable` if they can't be stored; even then, some may have been written.
         """
 
     def undelivered(

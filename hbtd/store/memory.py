@@ -11,6 +11,7 @@ from hbtd.store.interface import IStore, LogEntry
 from hbtd.store.memory_log import MemoryLog
 from hbtd.store.memory_silences import MemorySilences
 from hbtd.store.past import EVERYTHING, Noticed, Selection, SilencesThen, Span, StatesThen
+from hbtd.store.settings import Setting, Settings
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.silences import LongSilence
 from hbtd.tracker.transitions import Judgement, Transition
@@ -36,6 +37,8 @@ class MemoryStore:
         self._identities: dict[str, Identity] = {}
         self._notes: dict[str, dict[str, str]] = {}
         self._silences = MemorySilences()
+        self.settings = Settings()
+        """The settings that operators have made since the start."""
         self._judgements: dict[str, Judgement] = {}
         self._undelivered: dict[str, Judgement] = {}
         self._told: dict[str, tuple[Transition, float]] = {}
@@ -206,6 +209,12 @@ class MemoryStore:
     ) -> Deferred[SilencesThen]:
         """Return a portion of the long silences in the table; see `IStore.silences`."""
         return succeed(self._silences.read(since, least, after, most))
+
+    def write_settings(self, settings: Sequence[Setting]) -> Deferred[None]:
+        """Write settings; remove those whose text is `None`."""
+        for setting in settings:
+            self.settings.apply(setting, 0)
+        return succeed(None)
 
     def undelivered(
         self, share: Callable[[str, str], tuple[str, str]] | None = None

@@ -35,6 +35,7 @@ from hbtd.store.past import (
     StateThen,
 )
 from hbtd.store.questions import Questions
+from hbtd.store.settings import Setting, Settings
 from hbtd.store.sqlite_file import (
     Contents,
     DatabaseFile,
@@ -128,6 +129,8 @@ class SqliteStore:
         # The calls that the store's thread has yet to finish, and since when it has finished none.
         self._calls = 0
         self._calls_since = 0.0
+        self.settings = Settings()
+        """The settings in the file, which are read when it is opened."""
 
     def open(self) -> Deferred[None]:
         """Open the file, or create it if there is none.
@@ -166,7 +169,13 @@ class SqliteStore:
             if self._trouble != "Closed":
                 self._trouble = None
 
-        return opened.addCallbacks(loaded, self._not_opened)
+        return opened.addCallbacks(loaded, self._not_opened).addCallback(self._read_settings)
+
+    def _read_settings(self, _: object) -> Deferred[None]:
+        def replace(settings: Sequence[Setting]) -> None:
+            self.settings.replace((setting, 0) for setting in settings)
+
+        return self._noting(self._run(sqlite_notes.read_settings)).addCallback(replace)
 
     def close(self) -> Deferred[None]:
         """Close the file once all earlier calls are done."""
@@ -438,6 +447,16 @@ class SqliteStore:
     ) -> Deferred[SilencesThen]:
         """Return a portion of the long silences in the table; see `IStore.silences`."""
         return self._ask(lambda cursor: sqlite_silences.read(cursor, since, least, after, most))
+
+    def write_settings(self, settings: Sequence[Setting]) -> Deferred[None]:
+        """Write settings; remove those whose text is `None`."""
+
+        def written(_: object) -> None:
+            for setting in settings:
+                self.settings.apply(setting, 0)
+
+        write = self._write(lambda cursor, now: sqlite_notes.write_settings(cursor, settings))
+        return write.addCallback(written)
 
     def undelivered(
         self, share: Callable[[str, str], tuple[str, str]] | None = None

@@ -3,10 +3,14 @@
 All functions run in the store's thread, in a transaction of the caller.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from hbtd.store.settings import Setting
 from hbtd.store.sqlite_log import text
+
+_SETTING: Final = "setting/"
+"""How the kind of a note begins that is a setting; the setting's kind follows."""
 
 # A file of the version before gets this table when it is opened, and that version ignores it.
 NOTES_SCHEMA: Final = """CREATE TABLE IF NOT EXISTS note (
@@ -21,6 +25,23 @@ def read(cursor: Any, kind: str) -> dict[str, str]:
         (kind,),
     )
     return {text(name): text(value) for name, value in cursor}
+
+
+def read_settings(cursor: Any) -> list[Setting]:
+    """Return all settings, which are kept like notes (`hbtd.store.settings`)."""
+    cursor.execute(
+        "SELECT CAST(kind AS BLOB), CAST(name AS BLOB), CAST(text AS BLOB) FROM note"
+        " WHERE kind >= ? AND kind < ? ORDER BY kind, name",
+        (_SETTING, f"{_SETTING[:-1]}0"),
+    )
+    rows = [(text(kind), text(name), text(value)) for kind, name, value in cursor]
+    return [Setting(kind.removeprefix(_SETTING), name, value) for kind, name, value in rows]
+
+
+def write_settings(cursor: Any, settings: Iterable[Setting]) -> None:
+    """Write settings; remove those whose text is `None`."""
+    for kind, name, value in settings:
+        write(cursor, f"{_SETTING}{kind}", {name: value})
 
 
 def write(cursor: Any, kind: str, notes: Mapping[str, str | None]) -> None:

@@ -31,6 +31,7 @@ from tests.support.store_log_contract import LogContract
 from tests.support.store_notes_contract import NotesContract
 from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
+from tests.support.store_settings_contract import SettingsContract
 from tests.support.store_silences_contract import SilencesContract
 
 WALL = 1_790_000_000.0
@@ -52,6 +53,7 @@ class EtcdStoreTests(
     IdentitiesContract,
     NotesContract,
     SilencesContract,
+    SettingsContract,
     EtcdTestCase,
 ):
     """The contract, for the store of the leader."""

@@ -9,6 +9,7 @@ from tests.support.store_log_contract import LogContract
 from tests.support.store_notes_contract import NotesContract
 from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
+from tests.support.store_settings_contract import SettingsContract
 from tests.support.store_silences_contract import SilencesContract
 
 
@@ -20,6 +21,7 @@ class MemoryStoreTests(
     IdentitiesContract,
     NotesContract,
     SilencesContract,
+    SettingsContract,
     TestCase,
 ):
     """The contract, for the store that lives as long as the process."""

@@ -30,6 +30,7 @@ from tests.support.store_log_contract import LogContract
 from tests.support.store_notes_contract import NotesContract
 from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
+from tests.support.store_settings_contract import SettingsContract
 from tests.support.store_silences_contract import SilencesContract
 from tests.support.tmpfs import fill, small_filesystem
 
@@ -42,6 +43,7 @@ class SqliteStoreTests(
     IdentitiesContract,
     NotesContract,
     SilencesContract,
+    SettingsContract,
     SqliteFixture,
     TestCase,
 ):

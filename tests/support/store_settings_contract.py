@@ -1,0 +1,32 @@
+"""The contract of all stores about settings; `store_contract.py` says how to use it."""
+
+from hbtd.store.settings import Setting
+from tests.support.store_contract import StoreFixture
+
+
+class SettingsContract(StoreFixture):
+    """The tests of settings."""
+
+    async def test_settings(self) -> None:
+        """Settings are kept verbatim by kind and name; later ones replace them, `None` removes."""
+        store = await self.opened()
+        self.assertEqual(store.settings.texts("maintenance"), {})
+        told: list[str] = []
+        store.settings.on_change("maintenance", lambda: told.append("changed"))
+        await store.write_settings([Setting("maintenance", "a", "Größe\n1")])
+        await store.write_settings([Setting("maintenance", "b", ""), Setting("other", "a", "o")])
+        self.assertEqual(store.settings.texts("maintenance"), {"a": "Größe\n1", "b": ""})
+        self.assertEqual(len(told), 2)
+        await store.write_settings([Setting("other", "a", "p"), Setting("maintenance", "a", None)])
+        self.assertEqual(store.settings.texts("maintenance"), {"b": ""})
+        self.assertEqual(store.settings.texts("other"), {"a": "p"})
+        self.assertEqual(len(told), 3)
+
+    async def test_settings_reopened(self) -> None:
+        """Settings are there when the store is opened again, and are no notes."""
+        store = await self.opened()
+        await store.write_settings([Setting("maintenance", "a", "1"), Setting("x", "b", None)])
+        self.assertEqual(await store.notes("maintenance"), {})
+        await store.close()
+        again = await self.opened()
+        self.assertEqual(again.settings.texts("maintenance"), {"a": "1"})
