@@ -228,6 +228,7 @@ _WITHOUT_DIGITS: Final = str.maketrans("", "", "0123456789")
 _TYPES_BY_LETTERS: Final = {
     each.example.translate(_WITHOUT_DIGITS): each.name for each in COMPONENT_TYPES
 }
+_PATTERNS: Final = {each.name: re.compile(each.pattern) for each in COMPONENT_TYPES}
 
 
 def normalise(name: str) -> str:
@@ -240,7 +241,13 @@ def normalise(name: str) -> str:
 
 def component_type(xname: str) -> str | None:
     """Return the type, such as `Node`, of a name in normal form; `None` if it is not an xname."""
-    match = _VALID.fullmatch(xname) if len(xname) <= _LONGEST else None
+    if len(xname) > _LONGEST:
+        return None
+    # Nearly all names are found to be xnames by one pattern, in a fraction of the time.
+    likely = _TYPES_BY_LETTERS.get(xname.translate(_WITHOUT_DIGITS))
+    if likely is not None and _PATTERNS[likely].fullmatch(xname):
+        return likely
+    match = _VALID.fullmatch(xname)
     return match.lastgroup if match else None
 
 

@@ -1,0 +1,1 @@
+"""Tests of the rules that operators set while hbtd runs."""
