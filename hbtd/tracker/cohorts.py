@@ -77,6 +77,16 @@ class Cohort:
         """Whether the deaths of this cohort's components were due before, and were held back."""
         return isinstance(self.rule, Deadlines) and self.rule.held
 
+    def remark(self, *, dies: bool) -> str:
+        """Return what the reason for a judgement adds about the rule, in words; often nothing.
+
+        `dies` says whether the judgement is a death, and not a warning.
+        """
+        if self.held:
+            return "; its death was held back by the guard"
+        limit = self.rule[dies] if isinstance(self.rule, Limits) else None
+        return "" if limit is None else f"; its own limit is {limit:g} s"
+
     def get(self, xname: str) -> Component | None:
         """Return a component of this cohort, healthy or warned; `None` if it is not in it."""
         return self.healthy.get(xname) or self.warned.get(xname)

@@ -20,10 +20,35 @@ class Membership(Population):
         """Have components judged by the limits that `limits_of` returns for their xnames.
 
         It has to take little time, as it is called when a component starts. The limits of those
-        that are living already change when `judge_anew` is called for them, or with their next
-        start; until then they are judged by those that they had.
+        that are living already change when `apply_limits` or `judge_anew` is called for them, or
+        with their next start; until then they are judged by those that they had.
         """
         self._limits_of = limits_of
+
+    def own_limits(self, xname: str) -> Limits:
+        """Return the limits of a component's own, by which it is judged unless `rule` differs.
+
+        The component need not be tracked.
+        """
+        return self._limits_of(xname)
+
+    def apply_limits(self, xnames: Iterable[str], at: float, limits: tuple[float, float]) -> None:
+        """Judge components by their changed limits, with silences that begin at `at`.
+
+        The arguments and the effect are those of `judge_anew`, except that components do not change
+        if they are spared, or if their death is held back.
+        """
+        for xname in xnames:
+            if xname not in self._spared and not self._cohort(xname).held:
+                self._judge_anew(xname, at, limits)
+
+    def shortest_warntime(self, warntime: float) -> float:
+        """Return the shortest warntime by which a living component is judged, in observed seconds.
+
+        `warntime` is the parameter.
+        """
+        own = [cohort.rule for cohort in self._cohorts() if isinstance(cohort.rule, Limits)]
+        return min(limits.over(warntime, warntime)[0] for limits in own)
 
     def spare(self, xnames: Iterable[str]) -> None:
         """Judge the silence of components no more, until `judge_anew` is called for them.
@@ -46,9 +71,7 @@ class Membership(Population):
         """
         for xname in xnames:
             self._spared.discard(xname)
-            if self._living(xname) is not None:
-                warntime, errtime = self._limits_of(xname).over(*limits)
-                self._move(xname, Deadlines(at + warntime, at + errtime))
+            self._judge_anew(xname, at, limits)
 
     def is_spared(self, xname: str) -> bool:
         """Return whether the silence of a component, tracked or not, is not judged (`spare`)."""
@@ -73,28 +96,38 @@ class Membership(Population):
             if cohort.held:
                 self._move(xname, Deadlines(at, at, held=True))
 
+    def _judge_anew(self, xname: str, at: float, limits: tuple[float, float]) -> None:
+        if self._living(xname) is not None:
+            warntime, errtime = self._limits_of(xname).over(*limits)
+            self._move(xname, Deadlines(at + warntime, at + errtime))
+
     def _move(self, xname: str, rule: Limits | Deadlines | None) -> None:
         """Move a living component to the cohort with a rule, to the end of its queue there."""
         cohort = self._cohort(xname)
         if cohort.rule == rule:
             return
-        joined = self._join(xname, rule)
         component = cohort.healthy.pop(xname, None)
         if component is not None:
-            joined.healthy[xname] = component
+            self._join(xname, rule).healthy[xname] = component
         else:
-            joined.warned[xname] = cohort.warned.pop(xname)
+            component = cohort.warned.pop(xname)
+            self._join(xname, rule).warned[xname] = component
 
     def _join(self, xname: str, rule: Limits | Deadlines | None) -> Cohort:
-        """Make a component belong to the cohort with a rule; return it. It is in no queue there."""
+        """Make a component, which is in no queue, belong to the cohort with a rule; return it.
+
+        The cohort to which it has belonged ends if it has no other components.
+        """
+        left = self._cohort_of.pop(xname, None)
         if rule == ORDINARY:
-            self._cohort_of.pop(xname, None)
-            return self._ordinary
-        cohort = self._others.get(rule)
-        if cohort is None:
-            cohort = self._others[rule] = Cohort(rule)
-        self._cohort_of[xname] = cohort
-        return cohort
+            joined = self._ordinary
+        else:
+            known = self._others.get(rule)
+            joined = Cohort(rule) if known is None else known
+            self._others[rule] = self._cohort_of[xname] = joined
+        if left is not None and left is not joined:
+            self._end_if_empty(left)
+        return joined
 
     def _join_own(self, xname: str) -> Cohort:
         """Make a component that has been heard belong to the cohort to which it belongs then."""

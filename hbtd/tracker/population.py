@@ -243,12 +243,19 @@ class Population:
         """Return the cohort of a living component; that of others is the ordinary one."""
         return self._cohort_of.get(xname, self._ordinary)
 
+    def _end_if_empty(self, cohort: Cohort) -> None:
+        """Forget a cohort if it has no components, unless it is the ordinary one."""
+        if not cohort and cohort is not self._ordinary:
+            self._others.pop(cohort.rule, None)
+
     def _living(self, xname: str) -> Component | None:
         """Return the data of a living component; `None` if it is dead or not tracked."""
         return self._cohort(xname).get(xname)
 
     def _pop(self, xname: str) -> Component | None:
         """Remove a healthy, warned or dead component, and return it; `None` if it is untracked."""
-        component = self._cohort(xname).pop(xname)
-        self._cohort_of.pop(xname, None)
+        cohort = self._cohort(xname)
+        component = cohort.pop(xname)
+        if self._cohort_of.pop(xname, None) is not None:
+            self._end_if_empty(cohort)
         return self._dead.pop(xname, None) if component is None else component

@@ -229,8 +229,7 @@ class Tracker(Membership):
             limits = cohort.limits(warntime, errtime)
             if limits is not None:
                 self._sweep(cohort, at, limits, errtime, limit, unheard, held, judgements)
-            if not cohort and cohort is not self._ordinary:
-                del self._others[cohort.rule]
+            self._end_if_empty(cohort)
         return judgements
 
     def _sweep(
@@ -248,7 +247,7 @@ class Tracker(Membership):
         warntime, errtime = limits
         if cohort.held:
             held = _NOBODY
-        why = "; its death was held back by the guard" if cohort.held else ""
+        died, warned = cohort.remark(dies=True), cohort.remark(dies=False)
         left = most - len(judgements)
         for xname, component, _ in cohort.overdue(
             cohort.warned, at, errtime, patience, unheard, left
@@ -258,7 +257,7 @@ class Tracker(Membership):
                 continue
             del cohort.warned[xname]
             self._bury(xname, component)
-            judgements.append(_silent(xname, Transition.DIED, component, Phase.WARNED, at, why))
+            judgements.append(_silent(xname, Transition.DIED, component, Phase.WARNED, at, died))
         first, left = min(warntime, errtime), most - len(judgements)
         latest = next((each.last_heard for each in reversed(cohort.warned.values())), -inf)
         out_of_order = False
@@ -279,7 +278,8 @@ class Tracker(Membership):
                 transition = Transition.WARNED
                 # One that was unheard before is warned about after others that were heard later.
                 out_of_order |= component.last_heard < latest
-            judgements.append(_silent(xname, transition, component, Phase.HEALTHY, at, why))
+            more = died if dies else warned
+            judgements.append(_silent(xname, transition, component, Phase.HEALTHY, at, more))
         if out_of_order:
             cohort.sort()
 

@@ -78,6 +78,56 @@ class CohortTests(SynchronousTestCase):
         self.assertEqual(self.sweep(13.5), [(0, "WARNED")])
         self.assertEqual(self.sweep(16.5), [(0, "DIED")])
 
+    def test_applied_limits(self) -> None:
+        """Limits that have changed are not applied to the spared, nor to deaths held back."""
+        self.beat(0.0, 0, 1, 2, 3)
+        self.tracker.spare(_NAMES[1:2])
+        self.sweep(30.0, held={_NAMES[2]: Deadlines(90.0, 90.0, held=True)})
+        self.beat(31.0, 3, 4)
+        self.tracker.set_limits(lambda _: Limits(2.0, 5.0))
+        self.tracker.apply_limits(_NAMES, 32.0, _LIMITS)
+        self.assertEqual(self.sweep(33.9), [])
+        self.assertEqual(self.sweep(34.0), [(3, "WARNED"), (4, "WARNED")])
+        self.assertEqual(self.sweep(37.0), [(3, "DIED"), (4, "DIED")])
+        self.assertEqual(self.sweep(1000.0), [(2, "DIED")])
+        self.assertTrue(self.tracker.is_spared(_NAMES[1]))
+
+    def test_limits_of_the_living(self) -> None:
+        """The shortest warntime in use is that of a component that lives, or the parameter."""
+        self.tracker.set_limits(_short)
+        self.assertEqual(self.tracker.own_limits(_NAMES[0]), Limits(2.0, 5.0))
+        self.assertEqual(self.tracker.shortest_warntime(10.0), 10.0)
+        self.beat(0.0, 0, 1)
+        self.assertEqual(self.tracker.shortest_warntime(10.0), 2.0)
+        self.assertEqual(self.tracker.shortest_warntime(1.0), 1.0)
+        self.tracker.forget(_NAMES[0])
+        self.assertEqual(self.tracker.shortest_warntime(10.0), 10.0)
+
+    def test_reasons(self) -> None:
+        """The reason for a judgement names a limit of the component's own, if that was reached."""
+        self.tracker.set_limits(lambda x: Limits(errtime=5.0) if x == _NAMES[0] else _short(x))
+        self.beat(0.0, 0, 1)
+        reasons = [each.why for at in (1.0, 5.0) for each in self.tracker.sweep(at, 1.0, 9.0, 9)]
+        self.assertEqual(
+            reasons,
+            ["silent for 1.0 s", "silent for 1.0 s", "silent for 5.0 s; its own limit is 5 s"],
+        )
+
+    def test_cohorts_end(self) -> None:
+        """A follower, which never sweeps, keeps no cohort whose components have all left it."""
+        for at in range(5):
+            self.beat(float(at), 0, 1, 2)
+            self.tracker.judge_anew(_NAMES[:3], float(at), _LIMITS)
+            self.tracker.apply_warning(Record(_NAMES[1], 0.0, "", "", True), at, *_LIMITS)
+        self.assertEqual(len(self.tracker._others), 1)
+        self.tracker.apply_death(_NAMES[0])
+        self.beat(9.0, 1)
+        self.tracker.forget(_NAMES[2])
+        self.assertEqual(len(self.tracker._others), 0)
+        self.tracker.spare(_NAMES[:2])
+        self.tracker.judge_anew(_NAMES[:2], 10.0, _LIMITS)
+        self.assertEqual(len(self.tracker._others), 1)
+
     def test_spared(self) -> None:
         """A spared component is neither warned about nor declared dead, however long."""
         self.beat(0.0, 0, 1)
