@@ -1,7 +1,7 @@
 """The monitor: takes heartbeats, finds silent components, passes on the tracker's judgements."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import chain
 
 from twisted.internet.defer import Deferred
@@ -27,6 +27,10 @@ _BATCH = 500
 """The most judgements made before the reactor can do other work: a few milliseconds' worth."""
 
 
+async def _settled() -> bool:
+    return False
+
+
 class Monitor:
     """Takes heartbeats, looks for silent components, and passes judgements on to HSM and Kafka.
 
@@ -49,12 +53,15 @@ class Monitor:
         publisher: Publisher,
         params: LiveParams,
         unheard: Callable[[], Unheard] = Unheard,
+        settle: Callable[[], Awaitable[bool]] = _settled,
     ) -> None:
         """Make a monitor that has yet to be started.
 
         `journal` commits the judgements, and passes them on to `notifier` and `publisher`;
         `checkpointer` stores the records that heartbeats change. `unheard` returns the components
         whose judgement is postponed, because heartbeats from them may not have been read yet.
+        `settle` waits while the rules are being changed, for a few seconds at most, and returns
+        whether it has waited.
         """
         self._clock = clock
         self._observed = observed
@@ -64,6 +71,7 @@ class Monitor:
         self._publisher = publisher
         self._params = params
         self._unheard = unheard
+        self._settle = settle
         self._forgotten = Forgotten()
         self._journal = journal
         self._checkpointer = checkpointer
@@ -377,6 +385,8 @@ class Monitor:
             # Whatever arrived before this moment is read in between, and counts.
             at = self._observed.now()
             await deferLater(self._clock, 0)
+            if await self._settle():
+                continue
             if not (self.running and self.leading):
                 return
             params = self._params.current

@@ -25,6 +25,7 @@ from hbtd.replicas.alone import Alone
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
+from hbtd.rules.live_thresholds import LiveThresholds
 from hbtd.runtime.host import Host
 from hbtd.server.overload import AcceptQueue, Overload
 from hbtd.server.scheduler import Scheduler
@@ -92,8 +93,19 @@ class Core:
         )
         etcd = self._connect_etcd()
         hsm = self._connect_hsm(leadership)
-        self.store = make_store(self.params, reactor, self.observed, etcd, self.name, host)
+        self.store = make_store(
+            self.params,
+            reactor,
+            self.observed,
+            etcd,
+            self.name,
+            host,
+            lambda xname: self.tracker.own_limits(xname),
+        )
         self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
+        self.thresholds = LiveThresholds(
+            reactor, self.observed.now, self.tracker, self.store, self.params
+        )
         self.uncommitted = Uncommitted()
         acknowledgements = Acknowledgements(host.wall, self.tracker, self.store)
         self.notifier = Notifier(
@@ -189,6 +201,7 @@ class Core:
             self.publisher,
             self.params,
             self.unread.unheard,
+            self.thresholds.settle,
         )
         self.replica = self._make_replica(etcd, leadership)
 

@@ -12,10 +12,11 @@ from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import Blocks
 from hbtd.store.memory import MemoryStore
 from hbtd.store.sqlite import SqliteStore
+from hbtd.tracker.cohorts import Limits
 from hbtd.tracker.observed import ObservedClock
 
 StoreFactory = Callable[
-    [LiveParams, Any, ObservedClock, EtcdClient | None, str, Host],
+    [LiveParams, Any, ObservedClock, EtcdClient | None, str, Host, Callable[[str], Limits]],
     MemoryStore | SqliteStore | EtcdStore,
 ]
 """The type of functions such as `make_store`: they return a store, which the caller has to open."""
@@ -28,14 +29,17 @@ def make_store(
     etcd: EtcdClient | None,
     judge: str,
     host: Host,
+    own_limits: Callable[[str], Limits],
 ) -> MemoryStore | SqliteStore | EtcdStore:
     """Return the store that `kv_url` names; the caller has to open it.
 
     `etcd` is the client of etcd; it is `None` if and only if `kv_url` names another store.
     `judge` is this replica's host and port, for the log of transitions; `host` has the clocks.
+    `own_limits` returns the limits of its own that a component has, which is named by its xname.
     """
     if etcd is not None:
-        return EtcdStore(etcd, host.wall, Blocks(host.elapsed, lambda: params.current), judge)
+        blocks = Blocks(host.elapsed, lambda: params.current, own_limits)
+        return EtcdStore(etcd, host.wall, blocks, judge)
     kv_url = params.current.kv_url
     if kv_url == "mem:":
         return MemoryStore(judge)

@@ -5,9 +5,7 @@ replica writes most heartbeats in blocks only, and a component's record about tw
 seconds. Otherwise, for example while an original hbtd runs, every heartbeat is written as a record.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -16,7 +14,9 @@ import orjson
 from hbtd.config.params import Params
 from hbtd.etcd.messages import Put
 from hbtd.store.etcd_format import PRESENCE, InvalidValue, read_object
+from hbtd.store.etcd_owed import OwedRecords
 from hbtd.store.etcd_steps import Step, batches, put_of
+from hbtd.tracker.cohorts import ORDINARY, Limits
 from hbtd.tracker.records import Record
 
 BLOCK = b"hbtd/block/"
@@ -140,24 +140,30 @@ class Blocks:
     for half of `warntime` (or of `errtime`, if that is shorter), its record is written, too.
     Therefore a program that reads only records may overestimate a component's silence, but by no
     more than half of `errtime` plus half of `warntime`. By the time a component is judged for its
-    silence, its record has the status and the timestamp of its last heartbeat.
+    silence, its record has the status and the timestamp of its last heartbeat. For a component with
+    limits of its own, these take the place of `errtime` and `warntime`.
     """
 
-    def __init__(self, elapsed: Callable[[], float], params: Callable[[], Params]) -> None:
+    def __init__(
+        self,
+        elapsed: Callable[[], float],
+        params: Callable[[], Params],
+        own_limits: Callable[[str], Limits] = lambda _: ORDINARY,
+    ) -> None:
         """Make an object that plans only records, no blocks, until `allow` is called.
 
         `elapsed` returns the seconds of a clock that also advances while the process does not run;
-        `params` returns the present parameters.
+        `params` returns the present parameters, and `own_limits` the limits of a component's own.
         """
         self._elapsed = elapsed
         self._params = params
+        self._own_limits = own_limits
         self.allowed = False
         """Whether heartbeats may be written in blocks; `allow` sets this."""
         # When the record of a component was last written, by any replica.
         self._recorded: dict[str, float] = {}
-        # The heartbeats taken here that their components' records don't tell of, with their times,
-        # in about that order.
-        self._owed: OrderedDict[str, tuple[Record, float]] = OrderedDict()
+        # The heartbeats taken here that their components' records don't tell of.
+        self._owed = OwedRecords(own_limits)
 
     def allow(self, allowed: bool) -> None:
         """Plan blocks from now on if `allowed` is true; otherwise plan only records."""
@@ -183,21 +189,23 @@ class Blocks:
         heard: dict[str, float] = {}
         own: list[Record] = []
         for record in records:
-            if self._needs_record(record, now, params.errtime / 2):
+            if self._needs_record(record, now, params):
                 own.append(record)
                 self._recorded[record.component] = now
-                self._owed.pop(record.component, None)
+                self._owed.discard(record.component)
             else:
                 heard[record.component] = record.age
-                self._owed[record.component] = (record, now - record.age)
-                self._owed.move_to_end(record.component)
-        silent_since = now - min(params.warntime, params.errtime) / 2
+                self._owed.add(record, now - record.age)
+
+        def silent_since(limits: Limits) -> float:
+            return now - min(limits.over(params.warntime, params.errtime)) / 2
+
         return Plan(heard, own, self._restate(now, silent_since, MOST_RESTATED), self.allowed)
 
     def plan_owed(self, most: int) -> Plan:
         """Return a plan for writing up to `most` records of heartbeats that are only in blocks."""
         now = self._elapsed()
-        return Plan({}, (), self._restate(now, now, most), self.allowed)
+        return Plan({}, (), self._restate(now, lambda _: now, most), self.allowed)
 
     def undo(self, plan: Plan) -> None:
         """Take back a plan that was not carried out, or not completely.
@@ -210,8 +218,7 @@ class Blocks:
         for record in reversed(plan.restated):
             if record.component not in self._owed:
                 self._recorded.pop(record.component, None)
-                self._owed[record.component] = (record, now - record.age)
-                self._owed.move_to_end(record.component, last=False)
+                self._owed.add(record, now - record.age, last=False)
 
     def note_records(self, xnames: Iterable[str]) -> None:
         """Remember that this or another replica has just written the records of these components.
@@ -221,7 +228,7 @@ class Blocks:
         now = self._elapsed()
         for xname in xnames:
             self._recorded[xname] = now
-            self._owed.pop(xname, None)
+            self._owed.discard(xname)
 
     def note_heard_elsewhere(self, xnames: Iterable[str]) -> None:
         """Forget the records that this replica owes etcd for these components.
@@ -230,7 +237,7 @@ class Blocks:
         then that replica owes the records.
         """
         for xname in xnames:
-            self._owed.pop(xname, None)
+            self._owed.discard(xname)
 
     def note_change(self, xname: str) -> None:
         """Make later plans contain the next heartbeat of a component as a record.
@@ -239,7 +246,7 @@ class Blocks:
         component that this replica owes etcd is no longer owed.
         """
         self._recorded.pop(xname, None)
-        self._owed.pop(xname, None)
+        self._owed.discard(xname)
 
     def reset(self, living: Collection[str] = ()) -> None:
         """Make later plans contain the next heartbeat of every component as a record.
@@ -250,29 +257,29 @@ class Blocks:
         """
         self._recorded.clear()
         for xname in [xname for xname in self._owed if xname not in living]:
-            del self._owed[xname]
+            self._owed.discard(xname)
 
-    def _needs_record(self, record: Record, now: float, period: float) -> bool:
+    def _needs_record(self, record: Record, now: float, params: Params) -> bool:
         recorded = self._recorded.get(record.component)
         if recorded is None or record.warned or not self.allowed:
             return True
+        limits = self._own_limits(record.component)
+        period = limits.over(params.warntime, params.errtime)[1] / 2
         # Each component has its own moments, or all records would be written at once.
         moment = crc32(record.component.encode()) / 2**32 * period
         return (recorded - moment) // period != (now - moment) // period
 
-    def _restate(self, now: float, silent_since: float, most: int) -> list[Record]:
+    def _restate(
+        self, now: float, silent_since: Callable[[Limits], float], most: int
+    ) -> list[Record]:
         """Return up to `most` owed records, which are to be written and then are owed no longer.
 
         A record is owed if only a block has the last heartbeat of its component. Records of
-        components last heard after `silent_since` are left out. Times are in seconds of the clock
-        `elapsed`; `now` is the present one.
+        components last heard after the time that `silent_since` returns for their limits are left
+        out. Times are in seconds of the clock `elapsed`; `now` is the present one.
         """
-        front = list(islice(self._owed.items(), most))
         restated: list[Record] = []
-        for xname, (record, heard_at) in front:
-            if heard_at > silent_since:
-                break
-            del self._owed[xname]
-            self._recorded[xname] = now
+        for record, heard_at in self._owed.take(silent_since, most):
+            self._recorded[record.component] = now
             restated.append(record._replace(age=now - heard_at))
         return restated

@@ -95,7 +95,8 @@ class BlocksTestCase(ReplicasTestCase):
             word = f"{name} {number}"
 
             def owes(word: str = word) -> bool:
-                return name in owed and owed[name][0].timestamp == word
+                record = owed.get(name)
+                return record is not None and record.timestamp == word
 
             self.assertEqual(await hbtd.beat(name, word), 200)
             with contextlib.suppress(AssertionError):

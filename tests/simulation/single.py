@@ -58,7 +58,7 @@ class SingleWorld(World):
         self._changes = None if random is None else Changes(self, random, None)
 
     def _make_store(
-        self, params: Any, reactor: Any, observed: Any, etcd: Any, judge: str, host: Any
+        self, params: Any, reactor: Any, observed: Any, etcd: Any, judge: str, *rest: Any
     ) -> SqliteStore:
         reactor.stopped.addCallback(lambda _: self._gives_up())
         return self.disk.store(reactor, observed.now, judge)

@@ -20,6 +20,7 @@ from hbtd.store.etcd_blocks import (
 )
 from hbtd.store.etcd_format import PRESENCE, InvalidValue
 from hbtd.store.etcd_steps import transactions
+from hbtd.tracker.cohorts import Limits
 from hbtd.tracker.records import Record
 from tests.support.hsm_memory import nodes
 
@@ -203,6 +204,62 @@ class RulesTests(BlocksTestCase):
         self.blocks.undo(plan)
         self.now += W
         self.assertEqual(self.restated(), [record(A, W, "new")])
+
+
+class OwnLimitsTests(BlocksTestCase):
+    """Components whose limits differ from the parameters."""
+
+    def setUp(self) -> None:
+        """Give A shorter limits, and C longer ones."""
+        super().setUp()
+        self.limits = {A: Limits(4.0, 8.0), C: Limits(60.0, 120.0)}
+        self.blocks = Blocks(
+            lambda: self.now, lambda: self.params, lambda x: self.limits.get(x, Limits())
+        )
+        self.blocks.allow(True)
+
+    def test_silence(self) -> None:
+        """A record is due after half a warntime of the component's own, in whatever order."""
+        for _ in range(2):
+            self.own(record(C), record(B), record(A))
+        self.assertEqual(self.blocks.owed, 3)
+        due = []
+        for at in range(32):
+            due += [(at, name) for name in names(self.restated())]
+            self.now += 1
+        self.assertEqual(due, [(2, A), (W // 2, B), (30, C)])
+        self.assertEqual((self.blocks.owed, len(self.blocks._owed._others)), (0, 0))
+
+    def test_beating(self) -> None:
+        """Of a component that beats, a record is written every half of its own errtime."""
+        written = {A: 0, B: 0, C: 0}
+        for _ in range(360):
+            for name in self.own(record(A), record(B), record(C)):
+                written[name] += 1
+            self.now += 1
+        self.assertEqual(written, {A: 91, B: 24, C: 7})
+
+    def test_changed(self) -> None:
+        """The limits that a component has when it is heard count, and those before no more."""
+        for _ in range(2):
+            self.own(record(A), record(B))
+        self.limits = {B: Limits(2.0, 3.0)}
+        self.own(record(A), record(B))
+        self.now += 1
+        self.assertEqual(names(self.restated()), [B])
+        self.blocks.note_heard_elsewhere([A])
+        self.assertEqual((self.blocks.owed, A in self.blocks._owed), (0, False))
+
+    def test_undone(self) -> None:
+        """What could not be written comes before what was heard later, and only so much at once."""
+        self.limits[B] = self.limits[A]
+        for _ in range(2):
+            self.own(record(A), record(B))
+        self.now += 2
+        plan = self.blocks.plan([])
+        self.blocks.undo(plan)
+        self.assertEqual(names(self.blocks.plan_owed(1).restated), [A])
+        self.assertEqual(names(self.blocks.plan_owed(1).restated), [B])
 
 
 class ElsewhereTests(BlocksTestCase):
