@@ -214,7 +214,7 @@ class Checkpointer:
         at = self._tracker.changed_at(xname)
         if at is None or at < self._old_until():
             return False
-        return at >= self._shared_since() or xname in self._uncommitted
+        return at >= self._shared_since(xname) or xname in self._uncommitted
 
     def has_uncommitted(self, xname: str) -> bool:
         """Return whether this replica has an uncommitted judgement on the component `xname`."""
@@ -262,7 +262,7 @@ class Checkpointer:
         Heartbeats count if they were taken at `since`, a time of `ObservedClock.ticked_at`, or
         later. Records that are being stored at this moment count as not stored.
         """
-        changed = self._tracker.changed_since(since)
+        changed = self._not_too_old(self._tracker.changed_since(since))
         return self._being_stored.union(changed, self._uncommitted.components())
 
     def behind_others(self) -> bool:
@@ -379,7 +379,10 @@ class Checkpointer:
                 return
         self._stored_at = began
         # A component whose record is late seems silent to other replicas.
-        longest = self._params.current.warntime / 3
+        warntime: float = self._params.current.warntime
+        if self._store.shared:
+            warntime = self._tracker.shortest_warntime(warntime)
+        longest = warntime / 3
         self._period = min(len(waiting) / _RECORDS_PER_SECOND, longest)
         self._next_checkpoint = began + self._period
 
@@ -392,7 +395,7 @@ class Checkpointer:
             return False
         settled = (xname for xname in xnames if xname not in self._uncommitted)
         # Older heartbeats are not stored for other replicas, which may have judged since.
-        taken = self._tracker.take_changed(settled, self._shared_since())
+        taken = self._not_too_old(self._tracker.take_changed(settled, self._shared_since()))
         records = self._records(taken)
         self._being_stored = set(taken)
         try:
@@ -408,16 +411,28 @@ class Checkpointer:
         self._condition.worked()
         return True
 
-    def _shared_since(self) -> float:
+    def _shared_since(self, xname: str | None = None) -> float:
         """Return the time before which heartbeats are too old to be stored, in monotonic seconds.
 
         In a store that replicas share, heartbeats that were taken before this time are not stored,
         because another replica may have judged their components since. In any other store, all
-        heartbeats are stored: the time is 0.
+        heartbeats are stored: the time is 0. For the component `xname` the time may be later than
+        for components in general, since its own warntime may be shorter.
         """
         if not self._store.shared:
             return 0.0
-        return self._observed.ticked_at - min(self._params.current.warntime, LONG_STALL)
+        warntime: float = self._params.current.warntime
+        if xname is not None:
+            own = self._tracker.own_limits(xname).over(warntime, warntime)[0]
+            warntime = min(warntime, own)
+        return self._observed.ticked_at - min(warntime, LONG_STALL)
+
+    def _not_too_old(self, changes: dict[str, float]) -> dict[str, float]:
+        """Return `changes` without those that are too old by their components' own warntimes."""
+        warntime = self._params.current.warntime
+        if self._tracker.shortest_warntime(warntime) >= min(warntime, LONG_STALL):
+            return changes
+        return {xname: at for xname, at in changes.items() if at >= self._shared_since(xname)}
 
     def _old_until(self) -> float:
         """Return the time, by `ObservedClock.ticked_at`, until which heartbeats may be old.

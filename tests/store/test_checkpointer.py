@@ -15,6 +15,7 @@ from hbtd.config.params import Params
 from hbtd.simulator.fleet import node_names
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.memory import MemoryStore
+from hbtd.tracker.cohorts import ORDINARY, Limits
 from hbtd.tracker.observed import TICK, ObservedClock
 from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
@@ -73,14 +74,14 @@ class SharedTests(SynchronousTestCase):
         self.store.shared = False
         self.check_many()
 
-    def check_many(self) -> None:
-        """Check how often the record of one of many components is written."""
-        names = node_names(20_000)
+    def check_many(self, longest: float = 10 / 3, count: int = 20_000) -> None:
+        """Check that the record of one of many components is written each `longest` seconds."""
+        names = node_names(count)
         self.beat(names, 12.0)
         times = [at for at, some in self.store.written if names[0] in some]
         gaps = [later - at for at, later in pairwise(times)]
-        self.assertGreater(min(gaps), 2.0)
-        self.assertLess(max(gaps), 10 / 3 + 0.75)
+        self.assertGreater(min(gaps), longest * 0.6)
+        self.assertLess(max(gaps), longest + 0.75)
 
     def test_judged_meanwhile(self) -> None:
         """A component that is judged during a checkpoint is written with its judgement instead."""
@@ -116,6 +117,27 @@ class SharedTests(SynchronousTestCase):
             self.store.failing = False
             self.beat([], 2.0)
             self.assertEqual(self.written(), {"x1"})
+
+    def test_old_by_its_own_warntime(self) -> None:
+        """A heartbeat that could not be stored for its component's own warntime is dropped."""
+        self.tracker.set_limits(lambda x: Limits(2.0, 4.0) if x == "x0" else ORDINARY)
+        self.store.failing = True
+        self.beat(["x0", "x1"], 1.0)
+        self.beat([], 1.5)
+        news = [self.checkpointer.has_news(name) for name in ("x0", "x1")]
+        self.assertEqual((news, self.checkpointer.news()), ([True, True], {"x0", "x1"}))
+        self.beat([], 0.6)
+        news = [self.checkpointer.has_news(name) for name in ("x0", "x1")]
+        self.assertEqual((news, self.checkpointer.news()), ([False, True], {"x1"}))
+        self.assertEqual(self.checkpointer.unstored(), {"x1"})
+        self.store.failing = False
+        self.beat([], 2.0)
+        self.assertEqual(self.written(), {"x1"})
+
+    def test_many_with_a_short_warntime(self) -> None:
+        """No record waits for longer than a third of the shortest warntime that is in use."""
+        self.tracker.set_limits(lambda x: Limits(3.0, 6.0) if x.endswith("n0") else ORDINARY)
+        self.check_many(1.0, 6000)
 
     def test_old_heartbeats_in_a_slow_store(self) -> None:
         """Heartbeats that become too old while others are stored are not stored."""
