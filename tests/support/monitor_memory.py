@@ -8,6 +8,7 @@ from twisted.internet.task import deferLater
 
 from hbtd.monitor import Monitor
 from hbtd.replicas.remote_changes import RemoteChanges
+from hbtd.rules.live_thresholds import LiveThresholds
 from hbtd.store.memory import MemoryStore
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
@@ -107,6 +108,9 @@ class MonitorTestCase(HSMTestCase):
         self.tracker = WatchedTracker(self.clock, note_changes=self.store.durable)
         current = self.params
         self.observed = ObservedClock(self.clock.seconds, lambda: current.current.warntime)
+        self.thresholds = LiveThresholds(
+            self.clock, self.observed.now, self.tracker, self.store, self.params
+        )
         self.publisher = NotingPublisher(
             self.clock, self.store, self.params, lambda address: self.fail("Kafka"), lambda: 0.125
         )
@@ -131,6 +135,7 @@ class MonitorTestCase(HSMTestCase):
             self.notifier,
             self.publisher,
             current,
+            settle=self.thresholds.settle,
         )
         self.changes = RemoteChanges(
             self.observed, self.tracker, checkpointer, self.notifier, current, self.monitor
