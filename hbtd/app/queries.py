@@ -31,12 +31,14 @@ def make_queries(
     replica: str,
     leader: Callable[[], str | None],
     hindrances: Callable[[], Sequence[Hindrance]],
+    threshold: Callable[[str], str | None] = lambda _: None,
 ) -> Components:
     """Return the handlers of queries about components; `wall` returns Unix seconds.
 
     `replica` is the name of this replica; `leader` returns the name of the replica that leads, or
     `None` if it is not known. `hindrances` returns what has hindered hbtd, in the order of
-    `Hindrances.all`.
+    `Hindrances.all`. `threshold` returns what the threshold that applies to a component matches, or
+    `None` if none applies.
     """
 
     async def recent(xname: str, most: int) -> Sequence[LogEntry]:
@@ -62,6 +64,6 @@ def make_queries(
 
     facts = Facts(tracker, observed, wall, standing)
     second = reconciler.second_signal
-    explainer = Explainer(tracker, monitor, facts, recent, hindrances, second, wall)
+    explainer = Explainer(tracker, monitor, facts, recent, hindrances, second, wall, threshold)
     summary = Summary(tracker, machine, facts, wall, hsm, lambda: monitor.leading, leader, replica)
     return Components(tracker, monitor, machine, facts, explainer, summary)

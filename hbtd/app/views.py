@@ -233,6 +233,7 @@ class Views:
             core.name,
             lambda: core.replica.leader,
             self.hindrances.all,
+            lambda xname: core.thresholds.current.name_of(xname),
         )
         most = core.params.current.max_event_readers
         events = Events(core.tracker, core.event_hub, most, self._may_read)

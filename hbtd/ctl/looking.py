@@ -223,7 +223,9 @@ def _explain(run: Invocation, c: Component) -> None:
             f"{mean:.2f} s on average, ± {deviation:.2f} s; longest gap {gap or 0.0:.1f} s",
         )
     warntime, errtime = shown(reasons.get("Warntime")), shown(reasons.get("Errtime"))
-    _fact(run, "limits", f"warned after {warntime} s of silence, dead after {errtime} s")
+    threshold = shown(reasons.get("Threshold"), 100)
+    by = f", by the threshold {threshold}" if threshold else ""
+    _fact(run, "limits", f"warned after {warntime} s of silence, dead after {errtime} s{by}")
     if reasons.get("Delay"):
         _fact(run, "judged later", shown(reasons["Delay"], 1000))
     _fact(run, "HSM", shown_hsm(c.get("HSM")))

@@ -14,6 +14,7 @@ from hbtd.monitor import Monitor
 from hbtd.queries.hindrances import during, not_judged, show, why_unread
 from hbtd.queries.machine import Machine, Turn, sort_names
 from hbtd.store.past import LogEntry
+from hbtd.tracker.cohorts import Deadlines
 from hbtd.tracker.components import Component
 from hbtd.tracker.hindrances import Hindrance
 from hbtd.tracker.observed import ObservedClock
@@ -178,13 +179,15 @@ class Explainer:
         hindrances: Callable[[], Sequence[Hindrance]],
         second_signal: SecondSignal,
         wall: Callable[[], float],
+        threshold: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         """Make an object that explains the states of the components in `tracker`.
 
         `recent(xname, most)` returns the latest entries about `xname` in the log of transitions,
         newest first: at most `most` entries. `hindrances` returns what has hindered hbtd, in
         the order of `Hindrances.all`, and `wall` the Unix time in seconds. `second_signal` knows
-        what HSM's table says.
+        what HSM's table says. `threshold(xname)` returns what the threshold that applies to `xname`
+        matches, or `None` if none applies.
         """
         self._tracker = tracker
         self._monitor = monitor
@@ -193,6 +196,7 @@ class Explainer:
         self._hindrances = hindrances
         self._second_signal = second_signal
         self._wall = wall
+        self._threshold = threshold
 
     async def explain(self, xname: str, most: int) -> dict[str, object] | None:
         """Return a description of a component, the reason for its state, and its last transitions.
@@ -215,13 +219,14 @@ class Explainer:
 
     def _why(self, xname: str, component: Component | None) -> dict[str, object]:
         limits = self._monitor.limits
+        warntime, errtime = self._limits(xname)
         met = self._hindrances_met(xname, component)
         why: dict[str, object] = {
             "Text": self._sentence(xname, component)
             + self._uncounted(component, met)
             + self._off(xname, component),
-            "Warntime": limits.warntime,
-            "Errtime": limits.errtime,
+            "Warntime": warntime,
+            "Errtime": errtime,
             "MeanPeriod": None,
             "Deviation": None,
             "LongestGap": None,
@@ -239,7 +244,15 @@ class Explainer:
             )
             unread = why_unread(self._hindrances(), self._wall())
             why["Delay"] = f"{delay} {unread}".rstrip()
+        threshold = self._threshold(xname)
+        if threshold is not None:
+            why["Threshold"] = threshold
         return why
+
+    def _limits(self, xname: str) -> tuple[float, float]:
+        """Return the silences after which a component is warned about, and has died."""
+        limits = self._monitor.limits
+        return self._tracker.own_limits(xname).over(limits.warntime, limits.errtime)
 
     def _hindrances_met(self, xname: str, component: Component | None) -> list[Hindrance]:
         """Return what has hindered hbtd since a component was last heard, before its death if any.
@@ -274,7 +287,7 @@ class Explainer:
 
         Return an empty text if HSM does not, or if the component is healthy or not tracked.
         """
-        if component is None or self._monitor.silence(component) < self._monitor.limits.warntime:
+        if component is None or self._monitor.silence(component) < self._limits(xname)[0]:
             return ""
         since = self._second_signal.off_since(xname)
         if since is None:
@@ -299,36 +312,58 @@ class Explainer:
 
         `component` is `None` if the component is not tracked.
         """
-        limits = self._monitor.limits
-        warntime, errtime = f"Warntime ({limits.warntime} s)", f"Errtime ({limits.errtime} s)"
         phase = self._tracker.phase(xname)
         if component is None:
             expected = self._second_signal.expected(xname)
             if expected is not None:
                 return self._expected(expected)
             return "Not tracked: it was forgotten, or its records were lost."
+        warntime, errtime = self._limits(xname)
+        own = self._tracker.own_limits(xname)
+        by = f" by the threshold {self._threshold(xname)}"
+        warned = f"{warntime:.10g} s{by * (own.warntime is not None)}"
+        dead = f"{errtime:.10g} s{by * (own.errtime is not None)}"
         silent = self._monitor.silence(component)
         if phase is Phase.DEAD and silent == inf:
-            return f"Dead: it was silent for {errtime}; its last heartbeat is not known here."
-        if phase is Phase.DEAD and silent < limits.errtime:
+            return (
+                f"Dead: it was silent for Errtime ({dead}); its last heartbeat is not known here."
+            )
+        if phase is Phase.DEAD and silent < errtime:
             return (
                 f"Dead: judged earlier, or by another replica; as far as is known here it was"
                 f" heard {silent:.1f} s ago."
             )
         if phase is Phase.DEAD:
-            return f"Dead: silent for {silent:.1f} s; the limit, Errtime, is {limits.errtime} s."
+            return f"Dead: silent for {silent:.1f} s; the limit, Errtime, is {dead}."
+        rule = self._tracker.rule(xname)
+        if isinstance(rule, Deadlines):
+            return self._until(rule, phase, silent)
         if phase is Phase.WARNED:
             return (
-                f"Warned about: silent for {silent:.1f} s. From {warntime} on a component is"
-                f" warned about, from {errtime} on it is dead."
+                f"Warned about: silent for {silent:.1f} s. From Warntime ({warned}) on a component"
+                f" is warned about, from Errtime ({dead}) on it is dead."
             )
-        if silent >= limits.warntime:
+        if silent >= warntime:
             return (
-                f"Still healthy: silent for {silent:.1f} s; the limit, Warntime, is"
-                f" {limits.warntime} s, but it is not judged yet: hbtd looks every"
-                f" {limits.interval} s."
+                f"Still healthy: silent for {silent:.1f} s; the limit, Warntime, is {warned}, but"
+                f" it is not judged yet: hbtd looks every {self._monitor.limits.interval} s."
             )
-        return f"Healthy: silent for {silent:.1f} s, which is less than {warntime}."
+        return f"Healthy: silent for {silent:.1f} s, which is less than Warntime ({warned})."
+
+    def _until(self, rule: Deadlines, phase: Phase, silent: float) -> str:
+        """Return, in a sentence, what becomes of a living component that has deadlines.
+
+        `silent` is its silence in observed seconds.
+        """
+        now = self._monitor.now()
+        dead = f"dead in {max(rule.die_at - now, 0.0):.1f} s"
+        if phase is Phase.HEALTHY and rule.warn_at < rule.die_at:
+            dead = f"warned about in {max(rule.warn_at - now, 0.0):.1f} s, and {dead}"
+        state = "Healthy" if phase is Phase.HEALTHY else "Warned about"
+        return (
+            f"{state}: silent for {silent:.1f} s. Its times have begun anew meanwhile: unless it is"
+            f" heard before, it is {dead}."
+        )
 
 
 def show_entry(entry: LogEntry) -> dict[str, object]:

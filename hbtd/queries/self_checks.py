@@ -17,6 +17,7 @@ from hbtd.config.live_params import LiveParams
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.uncommitted import Uncommitted
+from hbtd.tracker.cohorts import Deadlines
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement
 
@@ -155,9 +156,10 @@ def overdue_check(
     The check finds a fault if a silence is longer than three times the sum of `errtime` and
     `interval`, plus a minute, in observed seconds. Shorter silences need not be due to a bug: if
     hbtd was overloaded, components are judged up to `errtime` too late, and several sweeps may
-    pass before all overdue components are judged. `judging` returns whether this replica judges;
-    if this replica does not judge, nothing is checked. `turn` is awaited between portions of the
-    work.
+    pass before all overdue components are judged. A component's own limit takes the place of one
+    `errtime`, and a deadline by which it is to be judged that of its silence. `judging` returns
+    whether this replica judges; if this replica does not judge, nothing is checked. `turn` is
+    awaited between portions of the work.
     """
 
     async def check() -> str | None:
@@ -166,13 +168,17 @@ def overdue_check(
             if not judging():
                 return None
             now, current = observed.now(), params.current
-            limit = 3 * current.errtime + 3 * current.interval + _GRACE
+            more = 2 * current.errtime + 3 * current.interval + _GRACE
             for xname in portion:
-                component = tracker.component(xname)
-                if component is None or not tracker.phase(xname).living:
+                component, rule = tracker.component(xname), tracker.rule(xname)
+                if component is None or rule is None or not tracker.phase(xname).living:
                     continue
                 silence = now - component.last_heard
-                if silence > limit:
+                if isinstance(rule, Deadlines):
+                    late = now - rule.die_at
+                else:
+                    late = silence - rule.over(0, current.errtime)[1]
+                if late > more:
                     return f"{xname} has been silent for {silence:.0f} s and is not declared dead"
             await turn()
         return None

@@ -256,7 +256,7 @@ def doubts(rows: Iterable[Row], warntime: float, errtime: float) -> list[str]:
         if dead <= warned and row.limits != ORDINARY:
             said.append(
                 f"No component of row {number} ({row.name}) is warned about before it is declared"
-                f" dead: Warntime is {warned:g} s, Errtime {dead:g} s"
+                f" dead: Warntime is {warned:.10g} s, Errtime {dead:.10g} s"
             )
     return said
 

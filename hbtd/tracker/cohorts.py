@@ -85,7 +85,7 @@ class Cohort:
         if self.held:
             return "; its death was held back by the guard"
         limit = self.rule[dies] if isinstance(self.rule, Limits) else None
-        return "" if limit is None else f"; its own limit is {limit:g} s"
+        return "" if limit is None else f"; its own limit is {limit:.10g} s"
 
     def get(self, xname: str) -> Component | None:
         """Return a component of this cohort, healthy or warned; `None` if it is not in it."""

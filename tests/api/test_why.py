@@ -9,6 +9,7 @@ from hbtd.app.queries import make_queries
 from hbtd.app.routes import make_routes
 from hbtd.hsm.second_signal import Expected
 from hbtd.queries.machine import Machine
+from hbtd.rules.thresholds import NO_THRESHOLDS, build_at_once, parse
 from hbtd.server.factory import ConnectionFactory
 from hbtd.store.uncommitted import Uncommitted
 from hbtd.tracker.components import Unheard
@@ -41,7 +42,9 @@ class WhyTests(TimedAPITestCase):
             "hbtd-1:28500",
             lambda: "hbtd-1:28500",
             lambda: self.hindrances.all(self.observed.gaps(), self.observed.lasting_gap),
+            lambda xname: self.table.name_of(xname),
         )
+        self.table = NO_THRESHOLDS
         sources = HealthSources(bool, str, str, str)
         registry = CollectorRegistry()
         routes = make_routes(self.monitor, service.params, sources, registry, [queries]).api
@@ -117,6 +120,56 @@ class WhyTests(TimedAPITestCase):
             "Dead: judged earlier, or by another replica; as far as is known here it was heard"
             " 4.0 s ago.",
         )
+
+    def set_table(self, *rows: dict[str, object]) -> None:
+        """Have these thresholds."""
+        self.table = build_at_once(parse(list(rows)))
+        self.tracker.set_limits(self.table.of)
+
+    def test_threshold(self) -> None:
+        """The limits are those that apply, with the threshold by which they do."""
+        self.beat()
+        self.assertNotIn("Threshold", self.look()["Why"])
+        self.set_table({"Match": "Chassis", "Warntime": 4000000000}, {"Match": "x1c0"})
+        why = self.look()["Why"]
+        self.assertEqual(
+            (why["Warntime"], why["Errtime"], why["Threshold"]), (4000000000, 30, "Chassis")
+        )
+        self.assertEqual(
+            why["Text"],
+            "Healthy: silent for 0.0 s, which is less than Warntime (4000000000 s by the threshold"
+            " Chassis).",
+        )
+
+    def test_life_with_a_threshold(self) -> None:
+        """What is said of the silent names the threshold of each limit that is not the parameter."""
+        self.set_table({"Match": "x1c0", "Errtime": 15})
+        self.beat()
+        self.pass_time(12)
+        self.assertEqual(
+            self.text(),
+            "Warned about: silent for 12.0 s. From Warntime (10 s) on a component is warned about,"
+            " from Errtime (15 s by the threshold x1c0) on it is dead.",
+        )
+        self.pass_time(10)
+        self.assertEqual(
+            self.text(),
+            "Dead: silent for 22.0 s; the limit, Errtime, is 15 s by the threshold x1c0.",
+        )
+
+    def test_begun_anew(self) -> None:
+        """Of whoever is judged anew is said when, and what becomes of it."""
+        self.beat()
+        self.pass_time(5)
+        self.tracker.judge_anew(["x1c0"], self.observed.now(), (10.0, 30.0))
+        self.pass_time(2)
+        anew = "Its times have begun anew meanwhile: unless it is heard before, it is"
+        self.assertEqual(
+            self.text(),
+            f"Healthy: silent for 7.0 s. {anew} warned about in 8.0 s, and dead in 28.0 s.",
+        )
+        self.pass_time(15)
+        self.assertEqual(self.text(), f"Warned about: silent for 22.0 s. {anew} dead in 13.0 s.")
 
     def test_forgotten(self) -> None:
         """What is no longer tracked has a past, and no state."""

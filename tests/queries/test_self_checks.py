@@ -22,6 +22,7 @@ from hbtd.queries.self_checks import (
 )
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.uncommitted import Uncommitted
+from hbtd.tracker.cohorts import Limits
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.hsm_memory import lines
@@ -166,6 +167,26 @@ class TrackerTests(CheckCase):
         self.tracker.sweep(10, 10, 1000, 3000)
         self.now = 200
         self.assertIn("has been silent for 200 s", str(self.found(self.overdue)))
+
+    def test_own_limits(self):
+        """A component with limits of its own is found when it is beyond those, and not before."""
+        self.tracker.set_limits(lambda _: Limits(100, 200))
+        self.beat()
+        self.now = 200 + 2 * 30 + 3 * 5 + 60.0
+        self.assertIsNone(self.found(self.overdue))
+        self.now += 1
+        self.assertIn("has been silent for 336 s", str(self.found(self.overdue)))
+
+    def test_deadlines(self):
+        """One that is judged anew, or not at all, is found only when its deadline is over."""
+        self.beat(2)
+        self.tracker.spare(["x0c0s0b0n0", "x1c0s0b0n0"])
+        self.now = 1000.0
+        self.tracker.judge_anew(["x1c0s0b0n0"], self.now, (10.0, 30.0))
+        self.now += 3 * 30 + 3 * 5 + 60.0
+        self.assertIsNone(self.found(self.overdue))
+        self.now += 1
+        self.assertIn("x1c0s0b0n0 has been silent for 1166 s", str(self.found(self.overdue)))
 
     def test_two_queues(self):
         """A component in two queues is found."""

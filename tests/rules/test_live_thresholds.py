@@ -357,9 +357,9 @@ class SweepTests(MonitorTestCase):
         self.assertEqual(self.monitor.judged[WARNED], 1)
         self.assertEqual(self.tracker.phase("x0c0s0b0"), Phase.WARNED)
         self.clock.pause = 0.0
-        self.advance(57)
+        self.advance(56)
         self.assertEqual(self.monitor.judged[WARNED], 1)
-        self.advance(5)
+        self.advance(5.5)
         self.assertEqual(self.monitor.judged[WARNED], 1 + len(names))
 
 
