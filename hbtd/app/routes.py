@@ -1,6 +1,6 @@
 """All routes of the API, with the handlers that answer them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry
@@ -37,13 +37,17 @@ def make_routes(
     sources: HealthSources,
     registry: CollectorRegistry,
     more: Iterable[Handlers] = (),
+    times: Callable[[str], tuple[int, int]] | None = None,
 ) -> Routes:
-    """Return the routes of all handlers, including the handlers in `more`."""
+    """Return the routes of all handlers, including the handlers in `more`.
+
+    `times` returns the warntime and the errtime of a component; by default, the parameters.
+    """
     health = Health(sources, registry)
     groups: Sequence[Handlers] = (
         Heartbeats(monitor),
         States(monitor),
-        Parameters(params),
+        Parameters(params, times),
         health,
         *more,
     )

@@ -14,6 +14,7 @@ from hbtd.api.history import History
 from hbtd.api.internals import InternalsHandler
 from hbtd.api.picture import Picture
 from hbtd.api.reconciliation import Reconciliation
+from hbtd.api.thresholds import ThresholdsHandler
 from hbtd.api.whatif import WhatIfHandler
 from hbtd.app.core import Core
 from hbtd.app.hindrances import HindranceWatch, causes_of
@@ -244,6 +245,16 @@ class Views:
         reconciliation = Reconciliation(core.reconciler, lambda: core.replica.leader)
         wall = self._host.wall
         whatif = WhatIf(core.tracker, core.observed, wall, core.store, core.silence_keeper)
-        handler = WhatIfHandler(whatif, lambda: core.params.current, wall)
-        groups = (queries, events, history, internals, picture, reconciliation, handler)
-        return make_routes(core.monitor, core.params, sources, self.registry, groups)
+        groups = (
+            queries,
+            events,
+            history,
+            internals,
+            picture,
+            reconciliation,
+            WhatIfHandler(whatif, lambda: core.params.current, wall),
+            ThresholdsHandler(core.thresholds, core.params, core.tracker),
+        )
+        return make_routes(
+            core.monitor, core.params, sources, self.registry, groups, core.thresholds.times
+        )

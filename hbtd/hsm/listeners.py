@@ -35,7 +35,7 @@ class Listeners:
         # By component: the heartbeats seen, and when the last one of these was taken.
         self._heard: dict[str, tuple[int, float]] = {}
         self._waiting = Differences()
-        self._until: float | None = None
+        self._until: Callable[[str], float] | None = None
 
     def __len__(self) -> int:
         """Return the number of components passed to `wait_for` that have yet to be heard twice."""
@@ -70,11 +70,12 @@ class Listeners:
             if seen is not None and seen[0] < _NEEDED and at is not None and at > seen[1]:
                 self._heard[xname] = seen[0] + 1, at
 
-    def wait_for(self, differences: Differences, until: float) -> None:
+    def wait_for(self, differences: Differences, until: Callable[[str], float]) -> None:
         """Have `take` return each of `differences` once its component has been heard twice.
 
         The collection is emptied by that. Differences of components whose heartbeats are not
-        counted are ignored. After the time `until`, `take` drops those that were not heard twice.
+        counted are ignored. After the time that `until` returns for a component, `take` drops its
+        difference if it was not heard twice.
         """
         self._earlier = None
         self._waiting, self._until = differences, until
@@ -82,12 +83,12 @@ class Listeners:
     def take(self, components: Iterable[str], now: float) -> Differences:
         """Return the differences of those of `components` that were heard twice, and drop them.
 
-        `now` is the current time. If it is later than the time `until` given to `wait_for`, those
-        of `components` that were not heard twice are dropped, too.
+        `now` is the current time. Those of `components` that were not heard twice are dropped, too,
+        if it is later than the time that `until`, the argument of `wait_for`, returns for them.
         """
         heard = Differences()
-        late = self._until is not None and self._until < now
         for xname in components:
+            late = self._until is not None and self._until(xname) < now
             twice = self._heard.get(xname, (0, 0.0))[0] >= _NEEDED
             if twice or late:
                 difference = self._waiting.pop(xname)

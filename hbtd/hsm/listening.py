@@ -20,20 +20,29 @@ class ListeningTime:
         # A time of the reactor's clock, and how far the observed clock was behind it then.
         self._then = self._behind = 0.0
 
-    def lacks(self, clock: float, observed: float, leading: bool, errtime: float) -> float:
-        """Return the seconds left until the replica will have listened for `errtime` seconds.
+    def lacks(
+        self,
+        clock: float,
+        observed: float,
+        leading: bool,
+        errtime: float,
+        needed: float | None = None,
+    ) -> float:
+        """Return the seconds left until the replica will have listened for `needed` seconds.
 
-        It is to be called often: at least each second. `clock` and `observed` are the times of the
-        reactor's clock and of the observed clock, in seconds; `leading` says whether the replica
-        leads now.
+        If `needed` is `None`, it is `errtime`, the parameter. The method is to be called often: at
+        least each second. `clock` and `observed` are the times of the reactor's clock and of the
+        observed clock, in seconds; `leading` says whether the replica leads now.
         """
         behind = clock - observed
+        if needed is None:
+            needed = errtime
         if not leading:
             self._since = None
-            return errtime
+            return needed
         if self._since is None or behind - self._behind > _GAP:
             self._since = observed
             self._then, self._behind = clock, behind
         elif clock - self._then > errtime:
             self._then, self._behind = clock, behind
-        return max(0.0, errtime - (observed - self._since))
+        return max(0.0, needed - (observed - self._since))

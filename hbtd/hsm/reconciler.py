@@ -143,6 +143,8 @@ class Reconciler(Service):
         self._listened = ListeningTime()
         self.second_signal = second_signal
         """What HSM's table says of who is silent or absent, which decides nothing."""
+        # For how long this replica has to listen before it tells alarms that the last look found.
+        self._needed: set[float] = set()
         self.state = State.IDLE
         """What the reconciler is doing at the moment."""
         self.last: Report | None = None
@@ -347,12 +349,13 @@ class Reconciler(Service):
             self._note(report)
             if counting is not None:
                 self.state = State.TELLING
-                lacks = self._lacks()
-                self._approved = approved and lacks > 0 and len(decision.unsettled) > 0
+                lacking = [self._lacks(), *map(self._lacks, self._needed)]
+                left = [lacks for lacks in lacking if lacks > 0]
+                self._approved = approved and len(left) > 0 and len(decision.unsettled) > 0
                 if self._approved:
-                    self._due = self._clock.seconds() + lacks
-                until = self._observed() + self._params.current.errtime
-                counting.wait_for(decision.listen.copy(), until)
+                    self._due = self._clock.seconds() + min(left)
+                now = self._observed()
+                counting.wait_for(decision.listen.copy(), lambda x: now + self._errtime(x))
                 self._listeners = counting
                 self._retelling.begin()
                 # It is not waited for: whoever has asked is told what is about to happen.
@@ -437,15 +440,23 @@ class Reconciler(Service):
         await self._turn_over()
         return decision
 
-    def _lacks(self) -> float:
+    def _errtime(self, xname: str) -> float:
+        errtime = self._params.current.errtime
+        return self._tracker.own_limits(xname).over(errtime, errtime)[1]
+
+    def _lacks(self, needed: float | None = None) -> float:
         """Return for how many seconds this replica has yet to listen before it tells alarms.
 
         Who leads anew, or was suspended, may not have heard yet who is back: another writer of
-        HSM's table may know better. So it must have led for Errtime without a gap.
+        HSM's table may know better. So it must have led for Errtime without a gap, or for `needed`
+        seconds, the Errtime of a component's own.
         """
-        errtime = self._params.current.errtime
         return self._listened.lacks(
-            self._clock.seconds(), self._observed(), self._leading(), errtime
+            self._clock.seconds(),
+            self._observed(),
+            self._leading(),
+            self._params.current.errtime,
+            needed,
         )
 
     async def _classify(self, first: Look, second: Look) -> Decision:
@@ -455,6 +466,7 @@ class Reconciler(Service):
         compared again after that.
         """
         found = Decision(*(Differences() for _ in Decision._fields))
+        self._needed.clear()
         async for names in self._portions(second.differences.components()):
             some = confirmed(first.differences, second.differences.of(names))
             part = decide(
@@ -466,9 +478,12 @@ class Reconciler(Service):
             )
             for mine, more in zip(found, part, strict=True):
                 mine.update(more)
-            lacks = self._lacks()
-            if lacks and any(each.phase is not Phase.HEALTHY for each in some):
-                self._due = min(self._due, self._clock.seconds() + lacks)
+            silent = (each.component for each in some if each.phase is not Phase.HEALTHY)
+            lacking = {needed: self._lacks(needed) for needed in set(map(self._errtime, silent))}
+            for needed, lacks in lacking.items():
+                if lacks:
+                    self._needed.add(needed)
+                    self._due = min(self._due, self._clock.seconds() + lacks)
         return found
 
     def _portions(self, names: list[str]) -> AsyncIterator[list[str]]:
@@ -490,7 +505,7 @@ class Reconciler(Service):
         """
         if xname in self._uncommitted:
             return False
-        if self._tracker.phase(xname) is not Phase.HEALTHY and self._lacks():
+        if self._tracker.phase(xname) is not Phase.HEALTHY and self._lacks(self._errtime(xname)):
             return False
         return self._notifier.standing(xname).told is Told.TOLD
 

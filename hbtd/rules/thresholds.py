@@ -26,7 +26,7 @@ MOST_NAMES: Final = 1_000_000
 MOST_BYTES: Final = 1_000_000
 """The longest text of a table, in bytes; etcd takes values of 1.5 MiB."""
 
-PORTION: Final = 500
+PORTION: Final = 1000
 """The most names that are handled before others have their turn: some milliseconds' worth."""
 
 SHOWN_BY_ROWS: Final = "Components"

@@ -95,9 +95,11 @@ class Heartbeat:
     def period(self) -> str:
         """Check that `Warntime` is below `Errtime`, and choose the time between two heartbeats.
 
-        The time between two heartbeats is a third of `Warntime`.
+        The time between two heartbeats is a third of `Warntime`. Both are the component's own if a
+        threshold applies to it; an older hbtd has no thresholds, and ignores the question for them.
         """
-        warntime, errtime = int(self._params["Warntime"]), int(self._params["Errtime"])
+        own = self._api.get("/params", {"component": self._xname})
+        warntime, errtime = int(own["Warntime"]), int(own["Errtime"])
         if not 0 < warntime < errtime:
             raise Wrong(f"Warntime {warntime} is not below Errtime {errtime}; nothing was sent")
         self._period, self._errtime = warntime / 3, errtime

@@ -47,6 +47,7 @@ READ = {
     ("GET", "/history"): 200,
     ("GET", "/reconcile"): 200,
     ("GET", "/whatif"): 200,
+    ("GET", "/thresholds"): 200,
 }
 
 # The status of the answer to a heartbeat of XNAME, by --node_access.
@@ -209,6 +210,7 @@ class TableTests(AccessTestCase):
             ("GET", "/internals"): Role.OPERATOR,
             ("POST", "/forget"): Role.OPERATOR,
             ("POST", "/reconcile"): Role.OPERATOR,
+            ("PUT", "/thresholds"): Role.OPERATOR,
         }
         closed["GET", "/events"] = Role.READER  # an answer without an end
         for method, path in READ:

@@ -156,7 +156,11 @@ class AnswerTests(APITestCase):
             ("GET", "/tree?under=x1000&limit=1", b"", 200),
             ("POST", "/forget", {"XNames": ["x1000c7s[0-7]"]}, 200),
             ("GET", "/params", b"", 200),
+            ("GET", f"/params?component={XNAME}", b"", 200),
             ("PATCH", "/params", {"Warntime": "11"}, 200),
+            ("PUT", "/thresholds", [{"Match": "Node", "Errtime": 60}], 200),
+            ("GET", "/thresholds", b"", 200),
+            ("GET", f"/components/{XNAME}", b"", 200),
             ("GET", "/liveness", b"", 204),
             ("GET", "/readiness", b"", 204),
             ("GET", "/health", b"", 200),
@@ -175,6 +179,7 @@ class AnswerTests(APITestCase):
             ("POST", "/hbstates", 2**22),
             ("POST", "/forget", 2**22),
             ("PATCH", "/params", 2**22),
+            ("PUT", "/thresholds", 2**22),
         ):
             self.assertEqual(self.check(method, path, b"x" * (size + 1)).status, 413)
 
@@ -242,6 +247,7 @@ class AnswerTests(APITestCase):
             ("POST", "/hbstates", "/hbstates"),
             ("POST", "/forget", "/forget"),
             ("PATCH", "/params", "/params"),
+            ("PUT", "/thresholds", "/thresholds"),
         ):
             content = DOCUMENT["paths"][shown][method.lower()]["requestBody"]["content"]
             for body in examples(content["application/json"]).values():
@@ -283,6 +289,11 @@ class AnswerTests(APITestCase):
             ("GET", "/whatif?warntime=0", b"", "noLimit"),
             ("GET", "/whatif?since=x", b"", "badTime"),
             ("POST", "/reconcile", b"[]", "notDryRun"),
+            ("GET", "/params?component=nid1", b"", "badComponent"),
+            ("GET", "/thresholds?component=x1", b"", "unknownParameter"),
+            ("PUT", "/thresholds", b"{", "notRows"),
+            ("PUT", "/thresholds", [{"Match": "Node", "Errtime": 0}], "badTime"),
+            ("PUT", "/thresholds", [{"Match": "NodeBCM"}], "badMatch"),
             ("PATCH", "/params", b"null", "notJson"),
             ("PATCH", "/params", {"Warntime": "abc"}, "illegalValue"),
             ("PATCH", "/params", {"Port": "1"}, "fixed"),

@@ -131,18 +131,21 @@ class WhyTests(TimedAPITestCase):
         self.beat()
         self.assertNotIn("Threshold", self.look()["Why"])
         self.set_table({"Match": "Chassis", "Warntime": 4000000000}, {"Match": "x1c0"})
+        self.tracker.forget("x1c0")
+        self.beat()
+        self.pass_time(12)
         why = self.look()["Why"]
         self.assertEqual(
             (why["Warntime"], why["Errtime"], why["Threshold"]), (4000000000, 30, "Chassis")
         )
         self.assertEqual(
             why["Text"],
-            "Healthy: silent for 0.0 s, which is less than Warntime (4000000000 s by the threshold"
+            "Healthy: silent for 12.0 s, which is less than Warntime (4000000000 s by the threshold"
             " Chassis).",
         )
 
     def test_life_with_a_threshold(self) -> None:
-        """What is said of the silent names the threshold of each limit that is not the parameter."""
+        """What is said of the silent names the threshold of each limit that is its own."""
         self.set_table({"Match": "x1c0", "Errtime": 15})
         self.beat()
         self.pass_time(12)

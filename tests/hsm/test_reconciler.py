@@ -12,6 +12,7 @@ from hbtd.hsm.standing import Told
 from hbtd.hsm.tellings import NOTES
 from hbtd.simulator.hsm_table import ComponentState
 from hbtd.store.interface import StoreUnusable
+from hbtd.tracker.cohorts import ORDINARY, Limits
 from hbtd.tracker.transitions import Judgement, Phase
 from tests.support.hsm_memory import OTHER_URL, STARTED, WARNED, judge, lines, nodes
 from tests.support.reconciler_memory import NODES, ReconcilerTestCase
@@ -86,6 +87,21 @@ class HealTests(ReconcilerTestCase):
             [each.component for each in self.successResultOf(answer).waiting], NODES[:1]
         )
         self.assertEqual((self.told(), self.reconciler.waiting), ([], 0))
+
+    def test_seldom(self):
+        """Who may be silent for longer than others is waited for as much longer."""
+        self.tracker.set_limits(lambda x: Limits(100.0, 300.0) if x == NODES[0] else ORDINARY)
+        self.beating = set()
+        self.falsify(x0c0s0b0n0="Off/OK", x0c0s0b0n1="Off/OK")
+        self.reconciler.request()
+        self.advance(15)
+        for _ in range(2):
+            self.advance(60)
+            self.assertEqual(self.told(), [])
+            self.beat(NODES[0])
+        self.advance(2)
+        self.assertEqual(self.told(), [("Ready/OK", [NODES[0]])])
+        self.assertEqual(self.reconciler.waiting, 0)
 
     def test_dead(self):
         """Deaths and warnings that HSM has acknowledged are told again; Off is right for both."""
@@ -448,6 +464,26 @@ class BreakTests(ReconcilerTestCase):
         self.assertEqual(self.told(), [])
         self.pass_time(40)
         self.assertEqual(self.told(), [("Standby/Alert", [NODES[0]])])
+
+    def test_own_errtime(self):
+        """It has listened for as long as it takes to judge each of them."""
+        self.beating -= set(NODES[:3])
+        self.pass_time(40)
+        limits = {NODES[0]: Limits(40.0, 100.0), NODES[2]: Limits(5.0, 15.0)}
+        self.tracker.set_limits(lambda x: limits.get(x, ORDINARY))
+        self.leading = False
+        self.pass_time(5)
+        self.falsify(x0c0s0b0n0="Ready/OK", x0c0s0b0n1="Ready/OK", x0c0s0b0n2="Ready/OK")
+        self.hsm.updates.clear()
+        self.leading = True
+        told = []
+        for seconds in (14, 15, 15, 55, 20):
+            self.pass_time(seconds)
+            told.append([names for _, names in self.told()])
+        first, second, third = ([NODES[2]], [NODES[1]], [NODES[0]])
+        self.assertEqual(
+            told, [[], [first], [first, second], [first, second], [first, second, third]]
+        )
 
     def test_other_hsm(self):
         """What the old HSM's table has wrong is not told the new one after a change of sm_url."""

@@ -16,6 +16,7 @@ from hbtd.hsm.table import TakeRow
 from hbtd.hsm.tellings import NOTES
 from hbtd.simulator.hsm_table import ComponentState
 from hbtd.store.interface import StoreUnusable
+from hbtd.tracker.cohorts import ORDINARY, Limits
 from hbtd.tracker.transitions import Phase
 from tests.support.hsm_memory import OTHER_URL, URL, WALL, lines, nodes
 from tests.support.reconciler_memory import NODES, ReconcilerTestCase
@@ -128,10 +129,11 @@ class WaitingTests(ReconcilerTestCase):
         earlier.count(["x0"], 0.0)
         for at["x0"] in (2.0, 3.0):
             earlier.look(["x0"])
-        earlier.wait_for(Differences(), 60.0)
+        earlier.wait_for(Differences(), lambda _: 60.0)
         later = Listeners(at.get, earlier)
         later.count(["x0"], 3.5)
-        later.wait_for(Differences([Difference("x0", Phase.HEALTHY, 0.0, "Off/OK")]), 60.0)
+        waiting = Differences([Difference("x0", Phase.HEALTHY, 0.0, "Off/OK")])
+        later.wait_for(waiting, lambda _: 60.0)
         at["x0"] = 4.0
         later.look(["x0"])
         self.assertFalse(later.take(["x0"], 4.0))
@@ -282,6 +284,18 @@ class AlarmTests(ReconcilerTestCase):
         for sync in (300, 0):
             names = self.approve_early(sync)
             self.pass_time(60)
+            self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
+
+    def test_approved_for_long(self):
+        """So it is if some of them may be silent for much longer than others."""
+        some = set(nodes(120))
+        for sync in (300, 0):
+            names = self.approve_early(sync)
+            self.tracker.set_limits(lambda x: Limits(100.0, 200.0) if x in some else ORDINARY)
+            self.pass_time(60)
+            self.assertEqual({self.word(name) for name in names[120:]}, {"Standby/Alert"})
+            self.assertEqual({self.word(name) for name in some}, {"Ready/OK"})
+            self.pass_time(150)
             self.assertEqual({self.word(name) for name in names}, {"Standby/Alert"})
 
     def test_approved_early_and_failed(self):

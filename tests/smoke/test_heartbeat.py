@@ -32,9 +32,13 @@ class FakeHbtd:
         self.takes = True
         self.slow = False
         self.deleting: BaseException | None = None
+        self.params: Any = {}
 
     def get(self, path: str, query: object = None) -> Any:
         """Return the decoded answer to a GET."""
+        if path == "/params":
+            self.call("GET", path)
+            return self.params if query == {"component": NAME} else None
         return self.call("GET", path).json()
 
     def stream(self, *args: object) -> Any:
@@ -119,8 +123,9 @@ class HeartbeatTests(SynchronousTestCase):
     def run_it(self, hsm: FakeHSM | None = None, **params: str) -> list[str]:
         """Run the checks; return the texts of those that have failed."""
         checks = Checks(self, self.clock.seconds)
+        self.hbtd.params = {"Warntime": "10", "Errtime": "30", **params}
         Heartbeat(
-            *(self.hbtd, self.hbtd, hsm, NAME, {"Warntime": "10", "Errtime": "30", **params}),
+            *(self.hbtd, self.hbtd, hsm, NAME, params),
             *(self.clock.seconds, lambda: 1.8e9 + self.clock.seconds(), self.clock.advance),
             patience=15.0,
         ).run(checks)
@@ -139,9 +144,9 @@ class HeartbeatTests(SynchronousTestCase):
             self.results.clear()
         checks = Checks(self, self.clock.seconds)
         strange: list[Any] = [{}, ["Warntime"]]
-        for answered in strange:
+        for self.hbtd.params in strange:
             Heartbeat(
-                *(self.hbtd, self.hbtd, None, NAME, answered),
+                *(self.hbtd, self.hbtd, None, NAME, {}),
                 *(self.clock.seconds, self.clock.seconds, self.clock.advance),
                 patience=15.0,
             ).run(checks)

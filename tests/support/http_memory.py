@@ -69,6 +69,7 @@ ROUTES: Mapping[str, Sequence[str]] = {
     "/forget": ["POST"],
     "/reconcile": ["GET", "HEAD", "POST"],
     "/params": ["GET", "HEAD", "PATCH"],
+    "/thresholds": ["GET", "HEAD", "PUT"],
     "/liveness": ["GET", "HEAD"],
     "/readiness": ["GET", "HEAD"],
     "/health": ["GET", "HEAD"],

@@ -174,4 +174,5 @@ class RequestsTests(SynchronousTestCase):
         ):
             data = self.requests(url).params("")
             self.assertIn(f"\r\nHost: {host}\r\n".encode(), data)
-        self.assertTrue(data.startswith(b"GET /hmi/v1/params HTTP/1.1\r\n"))
+        first, _, _ = data.partition(b"\r\n")
+        self.assertEqual(first, b"GET /hmi/v1/params?component=x1000c0s0b0n0 HTTP/1.1")

@@ -183,6 +183,18 @@ class LiveTests(LiveTestCase):
         await until(lambda: "one every 1 s" in process.said)
         self.assertNotIn("3.33", process.said)
 
+    async def test_own_warntime(self):
+        """A node to which a threshold applies beats by that."""
+        hbtd, trusting = self.start(node_access="any", warntime=30, errtime=90)
+        status, _ = await hbtd.client.request(
+            "PUT",
+            f"{hbtd.url}/hmi/v1/thresholds",
+            [{"Match": NODE, "Warntime": 3}, {"Match": "Node", "Warntime": 6}],
+        )
+        self.assertEqual(status, 200)
+        process = spawn_agent(self, [f"--url={hbtd.url}", f"--xname={NODE}", *trusting])
+        await until(lambda: "Warntime is 3: Heartbeats" in process.said)
+
     async def test_hbtd_restarts(self):
         """When hbtd is killed and comes back, the node is heard again; the log has a line each."""
         (port,) = free_ports(1)
