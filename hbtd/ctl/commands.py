@@ -202,6 +202,20 @@ def _add_params(parser: ArgumentParser) -> None:
     )
 
 
+def _add_thresholds(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        metavar="show|set|clear",
+        nargs="?",
+        choices=("show", "set", "clear"),
+        default="show",
+        help="show them (default), replace all by those in FILE, or remove all",
+    )
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help="the rows in JSON; - for standard input"
+    )
+
+
 def _add_reconcile(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--dry-run", action="store_true", help="only say what is wrong; tell HSM nothing"
@@ -325,6 +339,20 @@ COMMANDS = (
         "params", " [NAME[=VALUE]...]", "act", "show parameters, or change them",
         "Print parameters; change those that are given a value, until hbtd stops.",
         ("hbtctl params", "hbtctl params warntime=20 errtime=60"), _add_params,
+    ),
+    Command(
+        "thresholds", " [show|set FILE|clear]", "act", "other times for some components",
+        "Show the rows by which some components have a Warntime or an Errtime of their own,\n"
+        "replace them all, or remove them. The first row that matches a component decides;\n"
+        "what it leaves out is the parameter. A row matches a nodeset of xnames, a group of\n"
+        "ClusterShell on this host, or a type of HSM's, such as NodeBMC. The file is what\n"
+        "-o json shows:\n\n"
+        '[{"Match":"x3000c0s[1-8]b0n0","Warntime":60,"Errtime":180},\n'
+        ' {"Match":"NodeBMC","Errtime":120}]\n\n'
+        "All replicas have the same rows, and keep them. Agents of nodes learn of a shorter\n"
+        "Warntime within five minutes: first lower it only so far that they are in time.",
+        ("hbtctl thresholds", "hbtctl thresholds -o json > rows.json",
+         "hbtctl thresholds set rows.json", "hbtctl thresholds clear"), _add_thresholds,
     ),
     Command(
         "reconcile", "", "act", "compare HSM's table, and have put right what is wrong there",

@@ -22,7 +22,7 @@ _hbtctl() {
     case $before in
         -o|--output) COMPREPLY=($(compgen -W 'table wide json nodeset' -- "$cur")); return ;;
         --state) COMPREPLY=($(compgen -W '@STATES@' -- "$cur")); return ;;
-        --token-file|--ca|--cert|--key) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --token-file|--ca|--cert|--key|set) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         @VALUED@) return ;;
     esac
     case $command in

@@ -84,6 +84,10 @@ def _command(name: str) -> Callable[[Invocation], int]:
         from hbtd.ctl import service
 
         return service.health if name == "health" else service.internals
+    if name == "thresholds":
+        from hbtd.ctl.thresholds import thresholds
+
+        return thresholds
     if name == "whatif":
         from hbtd.ctl.whatif import whatif
 

@@ -57,6 +57,14 @@ class GroupTests(CommandTestCase):
         ):
             self.assertEqual(self.run_command("nodeset", "-f", f"@hbtd:{group}"), [nodes])
 
+    def test_thresholds(self) -> None:
+        """Thresholds take groups of this host, too; hbtd gets the names."""
+        file = Path(self.mktemp())
+        file.write_text('[{"Match":"@hbtd:dead","Warntime":60},{"Match":"NodeBMC","Errtime":9}]')
+        self.run_command("hbtctl", "thresholds", "set", str(file))
+        matches = [row["Match"] for row in self.hbtd.thresholds]
+        self.assertEqual(matches, ["x1000c7s0b0n[0-1]", "NodeBMC"])
+
     def test_places(self) -> None:
         """Each cabinet, chassis and slot is a group by its xname."""
         found = self.run_command("nodeset", "-f", "@hbtd:x1000c7")

@@ -101,6 +101,8 @@ class CompletionTests(SynchronousTestCase):
         self.assertEqual(self.completed("hbtctl list -o n"), ["nodeset"])
         self.assertEqual(self.completed("hbtctl completion z"), ["zsh"])
         self.assertEqual(self.completed("hbtctl wait --timeout 6"), [])
+        self.assertEqual(self.completed("hbtctl thresholds s"), ["set", "show"])
+        self.assertIn("/etc/passwd", self.completed("hbtctl thresholds set /etc/pass"))
 
     def test_zsh(self) -> None:
         """Zsh takes its script."""

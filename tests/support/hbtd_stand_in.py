@@ -76,6 +76,7 @@ class StandIn:
         self.hindrances: list[dict[str, Any]] = []
         """What has hindered hbtd since any component was heard."""
         self.params = {"Warntime": "10", "Errtime": "30", "Sm_url": "http://hsm"}
+        self.thresholds: list[dict[str, Any]] = []
         self.ready = True
         self.token = ""
         """The token that every request needs, if it is not empty."""
@@ -105,6 +106,8 @@ class StandIn:
             "GET history": self._history,
             "GET params": lambda path, query, body: self.params,
             "PATCH params": self._patch,
+            "GET thresholds": lambda path, query, body: self.thresholds,
+            "PUT thresholds": self._set_thresholds,
             "GET health": lambda path, query, body: {"KvStore": "HBTD_OK", "HsmStatus": "Ready"},
             "GET internals": lambda path, query, body: {"Version": "0.1.0", "Queues": {"HSM": 0}},
             "POST forget": self._forget,
@@ -218,6 +221,10 @@ class StandIn:
         self.params = {**self.params, **body}
         return self.params
 
+    def _set_thresholds(self, path: str, query: dict[str, str], body: Any) -> Any:
+        self.thresholds = [{**row, "Components": 3} for row in body]
+        return self.thresholds
+
     def _forget(self, path: str, query: dict[str, str], body: Any) -> Any:
         found, unknown = self._chosen({"names": ",".join(body["XNames"])})
         self.components = [c for c in self.components if c not in found]
@@ -257,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(*stand_in.answer(self.command, path, dict(parse_qsl(parts.query)), body))
 
-    do_GET = do_POST = do_PATCH = do_DELETE = _serve
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
 
     def _send(self, status: int, headers: dict[str, str], content: Any) -> None:
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
