@@ -167,6 +167,7 @@ class MetricsTests(APITestCase):
     def exposed(self) -> set[str]:
         """Return the names of hbtd's metrics."""
         self.request("POST", "/v1/heartbeat", HEARTBEAT)  # there are metrics by cabinet
+        self.request("PUT", "/v1/thresholds", [{"Match": "Node"}])
         text = self.request("GET", "/metrics").body.decode()
         names = set(re.findall(r"^(hbtd_\w+)", text, re.MULTILINE))
         for name in re.findall(r"^# TYPE (\w+) histogram", text, re.MULTILINE):

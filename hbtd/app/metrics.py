@@ -14,6 +14,7 @@ from hbtd.monitor import Monitor
 from hbtd.queries.event_hub import EventHub
 from hbtd.queries.summary import MachineCounts
 from hbtd.replicas.space import Space
+from hbtd.rules.live_thresholds import LiveThresholds
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.overload import Overload
 from hbtd.store.checkpointer import Checkpointer
@@ -178,6 +179,20 @@ class TableMetrics(Collector):
         yield _counter(
             "hsm_table_told", "Times HSM was told again of a component.", reconciler.told_count
         )
+
+
+class ThresholdMetrics(Collector):
+    """The metric of the thresholds, which is there only while there are some."""
+
+    def __init__(self, live: LiveThresholds) -> None:
+        self._live = live
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metric with its current value."""
+        if rows := len(self._live.current.rows):
+            yield _gauge(
+                "thresholds", "Rows by which some components have times of their own.", rows
+            )
 
 
 class ConnectionMetrics(Collector):

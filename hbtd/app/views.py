@@ -27,6 +27,7 @@ from hbtd.app.metrics import (
     MachineMetrics,
     Metrics,
     TableMetrics,
+    ThresholdMetrics,
     make_registry,
 )
 from hbtd.app.queries import make_queries
@@ -126,6 +127,7 @@ class Views:
             EventMetrics(core.event_hub),
             MachineMetrics(counts),
             TableMetrics(core.reconciler),
+            ThresholdMetrics(core.thresholds),
             InsideMetrics(core.notifier.time_to_tell, self.lag, self.self_checks),
             HindranceMetrics(self.hindrances.totals),
         ]

@@ -109,6 +109,13 @@ class TableTests(ThresholdsTestCase):
         )
         self.assertEqual(self.shown(), before)
 
+    def test_metric(self) -> None:
+        """The number of rows is a metric while there are any."""
+        self.assertNotIn("hbtd_thresholds", self.request("GET", "/metrics").body.decode())
+        self.put(ROWS)
+        lines = self.request("GET", "/metrics").body.decode().splitlines()
+        self.assertIn("hbtd_thresholds 3.0", lines)
+
     def test_doubts(self) -> None:
         """What is probably a mistake is done, and warned about."""
         answer = self.put([{"Match": "Node", "Warntime": 60}])
