@@ -44,7 +44,7 @@ class Report:
     """Differences that HSM is not told of yet.
 
     An update of the component is on its way already, or this replica must first have listened for
-    heartbeats for `errtime` seconds.
+    heartbeats for `errtime` seconds, or for the component's own.
     """
     unknown: Sequence[str] = ()
     """The xnames of components that send heartbeats, but are not in HSM's table."""

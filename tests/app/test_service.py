@@ -82,6 +82,8 @@ class MemoryTests(SynchronousTestCase):
                     body = HEARTBEAT
                 if path.endswith("/forget"):
                     body = {"XNames": []}
+                if path.endswith("/thresholds"):
+                    body = []
                 response = loopback_request(factory, method, path, body if method != "GET" else b"")
                 self.assertIn(response.status, (200, 202, 204), (method, path, response.body))
                 if method == "DELETE":

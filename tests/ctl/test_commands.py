@@ -308,6 +308,13 @@ class LookingTests(CommandTestCase):
             self.out,
         )
 
+    def test_why_threshold(self) -> None:
+        """`why` names the threshold by which a component has its limits, without its controls."""
+        self.hbtd.components = chassis(7)
+        self.hbtd.threshold_of["x1000c7s0b0n0"] = f"Node{HOSTILE}"
+        self.assertEqual(self.hbtctl("why", "nid700"), 0)
+        self.assertIn("s of silence, dead after 30 s, by the threshold Node\\x1b]0;owned", self.out)
+
     def test_why_unknown(self) -> None:
         """A component that is not known is said so, with status 1; others are still explained."""
         self.hbtd.components = chassis(0)

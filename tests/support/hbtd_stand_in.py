@@ -77,6 +77,8 @@ class StandIn:
         """What has hindered hbtd since any component was heard."""
         self.params = {"Warntime": "10", "Errtime": "30", "Sm_url": "http://hsm"}
         self.thresholds: list[dict[str, Any]] = []
+        self.threshold_of: dict[str, str] = {}
+        """What the threshold matches that applies to a component."""
         self.ready = True
         self.token = ""
         """The token that every request needs, if it is not empty."""
@@ -146,7 +148,7 @@ class StandIn:
     def _component(self, path: str, query: dict[str, str], body: Any) -> Any:
         for c in self.components:
             if path.split("/")[2] in (c["XName"], c["Hostname"]):
-                reasons = {
+                reasons: dict[str, Any] = {
                     "Text": "no heartbeat for 34.2 s, more than Errtime",
                     "Warntime": 10,
                     "Errtime": 30,
@@ -156,6 +158,8 @@ class StandIn:
                     "Delay": None,
                     "Hindrances": self.hindrances,
                 }
+                if c["XName"] in self.threshold_of:
+                    reasons["Threshold"] = self.threshold_of[c["XName"]]
                 transitions = [e for e in reversed(self.log) if e["XName"] == c["XName"]]
                 return {**c, "Why": reasons, "Transitions": transitions}
         return None
