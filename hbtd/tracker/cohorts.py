@@ -55,22 +55,19 @@ class Cohort:
     except where the rule has deadlines: then their order means nothing.
     """
 
-    __slots__ = ("healthy", "rule", "warned")
+    __slots__ = ("healthy", "rule", "temporary", "warned")
 
     def __init__(self, rule: Limits | Deadlines | None) -> None:
         """Make an empty cohort; a `rule` that is `None` means that silence is not judged."""
         self.rule = rule
         """The rule by which silence is judged; `None` if it is not judged."""
+        self.temporary = isinstance(rule, Deadlines)
+        """Whether components leave this cohort with their next heartbeat: it has deadlines."""
         self.healthy: OrderedDict[str, Component] = OrderedDict()
         self.warned: OrderedDict[str, Component] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.healthy) + len(self.warned)
-
-    @property
-    def temporary(self) -> bool:
-        """Whether components leave this cohort with their next heartbeat: it has deadlines."""
-        return isinstance(self.rule, Deadlines)
 
     @property
     def held(self) -> bool:
@@ -106,6 +103,22 @@ class Cohort:
         if isinstance(self.rule, Deadlines):
             return self.rule.warn_at, self.rule.die_at
         return self.rule.over(warntime, errtime)
+
+    def may_be_due(self, at: float, limits: tuple[float, float]) -> bool:
+        """Return whether any component may have reached one of `limits` at the observed time `at`.
+
+        `limits` are those that the method `limits` returns. Only the fronts of the queues are
+        looked at, so this is much faster than to look for the components that are overdue.
+        """
+        if self.temporary:
+            return at >= min(limits)
+        for component in self.healthy.values():
+            if at - component.last_heard >= min(limits):
+                return True
+            break
+        for component in self.warned.values():
+            return at - component.last_heard >= limits[1]
+        return False
 
     def overdue(
         self,

@@ -133,15 +133,13 @@ class Membership(Population):
         """Make a component that has been heard belong to the cohort to which it belongs then."""
         return self._join(xname, None if xname in self._spared else self._limits_of(xname))
 
-    def _queue_when_heard(
+    def _leave(
         self, xname: str, component: Component, cohort: Cohort
     ) -> "OrderedDict[str, Component]":
-        """Return the queue of a healthy component that is heard; move it there, if it changes.
+        """Return the queue of a healthy component that is heard, moved to it from `cohort`.
 
-        The component, which is in `cohort`, leaves it if that has deadlines.
+        `cohort` has deadlines.
         """
-        if not cohort.temporary:
-            return cohort.healthy
         del cohort.healthy[xname]
         queue = self._join_own(xname).healthy
         queue[xname] = component

@@ -172,7 +172,9 @@ class Tracker(Membership):
             component = None if cohort is None else cohort.healthy.get(xname)
             if cohort is None or component is None:
                 return False
-            queue = self._queue_when_heard(xname, component, cohort)
+            queue = cohort.healthy
+            if cohort.temporary:
+                queue = self._leave(xname, component, cohort)
         if not elsewhere:
             self.beats += 1
             if self._note_changes:
@@ -227,7 +229,7 @@ class Tracker(Membership):
         judgements: list[Judgement] = []
         for cohort in self._cohorts():
             limits = cohort.limits(warntime, errtime)
-            if limits is not None:
+            if limits is not None and cohort.may_be_due(at, limits):
                 self._sweep(cohort, at, limits, errtime, limit, unheard, held, judgements)
             self._end_if_empty(cohort)
         return judgements

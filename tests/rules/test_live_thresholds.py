@@ -323,13 +323,15 @@ class SettleTests(LiveTestCase):
         """A change that takes too long is not waited for."""
         self.beat(*nodes(10 * PORTION))
         self.clock.pause = 1.0
-        self.live.put(table(**{A: (2, 4)}))
+        done = self.live.put(table(**{A: (2, 4)}))
         waiting = self.settle()
         self.clock.advance(4.9)
         self.assertNoResult(waiting)
         self.clock.advance(0.1)
         self.assertTrue(self.successResultOf(waiting))
         self.assertFalse(self.successResultOf(self.settle()))
+        self.clock.pump([1.0] * 10)
+        self.successResultOf(done)
 
 
 class SweepTests(MonitorTestCase):
