@@ -4,6 +4,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
@@ -28,6 +29,8 @@ from hbtd.server.replies import Reply
 from hbtd.server.site import LimitedRequest
 from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.tracker import Tracker
+
+_log = Logger()
 
 _Later = Coroutine[Deferred[Any], Any, Reply]
 
@@ -131,15 +134,22 @@ async def _build(request: LimitedRequest, rows: Sequence[Row]) -> Thresholds:
 
 
 def _to_its_end(work: Deferred[None]) -> Deferred[None]:
-    """Return a Deferred with the outcome of `work`, which goes on if that Deferred is cancelled."""
+    """Return a Deferred with the outcome of `work`, which goes on if that Deferred is cancelled.
+
+    After that, a failure of `work` is logged.
+    """
     waiting: Deferred[None] = Deferred()
 
     def end(outcome: Failure | None) -> None:
-        if waiting.called:
-            return
         if isinstance(outcome, Failure):
-            waiting.errback(outcome)
-        else:
+            if waiting.called:
+                _log.warn(
+                    "The thresholds for which a client did not wait could not be stored: {error}.",
+                    error=outcome.getErrorMessage(),
+                )
+            else:
+                waiting.errback(outcome)
+        elif not waiting.called:
             waiting.callback(None)
 
     work.addBoth(end)

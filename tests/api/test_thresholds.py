@@ -35,6 +35,7 @@ class _Store(MemoryStore):
         if self.failing:
             return fail(StoreUnusable("disk full"))
         done: Deferred[None] = Deferred(lambda _: self.waiting.clear())
+        self.done = done
         write = super().write_settings
         self.waiting.append(lambda: write(settings).chainDeferred(done))
         if not self.slow:
@@ -175,8 +176,8 @@ class StoreTests(ThresholdsTestCase):
         )
         self.assertEqual(self.shown(), [])
 
-    def test_hung_up(self) -> None:
-        """A client that does not wait changes the thresholds nevertheless, and is logged."""
+    def hang_up(self) -> list[str]:
+        """Send a table, and hang up before it is stored; return what is logged of it."""
         self.store.slow = True
         client = self.connect()
         body = orjson.dumps(ROWS)
@@ -188,11 +189,27 @@ class StoreTests(ThresholdsTestCase):
             self.reactor.pump([0.01] * 5)
             client.hang_up()
             self.reactor.pump([0.01] * 5)
-            (line,) = self.lines(events)
-            self.assertTrue(line.endswith("; were none. The client did not wait for it."), line)
-            self.store.waiting.pop()()
-            self.reactor.pump([0.01] * 5)
+        return self.lines(events)
+
+    def test_hung_up(self) -> None:
+        """A client that does not wait changes the thresholds nevertheless, and is logged."""
+        (line,) = self.hang_up()
+        self.assertTrue(line.endswith("; were none. The client did not wait for it."), line)
+        self.store.waiting.pop()()
+        self.reactor.pump([0.01] * 5)
         self.assertEqual([row["Components"] for row in self.shown()], [2, 3, 4])
+
+    def test_hung_up_in_vain(self) -> None:
+        """If the store fails after that, the log says so, too."""
+        self.hang_up()
+        with capturedLogs() as events:
+            self.store.waiting.pop()
+            self.store.done.errback(StoreUnusable("disk full"))
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            ["The thresholds for which a client did not wait could not be stored: disk full."],
+        )
+        self.assertEqual(self.shown(), [])
 
 
 class ParamsTests(ThresholdsTestCase):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hbtd.rules.thresholds import MOST_BYTES
 from hbtd.tracker.cohorts import Limits
 from tests.support.hsm_memory import DIED, STARTED, WARNED
 from tests.support.replicas_running import A, B, C, ReplicasTestCase, until_all
@@ -56,3 +57,15 @@ class ThresholdsTests(ReplicasTestCase):
         await until(lambda: third.service.monitor.leading)
         self.assertEqual(await self.rows(third), ROWS)
         self.assertEqual(self.told(A), [STARTED])
+
+    async def test_largest(self) -> None:
+        """The longest table that is allowed fits into etcd."""
+        (hbtd,) = await self.replicas(1)
+        rows = []
+        for cabinet in range(1000, 1015):
+            names = ",".join(f"x{cabinet}c{c}s{s}b0n0" for c in range(8) for s in range(512))
+            rows.append({"Match": names[:65_000].rpartition(",")[0]})
+        await self.put(hbtd, rows)
+        found = await self.client.get(b"hbtd/setting/thresholds/all")
+        assert found is not None
+        self.assertGreater(len(found.value), 0.95 * MOST_BYTES)
