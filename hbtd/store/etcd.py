@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from itertools import islice
 from math import inf
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
 from hbtd.store.etcd_notes import EtcdNotes
 from hbtd.store.etcd_past import EtcdPast
 from hbtd.store.etcd_settings import SETTING, setting_step, settings_in
-from hbtd.store.etcd_steps import Step, batches, key_of
+from hbtd.store.etcd_steps import Step, batches, key_of, transactions
 from hbtd.store.etcd_trimming import EtcdTrimming
 from hbtd.store.etcd_writer import EtcdWriter
 from hbtd.store.interface import IStore, LogEntry, NotLeading, StoreUnusable
@@ -411,9 +412,11 @@ class EtcdStore:
         """
 
         async def work() -> None:
-            for setting in settings:
-                revision = await self.writer.write([setting_step(setting)])
-                self.settings.apply(setting, revision)
+            written = iter(settings)
+            for batch in transactions(map(setting_step, settings)):
+                revision = await self.writer.write(batch)
+                for setting in islice(written, len(batch)):
+                    self.settings.apply(setting, revision)
 
         return self._noting(self._in_turn(work))
 

@@ -4,8 +4,11 @@ Maintenance and thresholds are such texts. Unlike parameters, there can be any n
 unlike notes, every replica may write them, and learns of those that others write.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
+
+NamedListener = Callable[[Collection[str], bool], None]
+"""A function that is called with the names of changed settings, and whether all were read anew."""
 
 _MOST_REMOVED: Final = 1000
 """The most removed settings that are remembered, so that none comes back with a late answer."""
@@ -33,8 +36,11 @@ class Settings:
         """Make an object without settings."""
         # By kind and name: the text, and the number of the change by which it came.
         self._known: dict[tuple[str, str], tuple[str | None, int]] = {}
+        # Those of them that were removed, in the order in which they were.
+        self._removed: dict[tuple[str, str], None] = {}
         self._lost: set[tuple[str, str]] = set()
         self._listeners: dict[str, list[Callable[[], None]]] = {}
+        self._named_listeners: dict[str, list[NamedListener]] = {}
 
     def texts(self, kind: str) -> dict[str, str]:
         """Return the texts of all settings of a kind, by name."""
@@ -44,9 +50,21 @@ class Settings:
             if each == kind and text is not None
         }
 
+    def text(self, kind: str, name: str) -> str | None:
+        """Return the text of a setting; `None` if there is no such setting."""
+        return self._known.get((kind, name), (None, 0))[0]
+
     def on_change(self, kind: str, listener: Callable[[], None]) -> None:
         """Call `listener()` whenever settings of a kind have changed, from now on."""
         self._listeners.setdefault(kind, []).append(listener)
+
+    def on_names(self, kind: str, listener: NamedListener) -> None:
+        """Call `listener(names, anew)` whenever settings of a kind have changed, from now on.
+
+        `names` are the names of these settings. `anew` says whether all settings were read from the
+        store: records may be read next, which are to meet what has been set.
+        """
+        self._named_listeners.setdefault(kind, []).append(listener)
 
     def apply(self, setting: Setting, number: int) -> None:
         """Take over a change, unless a later one is known; call the listeners if it matters.
@@ -58,20 +76,25 @@ class Settings:
         if number < known:
             return
         self._lost.discard(key)
-        # Those that were changed last are last.
-        self._known.pop(key, None)
         self._known[key] = setting.text, number
+        # Those that were removed last are last.
+        self._removed.pop(key, None)
+        if setting.text is None:
+            self._removed[key] = None
+            if len(self._removed) > _MOST_REMOVED:
+                oldest = next(iter(self._removed))
+                del self._removed[oldest], self._known[oldest]
         if text != setting.text:
-            self._trim()
-            self._tell({setting.kind})
+            self._tell({key})
 
     def replace(self, settings: Iterable[tuple[Setting, int]]) -> None:
         """Take over all settings of the store, each with its number; others are gone."""
         before = {key: text for key, (text, _) in self._known.items() if text is not None}
         self._known = {(kind, name): (text, n) for (kind, name, text), n in settings}
+        self._removed.clear()
         self._lost.clear()
         after = {key: text for key, (text, _) in self._known.items()}
-        self._tell({key[0] for key, _ in before.items() ^ after.items()})
+        self._tell({key for key, _ in before.items() ^ after.items()}, anew=True)
 
     def merge(self, settings: Iterable[tuple[Setting, int]]) -> None:
         """Take over settings of a store that has lost data; those that it lacks are `lost`."""
@@ -79,20 +102,20 @@ class Settings:
         before = {key: text for key, (text, _) in self._known.items() if text is not None}
         self._lost = before.keys() - found.keys()
         self._known = {**{key: (before[key], 0) for key in self._lost}, **found}
-        changed = {key for key, (text, _) in found.items() if before.get(key) != text}
-        self._tell({kind for kind, _ in changed})
+        self._removed.clear()
+        self._tell({key for key, (text, _) in found.items() if before.get(key) != text}, anew=True)
 
     @property
     def lost(self) -> list[Setting]:
         """The settings that the store has lost, and that have to be written again."""
         return [Setting(kind, name, self._known[kind, name][0]) for kind, name in self._lost]
 
-    def _trim(self) -> None:
-        removed = [key for key, (text, _) in self._known.items() if text is None]
-        for key in removed[:-_MOST_REMOVED]:
-            del self._known[key]
-
-    def _tell(self, kinds: Iterable[str]) -> None:
-        for kind in kinds:
+    def _tell(self, keys: Collection[tuple[str, str]], *, anew: bool = False) -> None:
+        names: dict[str, list[str]] = {}
+        for kind, name in keys:
+            names.setdefault(kind, []).append(name)
+        for kind, some in names.items():
+            for each in self._named_listeners.get(kind, ()):
+                each(some, anew)
             for listener in self._listeners.get(kind, ()):
                 listener()

@@ -48,6 +48,30 @@ class SettingsTests(SynchronousTestCase):
         settings.apply(_setting("b", "b"), 2)
         self.assertEqual(settings.lost, [])
 
+    def test_told_which(self) -> None:
+        """A listener of names is told which settings have changed, and whether all are new."""
+        settings, told = Settings(), list[tuple[list[str], bool]]()
+        settings.on_names("m", lambda names, anew: told.append((sorted(names), anew)))
+        settings.apply(_setting("a", "1"), 1)
+        settings.apply(Setting("other", "z", "1"), 1)
+        settings.apply(_setting("a", "1"), 2)
+        settings.apply(_setting("b", "2"), 3)
+        self.assertEqual(told, [(["a"], False), (["b"], False)])
+        settings.replace([(_setting("b", "2"), 3), (_setting("c", "3"), 4)])
+        self.assertEqual(told[2:], [(["a", "c"], True)])
+        settings.merge([(_setting("c", "4"), 1)])
+        self.assertEqual(told[3:], [(["c"], True)])
+        self.assertEqual([settings.text("m", name) for name in "abc"], [None, "2", "4"])
+
+    def test_removed_counts_no_more(self) -> None:
+        """A removed setting that was set again is not among those that may be dropped."""
+        settings = Settings()
+        settings.apply(_setting("a", None), 1)
+        settings.apply(_setting("a", "1"), 2)
+        for number in range(3, 3000):
+            settings.apply(_setting(str(number), None), number)
+        self.assertEqual(settings.texts("m"), {"a": "1"})
+
     def test_removed_are_bounded(self) -> None:
         """Only so many removed settings are remembered, however many there were."""
         settings = Settings()

@@ -30,3 +30,15 @@ class SettingsContract(StoreFixture):
         await store.close()
         again = await self.opened()
         self.assertEqual(again.settings.texts("maintenance"), {"a": "1"})
+
+    async def test_many_settings(self) -> None:
+        """Hundreds of settings are written in one call, some of them large, and all are there."""
+        store = await self.opened()
+        large = "x" * 200_000
+        texts = {str(number): large if number % 100 == 0 else "1" for number in range(300)}
+        await store.write_settings([Setting("m", name, text) for name, text in texts.items()])
+        self.assertEqual(store.settings.texts("m"), texts)
+        await store.write_settings([Setting("m", str(number), None) for number in range(1, 300)])
+        await store.close()
+        again = await self.opened()
+        self.assertEqual(again.settings.texts("m"), {"0": large})
