@@ -26,6 +26,7 @@ from hbtd.config.value_types import (
     KV_COMPACT,
     KV_URL,
     LOG_FORMAT,
+    MAINTENANCE_MAX,
     NODE_ACCESS,
     NON_EMPTY_TEXT,
     NON_NEGATIVE_INTEGER,
@@ -41,6 +42,7 @@ from hbtd.config.value_types import (
     TIMEOUT_SECONDS,
     TRUST_DOMAIN,
     TelemetryAddress,
+    parse_duration,
     parse_history,
     parse_telemetry_host,
 )
@@ -302,6 +304,15 @@ class Params(OutwardParams):
         "A million take about 110 MB of a file.",
         fixed=True,
     )
+    maintenance_max: str = param(
+        Group.TRACKING,
+        MAINTENANCE_MAX,
+        "7d",
+        "How long a maintenance, in which the silence of components is no alarm, may last from when"
+        " its end was given: a number with the unit `s`, `m`, `h` or `d`, from `1s` to `365d`.",
+        "Also of one that ends when its components are back.",
+        fixed=True,
+    )
     operator_access: str = param(
         Group.ACCESS,
         OPERATOR_ACCESS,
@@ -491,6 +502,11 @@ class Params(OutwardParams):
         if self.history_count != "auto":
             return int(self.history_count)
         return _MOST_IN_FILE if self.kv_url.startswith("sqlite:") else _MOST_ELSEWHERE
+
+    @property
+    def maintenance_seconds(self) -> int:
+        """The value of `maintenance_max` in seconds: how long a maintenance may last."""
+        return parse_duration(self.maintenance_max)
 
     def rendered(self) -> dict[str, str]:
         """Return the values of all parameters as texts, by the parameters' names in JSON."""

@@ -20,6 +20,7 @@ _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{0,255}")  # the SPIFFE ID standard, sec
 _DURATION = re.compile(r"([0-9]{1,12})([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_HISTORY = 36500 * 86400
+_LONGEST_MAINTENANCE = 365 * 86400
 
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
@@ -158,17 +159,23 @@ def _kv_compact(text: str) -> str:
     return text
 
 
-def parse_history(text: str) -> int:
+def parse_duration(text: str) -> int:
     """Parse a duration, such as `30d`; return it in seconds.
 
-    Raise `ValueError` if the text is not a duration, or is longer than 36500 days.
+    Raise `ValueError` if the text is not a duration.
     """
-    if text == "0":
-        return 0
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError("not a duration")
-    seconds = int(match[1]) * _UNITS[match[2]]
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def parse_history(text: str) -> int:
+    """Parse a duration, such as `30d`, or `0`; return it in seconds.
+
+    Raise `ValueError` if the text is not a duration, or is longer than 36500 days.
+    """
+    seconds = 0 if text == "0" else parse_duration(text)
     if seconds > _LONGEST_HISTORY:
         raise ValueError("too long")
     return seconds
@@ -181,6 +188,12 @@ def _history(text: str) -> str:
 
 def _history_count(text: str) -> str:
     return text if text == "auto" else str(_integer(0, _MAX)(text))
+
+
+def _maintenance_max(text: str) -> str:
+    if not 1 <= parse_duration(text) <= _LONGEST_MAINTENANCE:
+        raise ValueError("too short or too long")
+    return text
 
 
 def _operator_access(text: str) -> str:
@@ -219,6 +232,9 @@ HISTORY = ValueType(
     _history, "0, or a whole number with a unit, s, m, h or d, of no more than 36500d"
 )
 HISTORY_COUNT = ValueType(_history_count, f"auto, or an integer from 0 to {_MAX}")
+MAINTENANCE_MAX = ValueType(
+    _maintenance_max, "a whole number with a unit, s, m, h or d, from 1s to 365d"
+)
 TELEMETRY_HOST = ValueType(
     _telemetry_host,
     "host:port:topic, with a port from 1 to 65535 and a topic of letters, digits, '.', '_' and '-'",

@@ -18,6 +18,7 @@ _TOKEN: Final = re.compile(
     r"(?P<operator>\s*[,!&^]\s*|\s+)|(?P<term>(?:[^\s,!&^\[\]]+|\[[^\[\]]*\]?|\])+)"
 )
 _RANGE: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?:/([0-9]{1,9}))?)?")
+_MEMBER: Final = re.compile(r"(?:[^,\[\]]|\[[^\]]*\])+")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:-]+")
 _PIECE: Final = re.compile(r"([A-Za-z0-9_.:-]*)\[([^\[\]]*)\]")
 
@@ -173,6 +174,24 @@ def expand(text: str, most: int) -> Iterator[str]:
             f" {_MOST_COMBINED:,} are allowed"
         )
     return iter(_combined(terms))
+
+
+def pieces(nodeset: str, size: int) -> Iterator[str]:
+    """Yield a nodeset that `fold` has made in pieces, which are nodesets themselves.
+
+    Each piece has `size` characters at most, unless a single term is longer.
+    """
+    piece: list[str] = []
+    length = 0
+    for match in _MEMBER.finditer(nodeset):
+        term = match[0]
+        if piece and length + len(term) > size:
+            yield ",".join(piece)
+            piece, length = [], 0
+        piece.append(term)
+        length += len(term) + 1
+    if piece:
+        yield ",".join(piece)
 
 
 def _combined(terms: Iterable[tuple[str, int, Iterator[str]]]) -> dict[str, None]:

@@ -55,7 +55,11 @@ class RemoteChanges:
         for xname in judged:
             self._checkpointer.withdraw(xname)
         self._tracker.keep_only(self._checkpointer.news() | (old - judged))
-        self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
+        at = self._observed.now()
+        # For as long as the last heartbeat of all is ago, no replica has heard anybody.
+        ages = (record.age for record in records)
+        unheard = min(ages, default=0.0) if self._tracker.spares else 0.0
+        self._tracker.restore(records, dead, at, params.warntime, params.errtime, unheard)
 
     def merge(self, records: Collection[Record], dead: Collection[str]) -> None:
         """Combine the data of this replica with those in a store that has lost its data.

@@ -46,6 +46,8 @@ class Deadlines(NamedTuple):
     die_at: float
     held: bool = False
     """Whether the death of these components was due before, and was held back."""
+    remark: str = ""
+    """Words that follow the silence in the reasons for judgements, such as `; it was away`."""
 
 
 class Cohort:
@@ -79,9 +81,9 @@ class Cohort:
 
         `dies` says whether the judgement is a death, and not a warning.
         """
-        if self.held:
-            return "; its death was held back by the guard"
-        limit = self.rule[dies] if isinstance(self.rule, Limits) else None
+        if isinstance(self.rule, Deadlines):
+            return "; its death was held back by the guard" if self.rule.held else self.rule.remark
+        limit = None if self.rule is None else self.rule[dies]
         return "" if limit is None else f"; its own limit is {limit:.10g} s"
 
     def get(self, xname: str) -> Component | None:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from math import ceil, inf
 
 from hbtd.tracker.cohorts import ORDINARY, Cohort, Deadlines, Limits
 from hbtd.tracker.components import Component
@@ -15,6 +16,8 @@ class Membership(Population):
         super().__init__()
         self._limits_of: Callable[[str], Limits] = lambda _: ORDINARY
         self._spared: set[str] = set()
+        self._is_return: Callable[[str, float, float], bool] = lambda *_: False
+        self._returned: Callable[[str], bool] = lambda _: True
 
     def set_limits(self, limits_of: Callable[[str], Limits]) -> None:
         """Have components judged by the limits that `limits_of` returns for their xnames.
@@ -50,6 +53,20 @@ class Membership(Population):
         own = [cohort.rule for cohort in self._cohorts() if isinstance(cohort.rule, Limits)]
         return min(limits.over(warntime, warntime)[0] for limits in own)
 
+    def set_returns(
+        self, is_return: Callable[[str, float, float], bool], returned: Callable[[str], bool]
+    ) -> None:
+        """Have some spared components judged again from a heartbeat on, their return.
+
+        `is_return(xname, at, last_heard)` returns whether a heartbeat of a spared component is its
+        return; it has to take little time, and to change nothing. `at` is the observed time of the
+        heartbeat, `last_heard` that of the one before, `-inf` if there was none. `returned(xname)`
+        is called for each return, and returns whether the component is spared all the same.
+
+        With a return the component starts: HSM is told so, even if the component was healthy.
+        """
+        self._is_return, self._returned = is_return, returned
+
     def spare(self, xnames: Iterable[str]) -> None:
         """Judge the silence of components no more, until `judge_anew` is called for them.
 
@@ -61,21 +78,49 @@ class Membership(Population):
             if self._living(xname) is not None:
                 self._move(xname, None)
 
-    def judge_anew(self, xnames: Iterable[str], at: float, limits: tuple[float, float]) -> None:
+    def judge_anew(
+        self, xnames: Iterable[str], at: float, limits: tuple[float, float], remark: str = ""
+    ) -> None:
         """Judge components, spared or not, by their limits, with silences that begin at `at`.
 
         `at` is the current observed time, `limits` are the parameters `warntime` and `errtime`.
         Living components that are not heard are warned about and declared dead as if they had been
         heard at `at`; those warned about already are not warned about again. Once heard they are
-        judged as always.
+        judged as always. `remark` is what the reasons for these judgements end with.
         """
         for xname in xnames:
             self._spared.discard(xname)
-            self._judge_anew(xname, at, limits)
+            self._judge_anew(xname, at, limits, remark)
+
+    def give_up(self, xnames: Iterable[str], at: float, remark: str = "") -> None:
+        """Declare components, which were spared so far, dead within a second, unless heard.
+
+        `at` is the current observed time. The second lets components that are given up one by one
+        have the same deadline, so that a sweep looks at all of them at once. `remark` is what the
+        reasons for these judgements end with.
+        """
+        due = float(ceil(at))
+        for xname in xnames:
+            self._spared.discard(xname)
+            if self._living(xname) is not None:
+                self._move(xname, Deadlines(due, due, remark=remark))
 
     def is_spared(self, xname: str) -> bool:
         """Return whether the silence of a component, tracked or not, is not judged (`spare`)."""
         return xname in self._spared
+
+    @property
+    def spares(self) -> bool:
+        """Whether any component, tracked or not, is spared."""
+        return bool(self._spared)
+
+    def spared_components(self) -> list[str]:
+        """Return the xnames of the tracked components that are spared, in no particular order."""
+        if not self._spared:
+            return []
+        cohort = self._others.get(None)
+        living = [] if cohort is None else [*cohort.healthy, *cohort.warned]
+        return living + [xname for xname in self._dead if xname in self._spared]
 
     def rule(self, xname: str) -> Limits | Deadlines | None:
         """Return the rule by which a living component is judged, or would be if it started now.
@@ -96,10 +141,12 @@ class Membership(Population):
             if cohort.held:
                 self._move(xname, Deadlines(at, at, held=True))
 
-    def _judge_anew(self, xname: str, at: float, limits: tuple[float, float]) -> None:
+    def _judge_anew(
+        self, xname: str, at: float, limits: tuple[float, float], remark: str = ""
+    ) -> None:
         if self._living(xname) is not None:
             warntime, errtime = self._limits_of(xname).over(*limits)
-            self._move(xname, Deadlines(at + warntime, at + errtime))
+            self._move(xname, Deadlines(at + warntime, at + errtime, remark=remark))
 
     def _move(self, xname: str, rule: Limits | Deadlines | None) -> None:
         """Move a living component to the cohort with a rule, to the end of its queue there."""
@@ -133,14 +180,35 @@ class Membership(Population):
         """Make a component that has been heard belong to the cohort to which it belongs then."""
         return self._join(xname, None if xname in self._spared else self._limits_of(xname))
 
-    def _leave(
-        self, xname: str, component: Component, cohort: Cohort
-    ) -> "OrderedDict[str, Component]":
-        """Return the queue of a healthy component that is heard, moved to it from `cohort`.
+    def _queue_when_heard(
+        self, xname: str, component: Component, cohort: Cohort, at: float
+    ) -> "OrderedDict[str, Component] | None":
+        """Return the queue of a healthy component that is heard; move it there, if it changes.
 
-        `cohort` has deadlines.
+        The component, which is in `cohort`, leaves it if that has deadlines. `at` is the observed
+        time of the heartbeat. If the heartbeat is the return of a spared component, change nothing,
+        and return `None`.
         """
+        if cohort.rule is None and self._is_return(xname, at, component.last_heard):
+            return None
+        if not cohort.temporary:
+            return cohort.healthy
         del cohort.healthy[xname]
         queue = self._join_own(xname).healthy
         queue[xname] = component
         return queue
+
+    def _note_return(self, xname: str, at: float) -> bool:
+        """Return whether a heartbeat at the observed time `at` is a spared component's return.
+
+        If so, the component is spared no more, unless there is another reason.
+        """
+        if xname not in self._spared:
+            return False
+        component = self.component(xname)
+        last_heard = -inf if component is None else component.last_heard
+        if not self._is_return(xname, at, last_heard):
+            return False
+        if not self._returned(xname):
+            self._spared.discard(xname)
+        return True

@@ -93,11 +93,12 @@ class Tracker(Membership):
         the component is not tracked and no further component can be tracked.
 
         While hbtd reads heartbeats late (see `reads_late` of `tick`), a heartbeat of a warned or
-        dead component is counted, but changes nothing else.
+        dead component, or one that is a return (see `set_returns`), is counted, but changes nothing
+        else.
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid):
             return None
-        if self._reads_late and (xname in self._cohort(xname).warned or xname in self._dead):
+        if self._reads_late and xname in self:
             self.beats += 1
             return None
         if self._full and xname not in self:
@@ -124,16 +125,21 @@ class Tracker(Membership):
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid, True):
             return None
-        transition, before = Transition.STARTED, Phase.UNKNOWN
-        if (component := self._cohort(xname).warned.pop(xname, None)) is not None:
+        transition, before, why = Transition.STARTED, Phase.UNKNOWN, "heartbeat"
+        back, cohort = self._note_return(xname, at), self._cohort(xname)
+        if (component := cohort.warned.pop(xname, None)) is not None:
             transition, before = Transition.RESTARTED, Phase.WARNED
         elif (component := self._dead.pop(xname, None)) is not None:
             before = Phase.DEAD
             self.silences.end(component, at)
             component.last_heard = at
+        elif (component := cohort.healthy.pop(xname, None)) is not None:
+            before = Phase.HEALTHY
         else:
             component = Component(xname, at, "", "")
             self.population += 1
+        if back:
+            transition, why = Transition.STARTED, "heartbeat; it is back"
         self._join_own(xname).healthy[xname] = component
         component.enter_phase()
         if before is not Phase.WARNED:
@@ -141,7 +147,7 @@ class Tracker(Membership):
         elif hostname:
             self._note_identity(xname, component, hostname, nid)
         self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid, True)
-        return Judgement(xname, transition, component.timestamp, before, "heartbeat")
+        return Judgement(xname, transition, component.timestamp, before, why)
 
     def beat_again(
         self,
@@ -157,9 +163,10 @@ class Tracker(Membership):
     ) -> bool:
         """Take a heartbeat only if its component is healthy; return whether it was taken.
 
-        If the component is not healthy, nothing changes. `xname` may be any text: the tracker finds
-        a healthy component only under a valid name in normal form. `elsewhere` says whether another
-        replica took the heartbeat; the other arguments are those of `beat`.
+        If the component is not healthy, or if the heartbeat is its return (see `set_returns`),
+        nothing changes. `xname` may be any text: the tracker finds a healthy component only under a
+        valid name in normal form. `elsewhere` says whether another replica took the heartbeat; the
+        other arguments are those of `beat`.
 
         To save time, the mean period, host name and NID are updated only by the component's first
         heartbeat in each 15 observed seconds, by the first on each connection, and by the first two
@@ -173,8 +180,11 @@ class Tracker(Membership):
             if cohort is None or component is None:
                 return False
             queue = cohort.healthy
-            if cohort.temporary:
-                queue = self._leave(xname, component, cohort)
+            if cohort.rule is None or cohort.temporary:
+                found = self._queue_when_heard(xname, component, cohort, at)
+                if found is None:
+                    return False
+                queue = found
         if not elsewhere:
             self.beats += 1
             if self._note_changes:
@@ -449,21 +459,29 @@ class Tracker(Membership):
         at: float,
         warntime: float,
         errtime: float,
+        unheard: float = 0.0,
     ) -> None:
         """Begin to track the components of `records` as living, and those named in `dead` as dead.
 
         Components that are tracked already do not change. `at` is the current observed time. Each
         record is given the age that `age_after_restart` returns for `warntime` and `errtime`, both
-        in observed seconds.
+        in observed seconds. The record of a spared component keeps its age, less the `unheard`
+        seconds in which nobody could be heard: it is not judged by its age, but that says whether
+        its next heartbeat is a return.
         """
-        self.restore_page(records, at, warntime, errtime)
+        self.restore_page(records, at, warntime, errtime, unheard)
         for xname in dead:
             if xname not in self:
                 self.apply_death(xname)
         self.sort_queues()
 
     def restore_page(
-        self, records: Iterable[Record], at: float, warntime: float, errtime: float
+        self,
+        records: Iterable[Record],
+        at: float,
+        warntime: float,
+        errtime: float,
+        unheard: float = 0.0,
     ) -> None:
         """Begin to track the components of `records`, which are one page of the stored records.
 
@@ -472,7 +490,7 @@ class Tracker(Membership):
         """
         for record in records:
             if record.component not in self:
-                self._revive(record, at, warntime, errtime)
+                self._revive(record, at, warntime, errtime, unheard)
 
     def keep_only(self, keep: Iterable[str]) -> None:
         """Stop tracking all components except the healthy ones whose xnames are in `keep`."""
@@ -570,9 +588,14 @@ class Tracker(Membership):
             if self._note_changes:
                 self._renamed.add(xname)
 
-    def _revive(self, record: Record, at: float, warntime: float, errtime: float) -> Component:
-        limits = self._limits_of(record.component).over(warntime, errtime)
-        age = age_after_restart(record, *limits)
+    def _revive(
+        self, record: Record, at: float, warntime: float, errtime: float, unheard: float = 0.0
+    ) -> Component:
+        if record.component in self._spared:
+            age = max(record.age - unheard, 0.0)
+        else:
+            limits = self._limits_of(record.component).over(warntime, errtime)
+            age = age_after_restart(record, *limits)
         last_heard = at - age if age else at  # most are of one age: one object for all of these
         component = self._recorded(record, last_heard)
         cohort = self._join_own(record.component)

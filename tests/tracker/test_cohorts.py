@@ -194,6 +194,119 @@ class CohortTests(SynchronousTestCase):
         self.assertIs(judgement.transition, Transition.RESTARTED)
         self.assertEqual(self.sweep(130.0), [(0, "DIED")])
 
+    def spare_until_back(self, *numbers: int, after: float = 10.0) -> set[str]:
+        """Spare components until they are heard after so long a silence; return who still is."""
+        waiting = {_NAMES[number] for number in numbers}
+
+        def is_return(xname: str, at: float, last_heard: float) -> bool:
+            return xname in waiting and at - last_heard >= after
+
+        def returned(xname: str) -> bool:
+            waiting.discard(xname)
+            return False
+
+        self.tracker.set_returns(is_return, returned)
+        self.tracker.spare(waiting)
+        return waiting
+
+    def test_return(self) -> None:
+        """A spared component that is back starts, though it was healthy, and is judged again."""
+        self.beat(0.0, 0)
+        waiting = self.spare_until_back(0)
+        self.assertIsNone(self.tracker.beat(_NAMES[0], 9.9, "", ""))
+        self.assertEqual(self.sweep(500.0), [])
+        self.assertEqual(waiting, {_NAMES[0]})
+        self.assertFalse(self.tracker.beat_again(_NAMES[0], 500.0, "", ""))
+        judgement = self.tracker.beat(_NAMES[0], 500.0, "t", "")
+        assert judgement is not None
+        self.assertEqual(
+            (judgement.transition, judgement.before, judgement.timestamp, judgement.why),
+            (Transition.STARTED, Phase.HEALTHY, "t", "heartbeat; it is back"),
+        )
+        self.assertEqual((waiting, self.tracker.is_spared(_NAMES[0])), (set(), False))
+        self.assertEqual((len(self.tracker), self.tracker.healthy), (1, 1))
+        self.assertEqual(self.sweep(510.0), [(0, "WARNED")])
+
+    def test_return_of_all_kinds(self) -> None:
+        """The warned, the dead and those never heard are back with their first heartbeat."""
+        self.beat(0.0, 1)
+        self.sweep(30.0)
+        self.beat(30.0, 0)
+        self.sweep(40.0)
+        self.spare_until_back(0, 1, 2)
+        for number, before in ((0, Phase.WARNED), (1, Phase.DEAD), (2, Phase.UNKNOWN)):
+            judgement = self.tracker.beat(_NAMES[number], 41.0, "", "")
+            assert judgement is not None
+            self.assertEqual((judgement.transition, judgement.before), (Transition.STARTED, before))
+        self.assertEqual(self.sweep(51.0), [(0, "WARNED"), (1, "WARNED"), (2, "WARNED")])
+
+    def test_return_to_another_reason(self) -> None:
+        """A component that is back starts, and is spared on if there is another reason."""
+        self.beat(0.0, 0)
+        waiting = set(_NAMES[:1])
+
+        def returned(xname: str) -> bool:
+            waiting.discard(xname)
+            return True
+
+        self.tracker.set_returns(lambda xname, *_: xname in waiting, returned)
+        self.tracker.spare(_NAMES[:1])
+        judgement = self.tracker.beat(_NAMES[0], 100.0, "", "")
+        self.assertIsNotNone(judgement)
+        self.assertIsNone(self.tracker.beat(_NAMES[0], 200.0, "", ""))
+        self.assertEqual(self.sweep(1000.0), [])
+        self.assertTrue(self.tracker.is_spared(_NAMES[0]))
+
+    def test_return_read_late(self) -> None:
+        """A heartbeat that may have waited for long is no return; the next one is."""
+        self.beat(0.0, 0)
+        waiting = self.spare_until_back(0)
+        self.tracker.tick(100.0, reads_late=True)
+        self.assertIsNone(self.tracker.beat(_NAMES[0], 100.0, "", ""))
+        self.assertEqual((waiting, self.tracker.beats), ({_NAMES[0]}, 2))
+        self.tracker.tick(101.0)
+        self.assertIsNotNone(self.tracker.beat(_NAMES[0], 101.0, "", ""))
+
+    def test_return_after_restart(self) -> None:
+        """A spared component that was silent before a restart of hbtd is back with a heartbeat."""
+        self.spare_until_back(0, 1, 2)
+        records = [
+            Record(name, age, "", "", False)
+            for name, age in zip(_NAMES, (19.0, 21.0, 12.0, 21.0), strict=False)
+        ]
+        self.tracker.restore(records, [], 100.0, *_LIMITS, 12.0)
+        back = [self.tracker.beat(name, 101.0, "", "") is not None for name in _NAMES[:4]]
+        self.assertEqual(back, [False, True, False, False])
+
+    def test_given_up(self) -> None:
+        """Whoever was spared and is given up is dead within a second, unless it is heard."""
+        self.beat(0.0, 0, 1, 2, 3)
+        self.tracker.spare(_NAMES[:3])
+        self.tracker.give_up(_NAMES[:1], 9.3, "; it was away")
+        self.tracker.give_up(_NAMES[1:3], 9.8, "; it was away")
+        self.assertEqual(self.sweep(9.9), [])
+        self.beat(9.9, 2)
+        judgements = self.tracker.sweep(10.0, *_LIMITS, 500)
+        self.assertEqual(
+            [(each.component, each.transition, each.why) for each in judgements],
+            [
+                (_NAMES[3], Transition.WARNED, "silent for 10.0 s"),
+                (_NAMES[0], Transition.DIED, "silent for 10.0 s; it was away"),
+                (_NAMES[1], Transition.DIED, "silent for 10.0 s; it was away"),
+            ],
+        )
+        self.assertEqual(self.sweep(20.0), [(2, "WARNED")])
+
+    def test_spared_components(self) -> None:
+        """All tracked components that are spared can be listed, living or dead."""
+        self.beat(0.0, 0, 1, 2)
+        self.sweep(30.0)
+        self.beat(30.0, 0, 1)
+        self.assertEqual((self.tracker.spared_components(), self.tracker.spares), ([], False))
+        self.tracker.spare([_NAMES[0], *_NAMES[2:4]])
+        self.assertEqual(self.tracker.spared_components(), [_NAMES[0], _NAMES[2]])
+        self.assertTrue(self.tracker.spares)
+
     def test_held(self) -> None:
         """A death that is held back is declared at its deadline, unless its component is heard."""
         self.beat(0.0, 0, 1)

@@ -1,0 +1,331 @@
+"""Sets, changes and ends maintenances in the store, and keeps them there as they are."""
+
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from hbtd.config.live_params import LiveParams
+from hbtd.formats.counts import counted
+from hbtd.formats.nodesets import fold
+from hbtd.rules.gathered_writes import GatheredWrites
+from hbtd.rules.in_force import Entry
+from hbtd.rules.maintaining import Maintaining, Observed, components
+from hbtd.rules.maintenance import (
+    AWAY,
+    LONGEST_NODESET,
+    LONGEST_NODESETS,
+    LONGEST_SHORTENED,
+    MAINTENANCE,
+    MOST,
+    MOST_NAMES_IN_ALL,
+    End,
+    Maintenance,
+    MaintenanceRefused,
+    key_of,
+    parse,
+    read_end,
+    read_seconds,
+    read_text,
+)
+from hbtd.runtime.backoff import Backoff
+from hbtd.store.interface import IStore, StoreUnusable
+from hbtd.store.settings import Setting
+from hbtd.tracker.forgotten import Forgotten
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Phase
+
+_GATHER: Final = 1.0
+"""Seconds in which the returns of components are gathered before they are written."""
+
+_SPARINGLY: Final = 10.0
+"""How many times as long as writing them took the next returns are gathered, at least."""
+
+_RETRY: Final = (1.0, 30.0)
+"""The shortest and the longest pause, in seconds, before a failed write is tried again."""
+
+_REMOVED_AT_ONCE: Final = 500
+
+_LETTERS: Final = "23456789bcdfghjkmnpqrstvwxyz"
+"""The letters of identifiers: without vowels, and what looks alike."""
+
+
+class NoSuchMaintenance(LookupError):
+    """Raised if there is no maintenance with an identifier: it is over, or never was."""
+
+
+class NoRoomForMaintenance(Exception):
+    """Raised if there are too many maintenances already, or components in them."""
+
+
+class Maintenances:
+    """The maintenances, which every replica may set, change and end.
+
+    The leader removes what is over from the store, and the components that are back.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        elapsed: Callable[[], float],
+        wall: Callable[[], float],
+        observed: Observed,
+        tracker: Tracker,
+        store: IStore,
+        params: LiveParams,
+        leading: Callable[[], bool],
+        random: Callable[[], float],
+    ) -> None:
+        """Apply the settings of `store` from now on; see `Maintaining` for the arguments.
+
+        `random` returns a random number from 0 to 1.
+        """
+        self._clock = clock
+        self._elapsed = elapsed
+        self._wall = wall
+        self._tracker = tracker
+        self._store = store
+        self._params = params
+        self._leading = leading
+        self._random = random
+        self._writes = GatheredWrites(store)
+        self._lately = Forgotten()
+        self._backoff = Backoff(*_RETRY, random)
+        self._timer: IDelayedCall | None = None
+        self._tidying: Deferred[None] | None = None
+        self._stopped = False
+        self._maintaining = Maintaining(
+            clock, elapsed, wall, observed, tracker, store.settings, params, leading, self._soon
+        )
+        self.in_force = self._maintaining.in_force
+        """The maintenances that are in force on this replica, and who is in them."""
+
+    def find(self, id: str) -> Entry:
+        """Return a maintenance that is in force. Raise `NoSuchMaintenance` if there is none."""
+        entry = self._maintaining.find(id)
+        if entry is None:
+            raise NoSuchMaintenance(id)
+        return entry
+
+    def show(self, entry: Entry) -> dict[str, object]:
+        """Return the fields that the API shows of a maintenance wherever it appears."""
+        return entry.maintenance.show(self._maintaining.until(entry))
+
+    # Changes
+
+    def read_end(self, fields: Mapping[str, Any]) -> End:
+        """Return the end that a request gives; see `hbtd.rules.maintenance.read_end`."""
+        return read_end(fields, self._wall(), self._params.current.maintenance_seconds)
+
+    def check_room(self, number: int, characters: int) -> None:
+        """Raise an exception unless there is room for another maintenance of so many components.
+
+        `characters` is the length of its nodeset. Raise `MaintenanceRefused` if the nodeset is too
+        long by itself, and `NoRoomForMaintenance` if there are too many maintenances already.
+        """
+        if characters > LONGEST_NODESET:
+            raise MaintenanceRefused(
+                f"The components take {characters:,} characters as one nodeset, and not"
+                f" {LONGEST_NODESET:,} at most; set several maintenances"
+            )
+        others = [entry for entry in self.in_force.entries.values() if not entry.maintenance.away]
+        if len(others) >= MOST:
+            raise NoRoomForMaintenance(
+                f"There are {MOST:,} maintenances already; end some of them first"
+            )
+        if number + sum(entry.number for entry in others) > MOST_NAMES_IN_ALL:
+            raise NoRoomForMaintenance(
+                f"All maintenances together may have {MOST_NAMES_IN_ALL:,} components at most; end"
+                " some of them first"
+            )
+        length = sum(len(entry.maintenance.nodeset) for entry in others)
+        if characters + length > LONGEST_NODESETS:
+            raise NoRoomForMaintenance(
+                f"The nodesets of all maintenances together may have {LONGEST_NODESETS:,}"
+                " characters at most; end some of them first"
+            )
+
+    async def set(self, nodeset: str, end: End, reason: str, by: str) -> Maintenance:
+        """Set a maintenance for the components of a nodeset, of xnames in normal form.
+
+        Return once it is stored, and in force on this replica. Raise `StoreUnusable` if it can't be
+        stored.
+        """
+        wanted = Maintenance(
+            MAINTENANCE, self._new_name(), nodeset, self._wall(), end.until, end.back, reason, by
+        )
+        await self._write(wanted)
+        return wanted
+
+    async def change(self, entry: Entry, fields: Mapping[str, Any]) -> Maintenance:
+        """Change the end of a maintenance, or its texts, as a request says; return what it is now.
+
+        `For` and `Until` are read as when it is set. It goes on to end with the returns of
+        components if it did. Raise `MaintenanceRefused` if the request can't be granted, and
+        `StoreUnusable` if the change can't be stored.
+        """
+        changed = before = entry.maintenance
+        if fields.get("For") is not None or fields.get("Until") is not None:
+            end = self.read_end(fields)
+            changed = changed._replace(
+                at=self._wall(), until=end.until, back=end.back or before.back
+            )
+        if fields.get("Reason") is not None:
+            changed = changed._replace(reason=read_text(fields, "Reason"))
+        if fields.get("By") is not None:
+            changed = changed._replace(by=read_text(fields, "By"))
+        if changed == before:
+            raise MaintenanceRefused("Nothing is to be changed: give For, Until, Reason or By")
+        await self._write(changed)
+        return changed
+
+    async def end(self, entry: Entry) -> None:
+        """End a maintenance now. Raise `StoreUnusable` if that can't be stored."""
+        kind, name = key_of(entry.maintenance.id)
+        await self._writes.write(Setting(kind, name, None))
+        await self._maintaining.applied()
+
+    def check_away(self, xname: str, fields: Mapping[str, Any]) -> tuple[float, str]:
+        """Return for how long, in seconds, a component says it will be away, and why.
+
+        Raise `MaintenanceRefused` if the request can't be granted, and `ForgottenLately` if the
+        component has said so less than `errtime` seconds ago: it must not be able to cause any
+        number of transitions, updates of HSM and writes to the store.
+        """
+        seconds = read_seconds(fields, self._params.current.maintenance_seconds)
+        reason = read_text(fields, "Reason")
+        self._lately.check(xname, self._elapsed(), self._params.current.errtime)
+        return seconds, reason
+
+    async def away(self, xname: str, seconds: float, reason: str) -> bool:
+        """Note that a component will be away; return whether it was living.
+
+        If it was not, there is nothing to note. Raise `StoreUnusable` if that can't be stored.
+        """
+        if not self._tracker.phase(xname).living:
+            return False
+        self._lately.note(xname, self._elapsed(), self._params.current.errtime)
+        now = self._wall()
+        await self._write(Maintenance(AWAY, xname, xname, now, now + seconds, True, reason, xname))
+        return True
+
+    async def _write(self, wanted: Maintenance) -> None:
+        await self._writes.write(Setting(wanted.kind, wanted.name, wanted.text()))
+        await self._maintaining.applied()
+
+    def _new_name(self) -> str:
+        """Return a name that no other maintenance has, short enough to be typed."""
+        letters = [_LETTERS[int(self._random() * len(_LETTERS)) % len(_LETTERS)] for _ in range(6)]
+        name = "".join(letters)
+        for number in count(2):
+            if self._store.settings.text(MAINTENANCE, name) is None:
+                break
+            name = f"{''.join(letters)}{number}"
+        return name
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many maintenances operators have set, and how many components are away."""
+        away = sum(entry.maintenance.away for entry in self.in_force.entries.values())
+        return len(self.in_force.entries) - away, away
+
+    # What the leader does
+
+    async def stop(self) -> None:
+        """Write what is known of returns and ends, if this replica leads; look for no more."""
+        self._stopped = True
+        self._maintaining.stop()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._tidying is not None:
+            await self._tidying
+        if self._leading() and self._untidy:
+            await self._tidy_up()
+
+    @property
+    def _untidy(self) -> bool:
+        return bool(self._maintaining.over or self._maintaining.with_returns)
+
+    def _soon(self) -> None:
+        if self._timer is None and self._tidying is None and not self._stopped:
+            self._timer = self._clock.callLater(_GATHER, self._tidy)
+
+    def _tidy(self) -> None:
+        self._timer = None
+        if not self._leading():
+            # Another replica leads, and writes it; or this one does, soon.
+            self._again(_GATHER)
+            return
+        self._tidying = Deferred.fromCoroutine(self._tidy_up()).addCallback(self._tidied)
+
+    def _tidied(self, pause: float) -> None:
+        self._tidying = None
+        self._again(pause)
+
+    def _again(self, pause: float) -> None:
+        if self._untidy and not self._stopped:
+            self._timer = self._clock.callLater(pause, self._tidy)
+
+    async def _tidy_up(self) -> float:
+        """Have the store agree with what is over, and who is back; return the pause before more."""
+        began = self._elapsed()
+        try:
+            await self._remove()
+            for entry in list(self._maintaining.with_returns.values()):
+                await self._save(entry)
+        except StoreUnusable:
+            return self._backoff.next()  # that it is, is logged elsewhere
+        except Exception:  # noqa: BLE001  # no caller could handle it, and there is a next time
+            self._log.failure(
+                "The end of a maintenance could not be stored because of a bug in hbtd."
+            )
+            return _RETRY[1]
+        self._backoff.reset()
+        return max(_GATHER, _SPARINGLY * (self._elapsed() - began))
+
+    async def _remove(self) -> None:
+        """Remove the settings of maintenances that are over."""
+        over = self._maintaining.over
+        removed: list[Setting] = []
+        for (kind, name), at in list(over.items()):
+            text = self._store.settings.text(kind, name)
+            wanted = None if text is None else parse(kind, name, text)
+            if wanted is None or wanted.at != at:
+                over.pop((kind, name), None)  # it was removed, or has another end
+            else:
+                removed.append(Setting(kind, name, None))
+        for start in range(0, len(removed), _REMOVED_AT_ONCE):
+            await self._store.write_settings(removed[start : start + _REMOVED_AT_ONCE])
+            for kind, name, _ in removed[start : start + _REMOVED_AT_ONCE]:
+                over.pop((kind, name), None)
+
+    async def _save(self, entry: Entry) -> None:
+        """Write a maintenance without the components that are back; without any, remove it."""
+        wanted, back = entry.maintenance, len(entry.left)
+        if entry.tried == back:
+            self._maintaining.with_returns.pop(wanted.id, None)
+            return
+        folded: list[str] = []
+        async for some in components(wanted, lambda: deferLater(self._clock, 0)):
+            folded.append(fold(xname for xname in some if xname not in entry.left))
+        nodeset = ",".join(filter(None, folded))
+        if entry is not self._maintaining.find(wanted.id) or entry.maintenance is not wanted:
+            return  # it was changed meanwhile, and is looked at again
+        if len(nodeset) > LONGEST_SHORTENED:
+            entry.tried = back
+            return
+        self._log.info(
+            "Maintenance {id} has ended for {components}, which are back; {number} are still in"
+            " it.",
+            id=wanted.id,
+            components=counted(back - entry.said, "component"),
+            number=entry.number,
+        )
+        entry.said = back
+        text = wanted._replace(nodeset=nodeset).text() if nodeset else None
+        await self._store.write_settings([Setting(wanted.kind, wanted.name, text)])
