@@ -1,9 +1,9 @@
 """The gate: identifies callers by their credentials, and decides what each caller may do.
 
-There are two roles. A node may send heartbeats of its own component, and may ask hbtd to forget
-that component. An operator may change parameters, and may ask hbtd to forget any component. The
-fast lane and the ordinary lane ask the same `Gate`, which refuses a request by raising an exception
-of `hbtd.access.refusals`.
+There are two roles. A node may send heartbeats of its own component, may ask hbtd to forget that
+component, and may say that it will be away. An operator may change parameters, set maintenance, and
+do the latter two for any component. The fast lane and the ordinary lane ask the same `Gate`, which
+refuses a request by raising an exception of `hbtd.access.refusals`.
 """
 
 from collections.abc import Callable
@@ -73,6 +73,14 @@ class Caller(NamedTuple):
         """
         if not self.operator and xname not in self.components:
             raise Forbidden("Only operators may have another component forgotten")
+
+    def check_away(self, xname: str) -> None:
+        """Raise `Forbidden` unless the caller may say that the component `xname` will be away.
+
+        `xname` must be in normal form.
+        """
+        if not self.operator and xname not in self.components:
+            raise Forbidden("Only operators may say that another component will be away")
 
 
 ANY_NODE = Caller(any_component=True)
@@ -213,7 +221,9 @@ class Gate:
         raise Unauthenticated(detail, self._operator_challenges)
 
     def node_or_operator(self, credentials: Credentials) -> Caller:
-        """Return the sender of a request to forget a component: an operator or a node.
+        """Return the sender of a request about a component of its own: an operator or a node.
+
+        Such requests are to forget the component, and to note that it will be away.
 
         If nodes need credentials, and the sender is neither an operator nor a node, raise
         `Unauthenticated` or `KeysUnavailable`, as `node` does. But raise `Forbidden` instead of
@@ -221,7 +231,7 @@ class Gate:
         request comes from this host, but its `Host` header names another host.
 
         If nodes need no credentials, no node can prove which component it is. Therefore only
-        operators may ask hbtd to forget components: if the sender is not an operator, raise
+        operators may make such requests: if the sender is not an operator, raise
         `Forbidden` or `Unauthenticated`, as `operator` does.
         """
         if self._is_operator(credentials):

@@ -195,16 +195,16 @@ def _answer_unexpected(request: IRequest, failure: Failure) -> bytes | Deferred[
 
 
 def _is_misspelt(path: bytes) -> bool:
-    """Return whether a path contains percent-encoding in its prefix or in the route's name.
+    """Return whether a path contains percent-encoding elsewhere than in the name of a component.
 
     Such paths are not served: a gateway in front of hbtd might not recognise them, and not apply
-    its rules for the route. The name of a component may be percent-encoded.
+    its rules for the route.
     """
     if b"%" not in path:
         return False
     segments = path.split(b"/")
-    fixed = 4 if segments[1] == b"hmi" else 3  # /hmi/v1/ROUTE/NAME or /v1/ROUTE/NAME
-    return any(b"%" in segment for segment in segments[:fixed])
+    name = 4 if segments[1] == b"hmi" else 3  # /hmi/v1/ROUTE/NAME or /v1/ROUTE/NAME
+    return any(b"%" in segment for segment in (*segments[:name], *segments[name + 1 :]))
 
 
 class _Resource(KleinResource):

@@ -26,6 +26,7 @@ from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
 from hbtd.rules.live_thresholds import LiveThresholds
+from hbtd.rules.maintenances import Maintenances
 from hbtd.runtime.host import Host
 from hbtd.server.overload import AcceptQueue, Overload
 from hbtd.server.scheduler import Scheduler
@@ -105,6 +106,17 @@ class Core:
         self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
         self.thresholds = LiveThresholds(
             reactor, self.observed.now, self.tracker, self.store, self.params
+        )
+        self.maintenances = Maintenances(
+            reactor,
+            host.elapsed,
+            host.wall,
+            self.observed,
+            self.tracker,
+            self.store,
+            self.params,
+            lambda: self.monitor.leading and leadership.held(),
+            host.random,
         )
         self.uncommitted = Uncommitted()
         acknowledgements = Acknowledgements(host.wall, self.tracker, self.store)

@@ -12,6 +12,7 @@ from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.reconciler import Reconciler
 from hbtd.monitor import Monitor
 from hbtd.queries.event_hub import EventHub
+from hbtd.queries.maintenance import MaintenanceFacts
 from hbtd.queries.summary import MachineCounts
 from hbtd.replicas.space import Space
 from hbtd.rules.live_thresholds import LiveThresholds
@@ -193,6 +194,30 @@ class ThresholdMetrics(Collector):
             yield _gauge(
                 "thresholds", "Rows by which some components have times of their own.", rows
             )
+
+
+class MaintenanceMetrics(Collector):
+    """The metrics of maintenance."""
+
+    def __init__(self, facts: MaintenanceFacts) -> None:
+        """Make the collector; the caller has to update `facts` before each collection."""
+        self._facts = facts
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics with the numbers from the last update of the `MaintenanceFacts`."""
+        counts = self._facts.counts
+        yield _gauge("maintenances", "Maintenances that operators have set.", counts.set)
+        yield _gauge(
+            "maintenance_away", "Components that have said that they will be away.", counts.away
+        )
+        components = GaugeMetricFamily(
+            "hbtd_maintenance_components",
+            "Tracked components in maintenance, by whether they are silent.",
+            labels=["silent"],
+        )
+        components.add_metric(["no"], counts.components - counts.silent)
+        components.add_metric(["yes"], counts.silent)
+        yield components
 
 
 class ConnectionMetrics(Collector):

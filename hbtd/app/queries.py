@@ -9,6 +9,7 @@ from hbtd.hsm.standing import Standing, Told
 from hbtd.monitor import Monitor
 from hbtd.queries.components import Explainer, Facts
 from hbtd.queries.machine import Machine
+from hbtd.queries.maintenance import MaintenanceFacts
 from hbtd.queries.summary import HSMQueue, Summary, TableFound
 from hbtd.store.interface import IStore
 from hbtd.store.past import LogEntry, Selection, Span
@@ -31,6 +32,7 @@ def make_queries(
     replica: str,
     leader: Callable[[], str | None],
     hindrances: Callable[[], Sequence[Hindrance]],
+    maintenance: MaintenanceFacts,
     threshold: Callable[[str], str | None] = lambda _: None,
 ) -> Components:
     """Return the handlers of queries about components; `wall` returns Unix seconds.
@@ -62,8 +64,27 @@ def make_queries(
             return Standing(Told.WAITING, 0.0, reason)
         return reconciler.standing(xname)
 
-    facts = Facts(tracker, observed, wall, standing)
-    second = reconciler.second_signal
-    explainer = Explainer(tracker, monitor, facts, recent, hindrances, second, wall, threshold)
-    summary = Summary(tracker, machine, facts, wall, hsm, lambda: monitor.leading, leader, replica)
+    facts = Facts(tracker, observed, wall, standing, maintenance.of)
+    explainer = Explainer(
+        tracker,
+        monitor,
+        facts,
+        recent,
+        hindrances,
+        reconciler.second_signal,
+        wall,
+        threshold,
+        maintenance.sentence,
+    )
+    summary = Summary(
+        tracker,
+        machine,
+        facts,
+        wall,
+        hsm,
+        lambda: monitor.leading,
+        leader,
+        replica,
+        maintenance.update,
+    )
     return Components(tracker, monitor, machine, facts, explainer, summary)

@@ -266,6 +266,7 @@ class HbtdService(Service):
         await start("access control", self.access.startService, self.access.stopService)
         keeper = self.core.silence_keeper
         await start("keeping long silences", keeper.startService, keeper.stop)
+        await start("maintenance", lambda: None, self.core.maintenances.stop)
         await start("the monitor", self._start_monitor, self.monitor.stop)
         reconciler = self.core.reconciler
         await start("comparing HSM's table", reconciler.startService, reconciler.stopService)

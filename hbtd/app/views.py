@@ -12,6 +12,7 @@ from hbtd.api.events import Events
 from hbtd.api.health import HealthSources
 from hbtd.api.history import History
 from hbtd.api.internals import InternalsHandler
+from hbtd.api.maintenance import MaintenanceHandlers
 from hbtd.api.picture import Picture
 from hbtd.api.reconciliation import Reconciliation
 from hbtd.api.thresholds import ThresholdsHandler
@@ -25,6 +26,7 @@ from hbtd.app.metrics import (
     EventMetrics,
     HistoryMetrics,
     MachineMetrics,
+    MaintenanceMetrics,
     Metrics,
     TableMetrics,
     ThresholdMetrics,
@@ -36,7 +38,8 @@ from hbtd.app.stores import describe_store
 from hbtd.app.troubles import Troubles
 from hbtd.queries.hindrances import recent
 from hbtd.queries.internals import Internals, Parts
-from hbtd.queries.machine import Machine
+from hbtd.queries.machine import Machine, Turn
+from hbtd.queries.maintenance import MaintenanceFacts
 from hbtd.queries.summary import MachineCounts
 from hbtd.queries.whatif import WhatIf
 from hbtd.replicas.replica import Replica
@@ -101,6 +104,9 @@ class Views:
         """The object that describes hbtd's own parts, for `GET /internals`."""
         machine = Machine(core.tracker)
         counts = MachineCounts(machine)
+        self._maintenance = MaintenanceFacts(
+            core.maintenances, core.tracker, core.observed.now, core.params
+        )
         self.registry = self._make_registry(counts)
         """The registry of all metrics."""
         self.routes = self._make_routes(machine, counts)
@@ -126,6 +132,7 @@ class Views:
             HistoryMetrics(core.store.last_number, self._count_entries),
             EventMetrics(core.event_hub),
             MachineMetrics(counts),
+            MaintenanceMetrics(self._maintenance),
             TableMetrics(core.reconciler),
             ThresholdMetrics(core.thresholds),
             InsideMetrics(core.notifier.time_to_tell, self.lag, self.self_checks),
@@ -210,7 +217,12 @@ class Views:
         return texts if hsm is None else {**texts, "HsmStatusReason": hsm}
 
     def _make_routes(self, machine: Machine, counts: MachineCounts) -> Routes:
-        core = self._core
+        core, maintenance = self._core, self._maintenance
+
+        async def count(turn: Turn) -> None:
+            await counts.update(turn)
+            await maintenance.update(turn)
+
         sources = HealthSources(
             core.monitor.store_ready,
             core.store.health,
@@ -218,7 +230,7 @@ class Views:
             core.notifier.health,
             core.overload.health,
             self._reasons,
-            counts.update,
+            count,
             lambda: len(core.tracker),
             lambda: recent(self.hindrances.all(), self._host.wall()),
             core.second_signal.health,
@@ -236,6 +248,7 @@ class Views:
             core.name,
             lambda: core.replica.leader,
             self.hindrances.all,
+            maintenance,
             lambda xname: core.thresholds.current.name_of(xname),
         )
         most = core.params.current.max_event_readers
@@ -256,6 +269,7 @@ class Views:
             reconciliation,
             WhatIfHandler(whatif, lambda: core.params.current, wall),
             ThresholdsHandler(core.thresholds, core.params, core.tracker),
+            MaintenanceHandlers(core.maintenances, maintenance, core.tracker),
         )
         return make_routes(
             core.monitor, core.params, sources, self.registry, groups, core.thresholds.times

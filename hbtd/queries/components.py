@@ -65,16 +65,19 @@ class Facts:
         observed: ObservedClock,
         wall: Callable[[], float],
         standing: Callable[[str], Standing],
+        maintenance: Callable[[str], dict[str, object] | None] = lambda _: None,
     ) -> None:
         """Make the object; `wall` returns the Unix time in seconds.
 
         `standing` takes an xname, and returns whether HSM was told of the component's latest
-        transition.
+        transition. `maintenance` takes an xname, and returns the API's object about the maintenance
+        that the component is in, `None` if it is in none.
         """
         self._tracker = tracker
         self._observed = observed
         self._wall = wall
         self._standing = standing
+        self._maintenance = maintenance
 
     def age(self, component: Component) -> float | None:
         """Return the real seconds since a component was last heard from; `None` if not known.
@@ -100,7 +103,7 @@ class Facts:
         if component is None:
             return None
         age = self.age(component)
-        told = self._standing(xname)
+        told, maintenance = self._standing(xname), self._maintenance(xname)
         return {
             "XName": xname,
             "Type": type_of_valid(xname),
@@ -114,6 +117,7 @@ class Facts:
             "Hostname": component.hostname,
             "NID": component.nid,
             "HSM": {"State": told.told.value, "At": format_time(told.at), "Reason": told.reason},
+            **({} if maintenance is None else {"Maintenance": maintenance}),
         }
 
 
@@ -180,6 +184,7 @@ class Explainer:
         second_signal: SecondSignal,
         wall: Callable[[], float],
         threshold: Callable[[str], str | None] = lambda _: None,
+        maintenance: Callable[[str], str] = lambda _: "",
     ) -> None:
         """Make an object that explains the states of the components in `tracker`.
 
@@ -187,7 +192,8 @@ class Explainer:
         newest first: at most `most` entries. `hindrances` returns what has hindered hbtd, in
         the order of `Hindrances.all`, and `wall` the Unix time in seconds. `second_signal` knows
         what HSM's table says. `threshold(xname)` returns what the threshold that applies to `xname`
-        matches, or `None` if none applies.
+        matches, or `None` if none applies. `maintenance(xname)` returns a sentence about the
+        maintenance that a component is in, an empty text if it is in none.
         """
         self._tracker = tracker
         self._monitor = monitor
@@ -197,6 +203,7 @@ class Explainer:
         self._second_signal = second_signal
         self._wall = wall
         self._threshold = threshold
+        self._maintenance = maintenance
 
     async def explain(self, xname: str, most: int) -> dict[str, object] | None:
         """Return a description of a component, the reason for its state, and its last transitions.
@@ -221,8 +228,9 @@ class Explainer:
         limits = self._monitor.limits
         warntime, errtime = self._limits(xname)
         met = self._hindrances_met(xname, component)
+        sentences = (self._sentence(xname, component), self._maintenance(xname))
         why: dict[str, object] = {
-            "Text": self._sentence(xname, component)
+            "Text": " ".join(filter(None, sentences))
             + self._uncounted(component, met)
             + self._off(xname, component),
             "Warntime": warntime,
@@ -336,6 +344,10 @@ class Explainer:
         if phase is Phase.DEAD:
             return f"Dead: silent for {silent:.1f} s; the limit, Errtime, is {dead}."
         rule = self._tracker.rule(xname)
+        if rule is None:
+            before = "Warned about before, and silent" if phase is Phase.WARNED else "Silent"
+            known = f"{before} for {silent:.1f} s, which is not judged."
+            return known if silent >= warntime else f"Healthy: silent for {silent:.1f} s."
         if isinstance(rule, Deadlines):
             return self._until(rule, phase, silent)
         if phase is Phase.WARNED:
@@ -356,14 +368,14 @@ class Explainer:
         `silent` is its silence in observed seconds.
         """
         now = self._monitor.now()
-        dead = f"dead in {max(rule.die_at - now, 0.0):.1f} s"
+        dead = f"declared dead in {max(rule.die_at - now, 0.0):.1f} s"
         if phase is Phase.HEALTHY and rule.warn_at < rule.die_at:
             dead = f"warned about in {max(rule.warn_at - now, 0.0):.1f} s, and {dead}"
         state = "Healthy" if phase is Phase.HEALTHY else "Warned about"
-        return (
-            f"{state}: silent for {silent:.1f} s. Its times have begun anew meanwhile: unless it is"
-            f" heard before, it is {dead}."
-        )
+        why = rule.remark or "; its times have begun anew meanwhile"
+        if rule.held:
+            why = "; its death is held back by the guard"
+        return f"{state}: silent for {silent:.1f} s{why}; unless it is heard it is {dead}."
 
 
 def show_entry(entry: LogEntry) -> dict[str, object]:

@@ -156,10 +156,10 @@ def overdue_check(
     The check finds a fault if a silence is longer than three times the sum of `errtime` and
     `interval`, plus a minute, in observed seconds. Shorter silences need not be due to a bug: if
     hbtd was overloaded, components are judged up to `errtime` too late, and several sweeps may
-    pass before all overdue components are judged. A component's own limit takes the place of one
-    `errtime`, and a deadline by which it is to be judged that of its silence. `judging` returns
-    whether this replica judges; if this replica does not judge, nothing is checked. `turn` is
-    awaited between portions of the work.
+    pass before all overdue components are judged. Components in maintenance are left out. A
+    component's own limit takes the place of one `errtime`, and a deadline by which it is to be
+    judged that of its silence. `judging` returns whether this replica judges; if this replica does
+    not judge, nothing is checked. `turn` is awaited between portions of the work.
     """
 
     async def check() -> str | None:
@@ -172,7 +172,7 @@ def overdue_check(
             for xname in portion:
                 component, rule = tracker.component(xname), tracker.rule(xname)
                 if component is None or rule is None or not tracker.phase(xname).living:
-                    continue
+                    continue  # without a rule it is in maintenance
                 silence = now - component.last_heard
                 if isinstance(rule, Deadlines):
                     late = now - rule.die_at

@@ -1,9 +1,11 @@
 """The summary of the machine: the numbers of components by state, and the mostly silent parts."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import islice
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
 
 from hbtd.formats.nodesets import fold
 from hbtd.formats.times import clock_time, format_time
@@ -15,6 +17,7 @@ from hbtd.queries.blast_radius import (
 )
 from hbtd.queries.components import Facts
 from hbtd.queries.machine import Machine, Silence, Turn
+from hbtd.queries.maintenance import MaintenanceCounts
 from hbtd.tracker.components import Component
 from hbtd.tracker.tracker import Tracker
 
@@ -28,6 +31,10 @@ _AT_ONCE = 10_000
 
 _MOST_CABINETS = 256
 """The most cabinets that are counted by themselves; the rest are counted together."""
+
+
+CountMaintenance = Callable[[Turn], Coroutine[Deferred[Any], Any, MaintenanceCounts]]
+"""A function that counts what is in maintenance; it awaits its argument between portions."""
 
 
 class TableFound(NamedTuple):
@@ -72,11 +79,13 @@ class Summary:
         leading: Callable[[], bool],
         leader: Callable[[], str | None],
         replica: str,
+        maintenance: CountMaintenance | None = None,
     ) -> None:
         """Make the object; `leading` returns whether this replica, named `replica`, leads.
 
         `leader` returns the name of the leader, `None` if it is not known. `wall` returns the Unix
-        time in seconds, and `hsm` the state of updates to HSM.
+        time in seconds, and `hsm` the state of updates to HSM. `maintenance` counts what is in
+        maintenance.
         """
         self._tracker = tracker
         self._machine = machine
@@ -86,6 +95,7 @@ class Summary:
         self._leading = leading
         self._leader = leader
         self._replica = replica
+        self._maintenance = maintenance
 
     async def summarise(self, turn: Turn) -> dict[str, object]:
         """Return the answer to `GET /summary`: counts, silent groups, and other silent components.
@@ -119,6 +129,23 @@ class Summary:
             "Replica": self._replica,
             "Leader": self._leader(),
             "Leading": self._leading(),
+            **(await self._show_maintenance(turn)),
+        }
+
+    async def _show_maintenance(self, turn: Turn) -> dict[str, object]:
+        """Return the field `Maintenance`, unless nothing is in maintenance."""
+        if self._maintenance is None:
+            return {}
+        counts = await self._maintenance(turn)
+        if not any(counts):
+            return {}
+        return {
+            "Maintenance": {
+                "Set": counts.set,
+                "Away": counts.away,
+                "Components": counts.components,
+                "Silent": counts.silent,
+            }
         }
 
     async def _show_group(

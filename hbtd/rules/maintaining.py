@@ -361,7 +361,7 @@ class Maintaining:
 
     def _patience(self, xname: str) -> float:
         params = self._params.current
-        return self._tracker.limits_of(xname).over(params.warntime, params.errtime)[0]
+        return self._tracker.own_limits(xname).over(params.warntime, params.errtime)[0]
 
     def _returned(self, xname: str) -> bool:
         """End all maintenances that end with a return; return whether there is another one."""

@@ -50,6 +50,8 @@ class MaintenanceRefused(ValueError):
 class End(NamedTuple):
     """The end of a maintenance, as a request gives it."""
 
+    at: float
+    """The Unix time, in seconds, of the request."""
     until: float
     """The Unix time, in seconds, at which it ends at the latest."""
     back: bool
@@ -175,7 +177,7 @@ def read_end(fields: Mapping[str, Any], now: float, longest: float) -> End:
             f"The end may be {longest:g} s from now at most (--maintenance_max), and not"
             f" {end - now:.0f} s"
         )
-    return End(end, back)
+    return End(now, end, back)
 
 
 def read_seconds(fields: Mapping[str, Any], longest: float) -> float:

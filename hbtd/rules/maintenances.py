@@ -37,7 +37,6 @@ from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.settings import Setting
 from hbtd.tracker.forgotten import Forgotten
 from hbtd.tracker.tracker import Tracker
-from hbtd.tracker.transitions import Phase
 
 _GATHER: Final = 1.0
 """Seconds in which the returns of components are gathered before they are written."""
@@ -113,9 +112,13 @@ class Maintenances:
             raise NoSuchMaintenance(id)
         return entry
 
+    def until(self, entry: Entry) -> float:
+        """Return the Unix time at which a maintenance ends at the latest."""
+        return self._maintaining.until(entry)
+
     def show(self, entry: Entry) -> dict[str, object]:
         """Return the fields that the API shows of a maintenance wherever it appears."""
-        return entry.maintenance.show(self._maintaining.until(entry))
+        return entry.maintenance.show(self.until(entry))
 
     # Changes
 
@@ -158,7 +161,7 @@ class Maintenances:
         stored.
         """
         wanted = Maintenance(
-            MAINTENANCE, self._new_name(), nodeset, self._wall(), end.until, end.back, reason, by
+            MAINTENANCE, self._new_name(), nodeset, end.at, end.until, end.back, reason, by
         )
         await self._write(wanted)
         return wanted
@@ -173,9 +176,7 @@ class Maintenances:
         changed = before = entry.maintenance
         if fields.get("For") is not None or fields.get("Until") is not None:
             end = self.read_end(fields)
-            changed = changed._replace(
-                at=self._wall(), until=end.until, back=end.back or before.back
-            )
+            changed = changed._replace(at=end.at, until=end.until, back=end.back or before.back)
         if fields.get("Reason") is not None:
             changed = changed._replace(reason=read_text(fields, "Reason"))
         if fields.get("By") is not None:
