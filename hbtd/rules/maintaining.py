@@ -112,12 +112,16 @@ class Maintaining:
         self._changed = changed
         self.in_force = InForce()
         """The maintenances that are in force on this replica."""
-        self.over: dict[Key, float] = {}
-        """The settings of maintenances that are over, each with the time (`Maintenance.at`) at
-        which its end was given. They are to be removed from the store."""
+        self.over: dict[Key, tuple[float, float]] = {}
+        """The settings of maintenances that are over, each with its end (`Maintenance.given`).
+
+        They are to be removed from the store.
+        """
         self.with_returns: dict[str, Entry] = {}
-        """The maintenances that components have left as they are back, by identifier. The settings
-        have these components still."""
+        """The maintenances that components have left as they are back, by identifier.
+
+        The settings have these components still.
+        """
         # What has changed and has yet to be applied, in order.
         self._stale: dict[Key, None] = {}
         self._work: Deferred[None] = succeed(None)
@@ -219,7 +223,7 @@ class Maintaining:
         entry = self.in_force.entries.get(id_of(kind, name))
         if text is None:
             self.over.pop(key, None)
-        if wanted is not None and self.over.get(key) == wanted.at:
+        if wanted is not None and self.over.get(key) == wanted.given:
             wanted = None  # its end has come here already
         if wanted is None:
             if entry is not None:
@@ -244,7 +248,7 @@ class Maintaining:
 
     async def _change(self, entry: Entry, wanted: Maintenance, *, anew: bool) -> None:
         before, entry.maintenance = entry.maintenance, wanted
-        if wanted.at != before.at:
+        if wanted.given != before.given:
             entry.ends = self._time(wanted) + self._left(wanted, anew=anew)
             self._wait_for(entry)
         if wanted.nodeset == before.nodeset:
@@ -351,7 +355,7 @@ class Maintaining:
         self._apply([(wanted.kind, wanted.name)], anew=False)
 
     def _note_over(self, wanted: Maintenance) -> None:
-        self.over[wanted.kind, wanted.name] = wanted.at
+        self.over[wanted.kind, wanted.name] = wanted.given
         self._changed()
 
     # Returns

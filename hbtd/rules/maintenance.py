@@ -90,6 +90,11 @@ class Maintenance(NamedTuple):
         return self.kind == AWAY
 
     @property
+    def given(self) -> tuple[float, float]:
+        """The Unix times, in seconds, at which its end was given, and of the end itself."""
+        return self.at, self.until
+
+    @property
     def seconds(self) -> float:
         """How long it lasts at most, in seconds from when its end was given."""
         return self.until - self.at

@@ -1,10 +1,10 @@
 """Sets, changes and ends maintenances in the store, and keeps them there as they are."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import count
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -97,11 +97,13 @@ class Maintenances:
         self._lately = Forgotten()
         self._backoff = Backoff(*_RETRY, random)
         self._timer: IDelayedCall | None = None
-        self._tidying: Deferred[None] | None = None
+        self._tidying = False
+        self._tidied: Deferred[None] = succeed(None)
         self._stopped = False
         self._maintaining = Maintaining(
             clock, elapsed, wall, observed, tracker, store.settings, params, leading, self._soon
         )
+        store.settings.on_names(AWAY, self._note_away)
         self.in_force = self._maintaining.in_force
         """The maintenances that are in force on this replica, and who is in them."""
 
@@ -204,6 +206,12 @@ class Maintenances:
         self._lately.check(xname, self._elapsed(), self._params.current.errtime)
         return seconds, reason
 
+    def _note_away(self, xnames: Collection[str], anew: bool) -> None:
+        """Note who has said, perhaps to another replica, that it will be away."""
+        for xname in xnames:
+            if not anew and self._store.settings.text(AWAY, xname) is not None:
+                self._lately.note(xname, self._elapsed(), self._params.current.errtime)
+
     async def away(self, xname: str, seconds: float, reason: str) -> bool:
         """Note that a component will be away; return whether it was living.
 
@@ -243,8 +251,7 @@ class Maintenances:
         self._maintaining.stop()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        if self._tidying is not None:
-            await self._tidying
+        await self._tidied
         if self._leading() and self._untidy:
             await self._tidy_up()
 
@@ -253,7 +260,7 @@ class Maintenances:
         return bool(self._maintaining.over or self._maintaining.with_returns)
 
     def _soon(self) -> None:
-        if self._timer is None and self._tidying is None and not self._stopped:
+        if self._timer is None and not self._tidying and not self._stopped:
             self._timer = self._clock.callLater(_GATHER, self._tidy)
 
     def _tidy(self) -> None:
@@ -262,10 +269,11 @@ class Maintenances:
             # Another replica leads, and writes it; or this one does, soon.
             self._again(_GATHER)
             return
-        self._tidying = Deferred.fromCoroutine(self._tidy_up()).addCallback(self._tidied)
+        self._tidying = True
+        self._tidied = Deferred.fromCoroutine(self._tidy_up()).addCallback(self._end_tidying)
 
-    def _tidied(self, pause: float) -> None:
-        self._tidying = None
+    def _end_tidying(self, pause: float) -> None:
+        self._tidying = False
         self._again(pause)
 
     def _again(self, pause: float) -> None:
@@ -293,10 +301,10 @@ class Maintenances:
         """Remove the settings of maintenances that are over."""
         over = self._maintaining.over
         removed: list[Setting] = []
-        for (kind, name), at in list(over.items()):
+        for (kind, name), given in list(over.items()):
             text = self._store.settings.text(kind, name)
             wanted = None if text is None else parse(kind, name, text)
-            if wanted is None or wanted.at != at:
+            if wanted is None or wanted.given != given:
                 over.pop((kind, name), None)  # it was removed, or has another end
             else:
                 removed.append(Setting(kind, name, None))
