@@ -203,14 +203,14 @@ class Maintenances:
         """
         seconds = read_seconds(fields, self._params.current.maintenance_seconds)
         reason = read_text(fields, "Reason")
-        self._lately.check(xname, self._elapsed(), self._params.current.errtime)
+        self._lately.check(xname, self._clock.seconds(), self._params.current.errtime)
         return seconds, reason
 
     def _note_away(self, xnames: Collection[str], anew: bool) -> None:
         """Note who has said, perhaps to another replica, that it will be away."""
         for xname in xnames:
             if not anew and self._store.settings.text(AWAY, xname) is not None:
-                self._lately.note(xname, self._elapsed(), self._params.current.errtime)
+                self._lately.note(xname, self._clock.seconds(), self._params.current.errtime)
 
     async def away(self, xname: str, seconds: float, reason: str) -> bool:
         """Note that a component will be away; return whether it was living.
@@ -219,7 +219,7 @@ class Maintenances:
         """
         if not self._tracker.phase(xname).living:
             return False
-        self._lately.note(xname, self._elapsed(), self._params.current.errtime)
+        self._lately.note(xname, self._clock.seconds(), self._params.current.errtime)
         now = self._wall()
         await self._write(Maintenance(AWAY, xname, xname, now, now + seconds, True, reason, xname))
         return True

@@ -45,6 +45,8 @@ READ = {
     ("GET", "/tree"): 200,
     ("GET", "/picture"): 200,
     ("GET", "/history"): 200,
+    ("GET", "/maintenance"): 200,
+    ("GET", "/maintenance/x"): 404,
     ("GET", "/reconcile"): 200,
     ("GET", "/whatif"): 200,
     ("GET", "/thresholds"): 200,
@@ -153,8 +155,8 @@ class TableTests(AccessTestCase):
                 got = self.outcome(service, credential, "PATCH", "/v1/params", change)
                 self.assertEqual(got, status, (nodes, operators, name))
 
-    def test_forgetting(self) -> None:
-        """Operators can have any component forgotten, an authenticated node only its own."""
+    def test_own_component(self) -> None:
+        """Operators can have any component forgotten, or be away, authenticated nodes their own."""
         beats, patches = table(BEATS), table(PATCHES)
         for nodes, operators, service in self.cases():
             for name, credential in CREDENTIALS.items():
@@ -174,6 +176,25 @@ class TableTests(AccessTestCase):
                 path = f"/hmi/v1/heartbeat/{XNAME}"
                 got = self.outcome(service, credential, "DELETE", path)
                 self.assertEqual(got, status, (nodes, operators, name))
+                got = self.outcome(service, credential, "POST", f"{path}/away", {"For": 5})
+                self.assertEqual(got, status, (nodes, operators, name))
+
+    def test_maintenance(self) -> None:
+        """Only operators, as --operator_access defines them, can set maintenance, or end it."""
+        expected = table(PATCHES)
+        for nodes, operators, service in self.cases():
+            for name, credential in CREDENTIALS.items():
+                cell = expected[name, operators]
+                known = nodes in ("jwt", "both", "xname")
+                refused = int(cell if cell != "jwt" else "403" if known else "401")
+                for method, path, body, granted in (
+                    ("POST", "/maintenance", {"XNames": [XNAME], "For": 5}, 201),
+                    ("PATCH", "/maintenance/x", {"For": 5}, 404),
+                    ("DELETE", "/maintenance/x", b"", 404),
+                ):
+                    status = granted if cell == "200" else refused
+                    got = self.outcome(service, credential, method, f"/v1{path}", body)
+                    self.assertEqual(got, status, (nodes, operators, name, path))
 
     def test_open(self) -> None:
         """Everything else needs no credentials, whatever the options are."""
@@ -206,6 +227,10 @@ class TableTests(AccessTestCase):
             ("POST", "/heartbeat"): Role.NODE,
             ("POST", "/heartbeat/<xname>"): Role.NODE,
             ("DELETE", "/heartbeat/<xname>"): Role.NODE_OR_OPERATOR,
+            ("POST", "/heartbeat/<xname>/away"): Role.NODE_OR_OPERATOR,
+            ("POST", "/maintenance"): Role.OPERATOR,
+            ("PATCH", "/maintenance/<id>"): Role.OPERATOR,
+            ("DELETE", "/maintenance/<id>"): Role.OPERATOR,
             ("PATCH", "/params"): Role.OPERATOR,
             ("GET", "/internals"): Role.OPERATOR,
             ("POST", "/forget"): Role.OPERATOR,
@@ -214,6 +239,7 @@ class TableTests(AccessTestCase):
         }
         closed["GET", "/events"] = Role.READER  # an answer without an end
         for method, path in READ:
+            path = path.replace("/maintenance/x", "/maintenance/<id>")
             closed[method, path.replace(XNAME, "<name>")] = Role.READER
         opened = {(method, path.replace(XNAME, "<xname>")): Role.ANYONE for method, path in OPEN}
         self.assertEqual(roles, closed | opened)

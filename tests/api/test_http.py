@@ -54,6 +54,7 @@ class RoutingTests(APITestCase):
         served: dict[str, set[str]] = {}
         for route in self.service.routes.api:
             path = route.path.replace("<xname>", XNAME).replace("<name>", XNAME)
+            path = path.replace("<id>", f"away-{XNAME}")
             also = {"HEAD"} if route.method == "GET" else set()
             served.setdefault(path, set()).update({route.method} | also)
         self.assertEqual({path: sorted(methods) for path, methods in served.items()}, ROUTES)
@@ -77,7 +78,8 @@ class RoutingTests(APITestCase):
             shown = " and ".join(each for each in ROUTES[route] if each != "HEAD")
             plural = "s" if " " in shown else ""
             # Of these routes, the name is left out.
-            named = next((e for e in ("/heartbeat", "/components") if e in route), route)
+            names = "/heartbeat", "/components", "/maintenance"
+            named = next((each for each in names if each in route), route)
             instance = "/hmi/v1" + named
             self.assert_problem(
                 response,

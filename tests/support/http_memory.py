@@ -56,6 +56,7 @@ HEARTBEAT: dict[str, object] = {
 ROUTES: Mapping[str, Sequence[str]] = {
     "/heartbeat": ["POST"],
     f"/heartbeat/{XNAME}": ["DELETE", "POST"],
+    f"/heartbeat/{XNAME}/away": ["POST"],
     "/hbstates": ["POST"],
     f"/hbstate/{XNAME}": ["GET", "HEAD"],
     "/events": ["GET", "HEAD"],
@@ -67,6 +68,8 @@ ROUTES: Mapping[str, Sequence[str]] = {
     "/tree": ["GET", "HEAD"],
     "/picture": ["GET", "HEAD"],
     "/forget": ["POST"],
+    "/maintenance": ["GET", "HEAD", "POST"],
+    f"/maintenance/away-{XNAME}": ["DELETE", "GET", "HEAD", "PATCH"],
     "/reconcile": ["GET", "HEAD", "POST"],
     "/params": ["GET", "HEAD", "PATCH"],
     "/thresholds": ["GET", "HEAD", "PUT"],
