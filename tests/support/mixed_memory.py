@@ -24,6 +24,7 @@ from hbtd.monitor import Monitor
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
+from hbtd.rules.maintenances import Maintenances
 from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.fake_hsm import FakeHSM
 from hbtd.store.etcd import EtcdStore
@@ -162,6 +163,10 @@ class Ours(Process):
             client, clock, clock.seconds, observed, leadership, store, self.monitor, changes,
             params, f"ours-{number}", Random(number).random, unread.waiting,
         )  # fmt: skip
+        self.maintenances = Maintenances(
+            clock, clock.seconds, world.wall, observed, self.tracker, store, params,
+            lambda: self.monitor.leading and leadership.held(), Random(number).random,
+        )  # fmt: skip
         self._stopping = False
         self.notifier.startService()
         self.replica.startService()
@@ -202,6 +207,7 @@ class Ours(Process):
     async def _stop(self) -> None:
         self.monitor.stop_observing()
         await self.monitor.stop()
+        await self.maintenances.stop()
         await self.replica.stopService()
         await self.notifier.stopService()
         self.kill()
