@@ -13,7 +13,7 @@ class Entry:
     def __init__(self, maintenance: Maintenance, began: float, ends: float) -> None:
         """Make an entry without components.
 
-        `began` is the observed time at which this replica has learnt of it. `ends` is when it ends
+        `began` is the observed time from which on it holds, as far as this replica knows. `ends` is when it ends
         at the latest: in seconds of the host's elapsed clock or, if a component has said that it
         will be away, in observed seconds.
         """

@@ -17,6 +17,7 @@ from hbtd.rules.maintenance import (
     LONGEST,
     MAINTENANCE,
     MOST_NAMES,
+    UNDER_WAY,
     Maintenance,
     id_of,
     key_of,
@@ -240,7 +241,9 @@ class Maintaining:
         if left <= 0:
             self._note_over(wanted)
             return
-        entry = Entry(wanted, self._observed.now(), self._time(wanted) + left)
+        # What was set long ago, and was read anew, has no heartbeat under way.
+        ago = min(max(self._wall() - wanted.at, 0.0), UNDER_WAY) if anew else 0.0
+        entry = Entry(wanted, self._observed.now() - ago, self._time(wanted) + left)
         self.in_force.begin(entry)
         self._wait_for(entry)
         async for some in self._components(wanted):
