@@ -13,9 +13,9 @@ class Entry:
     def __init__(self, maintenance: Maintenance, began: float, ends: float) -> None:
         """Make an entry without components.
 
-        `began` is the observed time from which on it holds, as far as this replica knows. `ends` is when it ends
-        at the latest: in seconds of the host's elapsed clock or, if a component has said that it
-        will be away, in observed seconds.
+        `began` is the observed time from which on it holds, as far as this replica knows. `ends` is
+        when it ends at the latest: in seconds of the host's elapsed clock or, if a component has
+        said that it will be away, in observed seconds.
         """
         self.maintenance = maintenance
         self.began = began

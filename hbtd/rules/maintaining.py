@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from heapq import heappop, heappush
+from math import inf
 from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -241,9 +242,10 @@ class Maintaining:
         if left <= 0:
             self._note_over(wanted)
             return
-        # What was set long ago, and was read anew, has no heartbeat under way.
-        ago = min(max(self._wall() - wanted.at, 0.0), UNDER_WAY) if anew else 0.0
-        entry = Entry(wanted, self._observed.now() - ago, self._time(wanted) + left)
+        # Of a time long before a restart no heartbeat is under way.
+        old = anew and self._wall() - wanted.at >= UNDER_WAY
+        began = -inf if old else self._observed.now()
+        entry = Entry(wanted, began, self._time(wanted) + left)
         self.in_force.begin(entry)
         self._wait_for(entry)
         async for some in self._components(wanted):
