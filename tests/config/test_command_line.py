@@ -56,6 +56,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     "clear_on_gap": {"1": True, "yes": True},
     "history": {"0": "0", "90s": "90s", "36500d": "36500d"},
     "history_count": {"0": "0", "2_000": "2000", "auto": "auto"},
+    "maintenance_max": {"1s": "1s", "90m": "90m", "365d": "365d"},
     "operator_access": {
         "any": "any",
         "token:/etc/hbtd/tokens": "token:/etc/hbtd/tokens",
@@ -114,6 +115,7 @@ BAD = {
     "clear_on_gap": ["", "2"],
     "history": ["", "30", "1.5d", "-1d", "d", "1w", "36501d", "30 d", "\u0663d", "1d1h", "forever"],
     "history_count": ["", "-1", "1.5", "many", "Auto", "4294967296"],
+    "maintenance_max": ["", "0", "0s", "7", "1.5h", "366d", "-1d", "7D"],
     "operator_access": [
         *("", "nobody", "token", "token:", "cert", "cert:", "cert:a,,b", "any:x", "loopback:1"),
         *("loopback+loopback", "loopback+", "+any", "token:a+token:b", "Loopback", "jwt:x"),

@@ -87,6 +87,7 @@ class RenderingTests(SynchronousTestCase):
                 ("Clear_on_gap", "0"),
                 ("History", "30d"),
                 ("History_count", "auto"),
+                ("Maintenance_max", "7d"),
                 ("Operator_access", "loopback"),
                 ("Reader_access", "any"),
                 ("Node_access", "any"),
