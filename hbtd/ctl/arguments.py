@@ -107,6 +107,10 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
     parsers = make_parsers(environ)
     _check_options(arguments, parsers)
     options, rest = parsers.main.parse_known_args(list(_with_times(arguments)))
+    if options.command == "maintenance":
+        # argparse gives up the names that stand behind an option which stands behind the action.
+        options.names += [word for word in rest if word == "-" or word[:1] != "-"]
+        rest = [word for word in rest if word != "-" and word[:1] == "-"]
     if rest:
         asked = parsers.commands.get(options.command, parsers.main)
         asked.error(f"unrecognized arguments: {' '.join(rest)}")

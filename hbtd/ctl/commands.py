@@ -45,6 +45,20 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(text: str) -> float:
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    try:
+        seconds = float(number) * _UNITS[unit]
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e9:
+        raise ArgumentTypeError(f"{text!r} is no duration, such as 90s, 15m, 2h or 7d")
+    return seconds
+
+
 def period(text: str) -> float:
     """Return `text` as a number of seconds that is not below 0.01.
 
@@ -196,6 +210,30 @@ def _add_forget(parser: ArgumentParser) -> None:
     parser.add_argument("-y", "--yes", action="store_true", help="don't ask")
 
 
+def _add_maintenance(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "action", metavar="ACTION", nargs="?", default="list",
+        choices=("list", "start", "change", "end"), help="list (default), start, change or end",
+    )  # fmt: skip
+    parser.add_argument(
+        "names", metavar="NODESET|ID", nargs="*",
+        help="to start, the components; otherwise the IDs of maintenances",
+    )  # fmt: skip
+    parser.add_argument(
+        "--for", dest="seconds", metavar="TIME", type=_duration,
+        help="how long from now: 90s, 15m, 2h, 7d",
+    )  # fmt: skip
+    parser.add_argument(
+        "--until", metavar="TIME",
+        help="until a time, or back: until each component is back, and no longer than --for",
+    )  # fmt: skip
+    parser.add_argument("--reason", metavar="TEXT", help="why, for others to read")
+    parser.add_argument("--by", metavar="TEXT", help="who sets it (you, and this host)")
+    parser.add_argument(
+        "--under", metavar="XNAME", help="to start, what is tracked in a cabinet, chassis or slot"
+    )
+
+
 def _add_params(parser: ArgumentParser) -> None:
     parser.add_argument(
         "parameters", metavar="NAME[=VALUE]", nargs="*", help="show it, or change it; all if none"
@@ -249,10 +287,13 @@ COMMANDS = (
     Command(
         "list", " [NODESET...]", "look", "components, one a line",
         f"Print components, one a line.\n\n{_SUFFIX_TEXT}\n\n"
+        "The state maintenance is that of a component that is silent, and in maintenance,\n"
+        "and so not warned about.\n\n"
         "Columns are xname, type, hostname, nid, state, since, last, age, status,\n"
-        "timestamp, source and hsm: since is when the state began, last the time of the\n"
-        "last heartbeat, and age how long ago that was. -o nodeset prints the names alone,\n"
-        "folded. The exit status is 1 if some components that are named are not tracked.",
+        "timestamp, source, hsm and maintenance: since is when the state began, last the\n"
+        "time of the last heartbeat, and age how long ago that was. -o nodeset prints the\n"
+        "names alone, folded. The exit status is 1 if some components that are named are\n"
+        "not tracked.",
         ("hbtctl list --state dead", "hbtctl list --under x1000c7 -o wide",
          "hbtctl list 'nid[000001-000064]' --columns nid,state",
          "clush -w \"$(hbtctl list --state ok -o nodeset)\" uptime"), _add_list,
@@ -334,6 +375,23 @@ COMMANDS = (
         ("hbtctl forget 'x1000c7s0b0n[0-1]'", "hbtctl forget --under x1000c7",
          "hbtctl list --state dead -o nodeset | hbtctl forget --yes -"),
         _add_forget,
+    ),
+    Command(
+        "maintenance", " [ACTION] [NODESET|ID...]", "act",
+        "set, list and end times in which silence is no alarm",
+        "In maintenance, the silence of components is no alarm: HSM is told neither of\n"
+        "warnings nor of deaths. Without an action, or with list, print all maintenances, or\n"
+        "those with an ID in full. start sets one; it needs an end, --for or --until. With\n"
+        "--until back it ends for each component with its first heartbeat after a silence of\n"
+        "Warntime, so that it can be set before a reboot. change moves the end of one, and\n"
+        "end ends it now. At the end silence counts from then on. A TIME of --until is\n"
+        "2026-11-26T18:56:00Z or 18:56 (the next). The exit status of start is 1 if some\n"
+        "names are not known.",
+        ("hbtctl maintenance",
+         "hbtctl maintenance start 'x1000c7s[0-7]b0n[0-1]' --for 2h --reason 'new firmware'",
+         "hbtctl maintenance start --under x1000c7 --until back --for 1h --reason reboot",
+         "hbtctl maintenance change 4g4r75 --for 30m", "hbtctl maintenance end 4g4r75"),
+        _add_maintenance,
     ),
     Command(
         "params", " [NAME[=VALUE]...]", "act", "show parameters, or change them",

@@ -28,6 +28,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Component], str]]] = {
     "timestamp": ("TIMESTAMP", lambda c: shown(c.get("Timestamp"), 40) or "-"),
     "source": ("SOURCE", lambda c: shown_source(c) or "-"),
     "hsm": ("HSM", lambda c: shown_hsm(c.get("HSM"))),
+    "maintenance": ("MAINTENANCE", lambda c: shown_maintenance(c.get("Maintenance"))),
 }
 """The columns that `list` can print, by name: pairs of a header and a function.
 
@@ -38,9 +39,24 @@ _TABLE = ("xname", "nid", "state", "since", "age", "hsm")
 
 
 def shown_state(component: Component) -> str:
-    """Return the state of a component, with a suffix if HSM may not have been told of it."""
+    """Return the state of a component, with a suffix if HSM may not have been told of it.
+
+    The state of a component that is silent, and not warned about, is `maintenance`.
+    """
     hsm = component.get("HSM") or {}
-    return shown(component.get("State"), 20) + _SUFFIXES.get(str(hsm.get("State")), "")
+    state = component.get("State")
+    if state == "healthy" and (component.get("Maintenance") or {}).get("Silent"):
+        state = "maintenance"
+    return shown(state, 20) + _SUFFIXES.get(str(hsm.get("State")), "")
+
+
+def shown_maintenance(found: dict[str, Any] | None) -> str:
+    """Return a text about the maintenance that a component is in; `-` if it is in none."""
+    if not found:
+        return "-"
+    back = " or back" if found.get("Back") else ""
+    text = f"{shown(found.get('Id'))} until {shown_time(found.get('Until'))}{back}"
+    return text + (f": {shown(found['Reason'], 60)}" if found.get("Reason") else "")
 
 
 def shown_source(component: Component) -> str:
@@ -100,6 +116,11 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
     if not summary.get("Leading", True):
         who += f", which follows {shown(summary.get('Leader')) or '(no leader is known)'}"
     lines.append(f"HSM {ready}, {waiting}{aside}; replica {who}; {shown_time(summary['At'])} UTC")
+    found = summary.get("Maintenance")
+    if found:
+        away = f", {shown(found['Away'])} away" if found.get("Away") else ""
+        number = counted(found["Components"], "component")
+        lines.append(f"  in maintenance: {number}, {shown(found['Silent'])} of them silent{away}")
     for group in summary.get("Groups") or ():
         state = "dead" if group.get("Dead") else "warned"
         lines.append(run.terminal.paint(f"  {shown(group['Text'])}", state))
@@ -229,6 +250,8 @@ def _explain(run: Invocation, c: Component) -> None:
     if reasons.get("Delay"):
         _fact(run, "judged later", shown(reasons["Delay"], 1000))
     _fact(run, "HSM", shown_hsm(c.get("HSM")))
+    if c.get("Maintenance"):
+        _fact(run, "maintenance", shown_maintenance(c["Maintenance"]))
     hindrances = reasons.get("Hindrances") or []
     if hindrances:
         line("what hindered hbtd meanwhile:")

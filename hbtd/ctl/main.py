@@ -88,6 +88,10 @@ def _command(name: str) -> Callable[[Invocation], int]:
         from hbtd.ctl.thresholds import thresholds
 
         return thresholds
+    if name == "maintenance":
+        from hbtd.ctl.maintaining import maintenance
+
+        return maintenance
     if name == "whatif":
         from hbtd.ctl.whatif import whatif
 

@@ -71,6 +71,8 @@ class StandIn:
         """What the last comparison of HSM's table has found."""
         self.absent = 0
         """How many nodes are absent."""
+        self.maintenance: dict[str, int] | None = None
+        """What the summary says of maintenance."""
         self.components: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
         self.hindrances: list[dict[str, Any]] = []
@@ -189,6 +191,7 @@ class StandIn:
             "Leader": "hbtd-1:28500",
             "Leading": True,
             "Replica": "host-1",
+            **({} if self.maintenance is None else {"Maintenance": self.maintenance}),
         }
 
     def _tree(self, path: str, query: dict[str, str], body: Any) -> Any:
