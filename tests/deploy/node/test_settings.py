@@ -66,7 +66,7 @@ class SettingsTests(SynchronousTestCase):
 
     def test_every_option(self):
         """Every option is read from the environment and from the kernel command line."""
-        values = {"xname": "x1c0s0b0n0", "nid": "5", "url": URL, "period": "2"}
+        values = {"xname": "x1c0s0b0n0", "nid": "5", "url": URL, "period": "2", "away": "3"}
         for name, _, _ in agent.OPTIONS:
             value = values.get(name, "/some/where")
             known = {**values, "cert": "c", "key": "k", name: ""}
@@ -76,7 +76,7 @@ class SettingsTests(SynchronousTestCase):
             ):
                 found = self.find(given=known, **place)
                 self.assertIn(name, found.sources)
-                if name not in ("url", "period"):
+                if name not in ("url", "period", "away"):
                     self.assertEqual(getattr(found, name), value)
 
     def test_unusable(self):
