@@ -380,6 +380,29 @@ class TableTests(BeatsTestCase):
         await self.look(story)
 
 
+class MaintenanceTests(BeatsTestCase):
+    """Components are in maintenance."""
+
+    async def test_line(self) -> None:
+        """A line says how many there are, and goes when there are none; the panel says why."""
+        await self.serve("--warntime=300", "--errtime=600")
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.assertFalse(page.run("return !document.getElementById('maintenance').hidden"))
+            found = {"Set": 1, "Away": 1, "Components": 1200, "Silent": 2}
+            page.run("window.hbtd.header.showMaintenance(given[0])", found)
+            self.assertEqual(
+                page.text("#maintenance"),
+                "In maintenance: 1,200 components, 2 silent, which is no alarm; 1 component away,"
+                " and expected back",
+            )
+            page.until(lambda: page.text("#maintenance") == "", "there is none", 60)
+            self.assertEqual(page.complaints(), [])
+
+        await self.look(story)
+
+
 class _Client(ProxyClient):
     """The connection to hbtd; it ends with that of the browser."""
 

@@ -84,6 +84,16 @@ export class Header {
     if (line.textContent !== text) line.textContent = text;
   }
 
+  /** Say what is in maintenance, as /summary has it. */
+  showMaintenance(found) {
+    const line = find("maintenance");
+    line.hidden = !found;
+    if (!found) return;
+    const away = found.Away ? `; ${components(found.Away)} away, and expected back` : "";
+    const text = `In maintenance: ${components(found.Components)}, ${found.Silent.toLocaleString("en")} silent, which is no alarm${away}`;
+    if (line.textContent !== text) line.textContent = text;
+  }
+
   /** Name the page by what is silent; `when` says of when that is. */
   showTitle(dead, warned, when = "", live = this.lost === null) {
     this.title = dead + warned || when ? `${when}${dead} dead, ${warned} warned – hbtd` : "hbtd";

@@ -132,6 +132,8 @@ function presentFacts(answer) {
   if (why?.MeanPeriod) facts.add("period", `${why.MeanPeriod.toFixed(2)} s ± ${(why.Deviation ?? 0).toFixed(2)} s, longest gap ${(why.LongestGap ?? 0).toFixed(1)} s`);
   if (why?.Warntime) facts.add("limits", `warned after ${why.Warntime} s of silence, dead after ${why.Errtime} s${why.Threshold ? `, by the threshold ${why.Threshold}` : ""}`);
   facts.add("later", why?.Delay);
+  const { Maintenance } = answer;
+  if (Maintenance) facts.add("maintenance", [Maintenance.Id, `until ${local(Date.parse(Maintenance.Until))}${Maintenance.Back ? " or back" : ""}`, Maintenance.Reason].filter(Boolean).join(", "));
   if (answer.HSM) facts.add("HSM", [answer.HSM.State, answer.HSM.At && local(Date.parse(answer.HSM.At)), answer.HSM.Reason].filter(Boolean).join(", "));
   const past = (answer.Transitions ?? []).slice(0, MOST_CHANGES);
   return [facts.list, element("ol", {}, ...past.map((each) => item(Date.parse(each.At), wordIn(each), each.Why)))];
