@@ -449,15 +449,20 @@ class AwayTests(MaintenanceTestCase):
         self.assertEqual(self.beat(A), ["STARTED"])
 
     def test_not_back_while_deaf(self) -> None:
-        """Nobody is declared dead as not back while it could not be heard."""
-        self.beat(A)
+        """Nobody is declared dead as not back while it could not be heard, and then in time."""
+        self.observed.deaf = True
+        self.advance(20)
+        self.observed.deaf = False
+        self.beat(A, B)
         self.away(A, 100)
+        self.away(B, 100)
         self.advance(90)
         self.observed.deaf = True
         self.advance(50)
         self.observed.deaf = False
         self.assertEqual(self.advance(9), [])
         self.assertEqual(self.beat(A), ["STARTED"])
+        self.assertEqual(self.advance(1), [(B, "DIED")])
 
     def test_in_maintenance(self) -> None:
         """Who is not back, but in maintenance, is not declared dead before that has ended."""
