@@ -117,6 +117,23 @@ class MaintenanceTests(SynchronousTestCase):
         self.assertTrue(self.follower.monitor.leading)
         self.assertEqual([self.told(A), self.told(B)], [[], []])
 
+    def test_no_replica_for_a_while(self) -> None:
+        """After a time without any replica, only who was silent before that is back."""
+        self.beating(self.leader, A, B)
+        self.advance(10)
+        self.set(self.leader, A, B, Until="back")
+        del self.takers[B]
+        self.advance(30)
+        self.leader.kill()
+        self.follower.kill()
+        self.world.advance(60)
+        self.leader = self.follower = self.world.ours()
+        self.world.advance(3)
+        self.beating(self.leader, A, B)
+        self.advance(20)
+        self.assertEqual(self.spared(A) + self.spared(B), [True, True, False, False])
+        self.assertEqual([self.told(A), self.told(B)], [[], [STARTED]])
+
     def test_back(self) -> None:
         """Who is back is let go, whichever replica hears it first, and etcd is told."""
         for taker in (self.leader, self.follower):
