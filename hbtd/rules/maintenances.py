@@ -176,6 +176,8 @@ class Maintenances:
         `StoreUnusable` if the change can't be stored.
         """
         changed = before = entry.maintenance
+        if all(fields.get(field) is None for field in ("For", "Until", "Reason", "By")):
+            raise MaintenanceRefused("Nothing is to be changed: give For, Until, Reason or By")
         if fields.get("For") is not None or fields.get("Until") is not None:
             end = self.read_end(fields)
             changed = changed._replace(at=end.at, until=end.until, back=end.back or before.back)
@@ -183,8 +185,6 @@ class Maintenances:
             changed = changed._replace(reason=read_text(fields, "Reason"))
         if fields.get("By") is not None:
             changed = changed._replace(by=read_text(fields, "By"))
-        if changed == before:
-            raise MaintenanceRefused("Nothing is to be changed: give For, Until, Reason or By")
         await self._write(changed)
         return changed
 

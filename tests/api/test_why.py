@@ -9,6 +9,7 @@ from hbtd.app.queries import make_queries
 from hbtd.app.routes import make_routes
 from hbtd.hsm.second_signal import Expected
 from hbtd.queries.machine import Machine
+from hbtd.queries.maintenance import MaintenanceFacts
 from hbtd.rules.thresholds import NO_THRESHOLDS, build_at_once, parse
 from hbtd.server.factory import ConnectionFactory
 from hbtd.store.uncommitted import Uncommitted
@@ -42,6 +43,9 @@ class WhyTests(TimedAPITestCase):
             "hbtd-1:28500",
             lambda: "hbtd-1:28500",
             lambda: self.hindrances.all(self.observed.gaps(), self.observed.lasting_gap),
+            MaintenanceFacts(
+                service.core.maintenances, self.tracker, self.observed.now, service.params
+            ),
             lambda xname: self.table.name_of(xname),
         )
         self.table = NO_THRESHOLDS
