@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from hbtd.rules.maintenance import UNDER_WAY, Maintenance
+from hbtd.tracker.names import NameDict
 
 
 class Entry:
@@ -41,7 +42,7 @@ class InForce:
         self.entries: dict[str, Entry] = {}
         """All maintenances that are in force, by identifier, in the order in which they came."""
         # Which maintenances include a component; most are in one, which is one tuple for all.
-        self._including: dict[str, tuple[Entry, ...]] = {}
+        self._including = NameDict[tuple[Entry, ...]]()
 
     def __contains__(self, xname: str) -> bool:
         """Return whether a component is in maintenance."""

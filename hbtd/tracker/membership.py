@@ -6,6 +6,7 @@ from math import ceil, inf
 
 from hbtd.tracker.cohorts import ORDINARY, Cohort, Deadlines, Limits
 from hbtd.tracker.components import Component
+from hbtd.tracker.names import NameSet
 from hbtd.tracker.population import Population
 
 
@@ -15,7 +16,7 @@ class Membership(Population):
     def __init__(self) -> None:
         super().__init__()
         self._limits_of: Callable[[str], Limits] = lambda _: ORDINARY
-        self._spared: set[str] = set()
+        self._spared = NameSet()
         self._is_return: Callable[[str, float, float], bool] = lambda *_: False
         self._returned: Callable[[str], bool] = lambda _: True
 

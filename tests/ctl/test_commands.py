@@ -188,7 +188,7 @@ class LookingTests(CommandTestCase):
         self.hbtd.components = chassis(0)[:1]
         self.hbtctl("list", "-o", "wide")
         header = self.out.splitlines()[0].split()
-        self.assertEqual(len(header), 12)
+        self.assertEqual(len(header), 13)
         self.assertIn("10.1.2.3", self.out)
 
     def test_nodeset(self) -> None:
