@@ -1,7 +1,7 @@
 """The thresholds in force: this replica's copy of those in the store, applied to the tracker."""
 
 from collections.abc import Awaitable, Callable
-from math import floor, inf
+from math import inf
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -185,9 +185,9 @@ class LiveThresholds:
         async for names in in_portions(self._clock, self._tracker.tracked(), PORTION):
             params = self._params.current
             changed = [xname for xname in names if before.of(xname) != made.of(xname)]
-            # Not before now, and at a whole second, as each time makes a cohort of its own.
-            at = floor(self._observed()) + 1.0
-            self._tracker.apply_limits(changed, at, (params.warntime, params.errtime))
+            # From now, and not from when the first ones were: these may have been heard since.
+            limits = params.warntime, params.errtime
+            self._tracker.apply_limits(changed, self._observed(), limits)
         if not here:
             self._log.info("Thresholds in force: {rows}.", rows=made.described())
         self._advise()

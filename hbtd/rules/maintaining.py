@@ -263,10 +263,9 @@ class Maintaining:
         async for some in self._components(wanted):
             kept.update(some)
             self._tracker.spare(self.in_force.include(entry, some))
-        at = self._observed.now()
         async for some in self._components(before):
             gone = [xname for xname in some if xname not in kept]
-            self._judge_anew(self.in_force.exclude(entry, gone), at)
+            self._judge_anew(self.in_force.exclude(entry, gone))
         # A text that was made before it was known elsewhere who is back may have them still.
         if entry.left.isdisjoint(kept):
             self.with_returns.pop(wanted.id, None)
@@ -275,19 +274,21 @@ class Maintaining:
 
     async def _end(self, entry: Entry, *, given_up: bool) -> None:
         """End a maintenance; if `given_up`, its component is not back although it should be."""
-        at, wanted = self._observed.now(), entry.maintenance
+        wanted = entry.maintenance
         del self.in_force.entries[wanted.id]
         self.with_returns.pop(wanted.id, None)
         async for some in self._components(wanted):
             free = self.in_force.exclude(entry, some)
             if given_up:
-                self._tracker.give_up(free, at, _NOT_BACK)
+                self._tracker.give_up(free, self._observed.now(), _NOT_BACK)
             else:
-                self._judge_anew(free, at)
+                self._judge_anew(free)
 
-    def _judge_anew(self, xnames: Collection[str], at: float) -> None:
+    def _judge_anew(self, xnames: Collection[str]) -> None:
+        # From now, and not from when the first ones were: these may have been heard since.
         params = self._params.current
-        self._tracker.judge_anew(xnames, at, (params.warntime, params.errtime), _ENDED)
+        limits = params.warntime, params.errtime
+        self._tracker.judge_anew(xnames, self._observed.now(), limits, _ENDED)
 
     async def _components(self, wanted: Maintenance) -> AsyncIterator[list[str]]:
         async for some in components(wanted, self._turn):

@@ -84,10 +84,12 @@ class Membership(Population):
     ) -> None:
         """Judge components, spared or not, by their limits, with silences that begin at `at`.
 
-        `at` is the current observed time, `limits` are the parameters `warntime` and `errtime`.
-        Living components that are not heard are warned about and declared dead as if they had been
-        heard at `at`; those warned about already are not warned about again. Once heard they are
-        judged as always. `remark` is what the reasons for these judgements end with.
+        `at` is the current observed time, and not one before the last heartbeat; `limits` are the
+        parameters `warntime` and `errtime`. Living components that are not heard are warned about
+        and declared dead as if they had been heard at the next whole second after `at`, so that
+        components which are judged anew one after the other have the same deadlines; those warned
+        about already are not warned about again. Once heard they are judged as always. `remark` is
+        what the reasons for these judgements end with.
         """
         for xname in xnames:
             self._spared.discard(xname)
@@ -97,7 +99,7 @@ class Membership(Population):
         """Declare components, which were spared so far, dead within a second, unless heard.
 
         `at` is the current observed time. The second lets components that are given up one by one
-        have the same deadline, so that a sweep looks at all of them at once. `remark` is what the
+        have the same deadline, as in `judge_anew`. `remark` is what the
         reasons for these judgements end with.
         """
         due = float(ceil(at))
@@ -147,7 +149,8 @@ class Membership(Population):
     ) -> None:
         if self._living(xname) is not None:
             warntime, errtime = self._limits_of(xname).over(*limits)
-            self._move(xname, Deadlines(at + warntime, at + errtime, remark=remark))
+            begin = ceil(at)
+            self._move(xname, Deadlines(begin + warntime, begin + errtime, remark=remark))
 
     def _move(self, xname: str, rule: Limits | Deadlines | None) -> None:
         """Move a living component to the cohort with a rule, to the end of its queue there."""

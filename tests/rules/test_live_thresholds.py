@@ -103,7 +103,7 @@ class ChangeTests(LiveTestCase):
         self.beat(A, B)
         self.clock.advance(9)
         self.put(table(**{A: (2, 4)}))
-        self.assertEqual(self.judged(6), [(1, B, WARNED), (3, A, WARNED), (5, A, DIED)])
+        self.assertEqual(self.judged(6), [(1, B, WARNED), (2, A, WARNED), (4, A, DIED)])
 
     def test_lengthened_while_silent(self) -> None:
         """Whoever is silent when its times are lengthened is not judged by those before."""
@@ -111,7 +111,7 @@ class ChangeTests(LiveTestCase):
         self.clock.advance(9)
         self.put(table(**{A: (60, 90)}))
         self.assertEqual(
-            self.judged(100), [(1, B, WARNED), (21, B, DIED), (61, A, WARNED), (91, A, DIED)]
+            self.judged(100), [(1, B, WARNED), (21, B, DIED), (60, A, WARNED), (90, A, DIED)]
         )
 
     def test_removed(self) -> None:
@@ -120,7 +120,7 @@ class ChangeTests(LiveTestCase):
         self.beat(A)
         self.clock.advance(50)
         self.put(table())
-        self.assertEqual(self.judged(40), [(11, A, WARNED), (31, A, DIED)])
+        self.assertEqual(self.judged(40), [(10, A, WARNED), (30, A, DIED)])
         self.assertEqual(self.store.settings.texts(KIND), {})
 
     def test_others_stay(self) -> None:
@@ -137,7 +137,7 @@ class ChangeTests(LiveTestCase):
         self.clock.advance(10)
         self.assertEqual(self.sweep(), [(A, WARNED)])
         self.put(table(**{A: (60, 90)}))
-        self.assertEqual(self.judged(100), [(91, A, DIED)])
+        self.assertEqual(self.judged(100), [(90, A, DIED)])
 
     def test_spared(self) -> None:
         """Whoever is spared stays so."""
@@ -229,7 +229,7 @@ class StoreTests(LiveTestCase):
         while not all(each.called for each in done):
             self.clock.advance(0)
         self.assertEqual([self.live.times(name) for name in (A, B)], [(10, 30), (7, 8)])
-        self.assertEqual(self.judged(40), [(11, A, WARNED), (31, A, DIED)])
+        self.assertEqual(self.judged(40), [(10, A, WARNED), (30, A, DIED)])
 
     def test_unusable(self) -> None:
         """A text in the store that is no table changes nothing, and is logged."""

@@ -249,7 +249,26 @@ class TimedTests(MaintenanceTestCase):
         self.end(id)
         self.assertEqual(len(self.tracker.spared_components()), 0)
         self.assertEqual(turns, [4, 4])
-        self.assertEqual(len(self.tracker._cohorts()), 3)
+        self.assertEqual(len(self.tracker._cohorts()), 2)
+        self.assertEqual(len(self.advance(ERRTIME)), 2 * len(names))
+
+    def test_nobody_who_beats(self) -> None:
+        """However long it takes to end one, nobody is judged who has beaten in time meanwhile."""
+        names = [f"x{number}c0s0b0n0" for number in range(5000)]
+        self.beat(*names)
+        id = self.set(*names)
+        call_later = self.clock.callLater
+        self.patch(
+            self.clock, "callLater", lambda delay, *args: call_later(delay or WARNTIME - 2.0, *args)
+        )
+        ending = Deferred.fromCoroutine(self.maintenances.end(self.maintenances.find(id)))
+        for _ in range(4):
+            self.assertNoResult(ending)
+            self.beat(*names)
+            self.assertEqual(self.advance(WARNTIME - 2), [])
+        self.successResultOf(ending)
+        self.assertEqual(self.tracker.spared_components(), [])
+        self.beat(*names)
         self.assertEqual(len(self.advance(ERRTIME)), 2 * len(names))
 
     def test_read_anew_while_applied(self) -> None:
