@@ -141,7 +141,7 @@ class WhatIf:
         lasting: dict[str, _Open] = {}
         unsure: list[str] = []
         floor = 0.0
-        names = iter(self._tracker.tracked())
+        names, spared = iter(self._tracker.tracked()), self._tracker.is_spared
         while portion := list(islice(names, _PORTION)):
             now, least, before = self._observed.now(), limits.least, len(lasting)
             for component in self._tracker.components(portion):
@@ -149,7 +149,7 @@ class WhatIf:
                     floor = component.floor
                 if component.floor >= least:
                     unsure.append(component.xname)
-                if now - component.last_heard >= least:
+                if now - component.last_heard >= least and not spared(component.xname):
                     lasting[component.xname] = self._open(component, now, limits)
             reserve(_SIZE_OF_ALARM * (len(lasting) - before))
             await turn()

@@ -71,7 +71,7 @@ class LiveThresholds:
         self._waiting: list[Deferred[None]] = []
         # Sweeps wait until then at most, in seconds of the reactor's clock.
         self._hold_until = -inf
-        store.settings.on_change(KIND, self._changed)
+        store.settings.on_change(KIND, lambda names, anew: self._changed())
         params.on_change(self._params_changed)
 
     def times(self, xname: str) -> tuple[int, int]:
@@ -139,8 +139,7 @@ class LiveThresholds:
         return waiting
 
     def _stored(self) -> str:
-        text: str = self._store.settings.texts(KIND).get(NAME, "")
-        return text
+        return self._store.settings.text(KIND, NAME) or ""
 
     def _changed(self) -> None:
         if self._working or self._stored() == self._text:

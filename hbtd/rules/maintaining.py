@@ -138,7 +138,7 @@ class Maintaining:
         tracker.set_returns(self._is_return, self._returned)
 
     def _listen(self, kind: str) -> None:
-        self._settings.on_names(
+        self._settings.on_change(
             kind, lambda names, anew: self._apply([(kind, name) for name in names], anew=anew)
         )
 

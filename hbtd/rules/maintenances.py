@@ -103,7 +103,7 @@ class Maintenances:
         self._maintaining = Maintaining(
             clock, elapsed, wall, observed, tracker, store.settings, params, leading, self._soon
         )
-        store.settings.on_names(AWAY, self._note_away)
+        store.settings.on_change(AWAY, self._note_away)
         self.in_force = self._maintaining.in_force
         """The maintenances that are in force on this replica, and who is in them."""
 

@@ -7,7 +7,7 @@ unlike notes, every replica may write them, and learns of those that others writ
 from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
 
-NamedListener = Callable[[Collection[str], bool], None]
+Listener = Callable[[Collection[str], bool], None]
 """A function that is called with the names of changed settings, and whether all were read anew."""
 
 _MOST_REMOVED: Final = 1000
@@ -39,8 +39,7 @@ class Settings:
         # Those of them that were removed, in the order in which they were.
         self._removed: dict[tuple[str, str], None] = {}
         self._lost: set[tuple[str, str]] = set()
-        self._listeners: dict[str, list[Callable[[], None]]] = {}
-        self._named_listeners: dict[str, list[NamedListener]] = {}
+        self._listeners: dict[str, list[Listener]] = {}
 
     def texts(self, kind: str) -> dict[str, str]:
         """Return the texts of all settings of a kind, by name."""
@@ -54,17 +53,13 @@ class Settings:
         """Return the text of a setting; `None` if there is no such setting."""
         return self._known.get((kind, name), (None, 0))[0]
 
-    def on_change(self, kind: str, listener: Callable[[], None]) -> None:
-        """Call `listener()` whenever settings of a kind have changed, from now on."""
-        self._listeners.setdefault(kind, []).append(listener)
-
-    def on_names(self, kind: str, listener: NamedListener) -> None:
+    def on_change(self, kind: str, listener: Listener) -> None:
         """Call `listener(names, anew)` whenever settings of a kind have changed, from now on.
 
         `names` are the names of these settings. `anew` says whether all settings were read from the
         store: records may be read next, which are to meet what has been set.
         """
-        self._named_listeners.setdefault(kind, []).append(listener)
+        self._listeners.setdefault(kind, []).append(listener)
 
     def apply(self, setting: Setting, number: int) -> None:
         """Take over a change, unless a later one is known; call the listeners if it matters.
@@ -115,7 +110,5 @@ class Settings:
         for kind, name in keys:
             names.setdefault(kind, []).append(name)
         for kind, some in names.items():
-            for each in self._named_listeners.get(kind, ()):
-                each(some, anew)
             for listener in self._listeners.get(kind, ()):
-                listener()
+                listener(some, anew)

@@ -140,9 +140,13 @@ class Tracker(Membership):
             self.population += 1
         if back:
             transition, why = Transition.STARTED, "heartbeat; it is back"
+        if back and before is not Phase.UNKNOWN:
+            # Its silence was announced, and is none by which limits are chosen.
+            self.silences.leave(component)
+            component.last_heard = at
         self._join_own(xname).healthy[xname] = component
         component.enter_phase()
-        if before is not Phase.WARNED:
+        if transition is Transition.STARTED:
             component.forget_periods()
         elif hostname:
             self._note_identity(xname, component, hostname, nid)
@@ -194,12 +198,12 @@ class Tracker(Membership):
         # What a heartbeat does not touch needs not be fetched into the processor's cache.
         if fresh or at % _LOOK_EVERY < period or mean is NO_PERIOD or mean is NOT_HEARD:
             if period > component.notable:
-                self.silences.note(component, period, at)
+                self._note_silence(component, period, at)
             component.note_period(period)
             if hostname:
                 self._note_identity(xname, component, hostname, nid)
         elif period > component.notable:
-            self.silences.note(component, period, at)
+            self._note_silence(component, period, at)
             component.note_longest(period)
         if len(timestamp) > _LONGEST_TEXT:
             timestamp = timestamp[:_LONGEST_TEXT]
@@ -211,6 +215,11 @@ class Tracker(Membership):
             component.status = self._shared(status[:_LONGEST_TEXT])
         queue.move_to_end(xname)
         return True
+
+    def _note_silence(self, component: Component, period: float, at: float) -> None:
+        """Note a period that may be a long silence, unless it ends while it is not judged."""
+        if component.xname not in self._spared:
+            self.silences.note(component, period, at)
 
     def sweep(
         self,

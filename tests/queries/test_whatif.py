@@ -165,6 +165,15 @@ class WhatIfTests(SynchronousTestCase):
         self.room.tracker.forget(A)
         self.assertEqual(self.counts(8, 20), [2, 1, 1, 0])
 
+    def test_in_maintenance(self) -> None:
+        """A silence that lasts in maintenance is no alarm with any limits."""
+        self.room.beat(0.0, 3.0)
+        self.room.tracker.spare([A])
+        self.room.wait_until(60.0)
+        self.assertEqual(self.counts(8, 20), [0, 0, 0, 0])
+        self.room.tracker.judge_anew([A], 60.0, (WARNTIME, ERRTIME))
+        self.assertEqual(self.counts(8, 20), [1, 0, 1, 0])
+
     def test_since(self) -> None:
         """What counts is when an alarm would have been due, also of silences that last."""
         self.room.beat(0.0, 3.0, 23.0)

@@ -26,8 +26,8 @@ class SettingsTests(SynchronousTestCase):
     def test_told_of_changes_only(self) -> None:
         """A listener is called when a setting of its kind has changed, and not otherwise."""
         settings, told = Settings(), list[str]()
-        settings.on_change("m", lambda: told.append("m"))
-        settings.on_change("other", lambda: told.append("other"))
+        settings.on_change("m", lambda *_: told.append("m"))
+        settings.on_change("other", lambda *_: told.append("other"))
         settings.apply(_setting("a", "1"), 1)
         settings.apply(_setting("a", "1"), 2)
         settings.apply(_setting("b", None), 3)
@@ -49,9 +49,9 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(settings.lost, [])
 
     def test_told_which(self) -> None:
-        """A listener of names is told which settings have changed, and whether all are new."""
+        """A listener is told which settings have changed, and whether all are new."""
         settings, told = Settings(), list[tuple[list[str], bool]]()
-        settings.on_names("m", lambda names, anew: told.append((sorted(names), anew)))
+        settings.on_change("m", lambda names, anew: told.append((sorted(names), anew)))
         settings.apply(_setting("a", "1"), 1)
         settings.apply(Setting("other", "z", "1"), 1)
         settings.apply(_setting("a", "1"), 2)

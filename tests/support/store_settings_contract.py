@@ -12,7 +12,7 @@ class SettingsContract(StoreFixture):
         store = await self.opened()
         self.assertEqual(store.settings.texts("maintenance"), {})
         told: list[str] = []
-        store.settings.on_change("maintenance", lambda: told.append("changed"))
+        store.settings.on_change("maintenance", lambda *_: told.append("changed"))
         await store.write_settings([Setting("maintenance", "a", "Größe\n1")])
         await store.write_settings([Setting("maintenance", "b", ""), Setting("other", "a", "o")])
         self.assertEqual(store.settings.texts("maintenance"), {"a": "Größe\n1", "b": ""})

@@ -98,6 +98,21 @@ class KeptTests(Kept):
         self.beat(115.25)
         self.assertEqual(self.taken(), [LongSilence(A, 115.25, 35.25)])
 
+    def test_in_maintenance(self) -> None:
+        """A silence that ends while it is not judged, or with a return, is none that is kept."""
+        for returns, phase in ((False, "healthy"), (True, "healthy"), (True, "warned")):
+            self.tracker = Tracker()
+            self.beat(0.0, 3.0, 6.0)
+            if phase == "warned":
+                self.tracker.sweep(20.0, WARNTIME, ERRTIME, 9)
+            self.tracker.set_returns(lambda *_, back=returns: back, lambda _: False)
+            self.tracker.spare([A])
+            self.beat(100.0, 103.0, 106.0)
+            self.assertEqual(self.taken(), [], (returns, phase))
+            self.tracker.judge_anew([A], 106.0, (WARNTIME, ERRTIME))
+            self.beat(109.0, 209.0)
+            self.assertEqual(self.taken(), [LongSilence(A, 209.0, 100.0)])
+
     def test_forgotten(self) -> None:
         """The silence of a component that was forgotten has no end."""
         self.beat(0.0, 3.0)
