@@ -26,7 +26,8 @@ from hbtd.api.routes import Role, Route
 from hbtd.formats import xnames
 from hbtd.formats.nodesets import fold, portions
 from hbtd.monitor import Monitor
-from hbtd.queries.components import Explainer, Facts, Selection, select
+from hbtd.queries.components import Facts, Selection, select
+from hbtd.queries.explanations import Explainer
 from hbtd.queries.machine import SILENCE_SIZE_OF_EACH, Machine
 from hbtd.queries.names import resolve
 from hbtd.queries.summary import Summary

@@ -9,8 +9,8 @@ from twisted.web.server import Request
 
 from hbtd.api.queries import bad, encode, read_names, read_parameters, read_under
 from hbtd.api.routes import Role, Route
-from hbtd.queries.components import show_entry
 from hbtd.queries.event_hub import EventHub
+from hbtd.queries.explanations import show_entry
 from hbtd.server.problems import Problem
 from hbtd.server.replies import Reply
 from hbtd.server.site import LimitedRequest

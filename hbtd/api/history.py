@@ -23,7 +23,7 @@ from hbtd.api.queries import (
 from hbtd.api.routes import Role, Route
 from hbtd.formats import xnames
 from hbtd.formats.times import format_time
-from hbtd.queries.components import show_entry
+from hbtd.queries.explanations import show_entry
 from hbtd.server.problems import Problem
 from hbtd.server.replies import Reply
 from hbtd.server.site import LimitedRequest

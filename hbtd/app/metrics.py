@@ -9,13 +9,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from hbtd.hsm.notifier import Notifier
-from hbtd.hsm.reconciler import Reconciler
 from hbtd.monitor import Monitor
 from hbtd.queries.event_hub import EventHub
-from hbtd.queries.maintenance import MaintenanceFacts
 from hbtd.queries.summary import MachineCounts
 from hbtd.replicas.space import Space
-from hbtd.rules.live_thresholds import LiveThresholds
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.overload import Overload
 from hbtd.store.checkpointer import Checkpointer
@@ -53,7 +50,7 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with their current values."""
         tracker, notifier, publisher = self._tracker, self._notifier, self._publisher
-        yield _counter("heartbeats", "Heartbeats taken.", tracker.beats)
+        yield counter("heartbeats", "Heartbeats taken.", tracker.beats)
         components = GaugeMetricFamily("hbtd_components", "Components tracked.", labels=["state"])
         for state, count in (
             ("healthy", tracker.healthy),
@@ -68,58 +65,58 @@ class Metrics(Collector):
         for transition, count in self._monitor.judged.items():
             transitions.add_metric([transition.name.lower()], count)
         yield transitions
-        yield _gauge(
+        yield gauge(
             "leading", "Whether this replica leads: it judges and tells HSM.", self._monitor.leading
         )
-        yield _gauge(
+        yield gauge(
             "sweep_seconds", "Duration of the last sweep in seconds.", self._monitor.sweep_seconds
         )
-        yield _counter(
+        yield counter(
             "deaf_seconds",
             "Seconds in which hbtd could not hear components.",
             self._observed.deaf_seconds,
         )
-        yield _gauge("store_usable", "Whether the store can be used.", self._store_usable())
-        yield _gauge("hsm_ready", "Whether HSM is ready for updates.", notifier.hsm_ready)
-        yield _gauge(
+        yield gauge("store_usable", "Whether the store can be used.", self._store_usable())
+        yield gauge("hsm_ready", "Whether HSM is ready for updates.", notifier.hsm_ready)
+        yield gauge(
             "hsm_pending",
             "Components with a judgement that HSM has not acknowledged.",
             notifier.pending_count,
         )
-        yield _gauge(
+        yield gauge(
             "hsm_set_aside",
             "Components set aside because their updates fail at HSM.",
             notifier.set_aside_count,
         )
-        yield _counter(
+        yield counter(
             "hsm_delivered", "Judgements that HSM has acknowledged.", notifier.delivered_count
         )
-        yield _counter(
+        yield counter(
             "hsm_refused",
             "Times a component was set aside because its updates failed.",
             notifier.rejected_count,
         )
-        yield _counter(
+        yield counter(
             "hsm_failed",
             "Updates that failed for reasons of HSM or the network.",
             notifier.failed_count,
         )
-        yield _gauge(
+        yield gauge(
             "kafka_enabled", "Whether messages are to be published on Kafka.", self._telemetry()
         )
-        yield _gauge("kafka_connected", "Whether Kafka accepts messages.", publisher.connected)
-        yield _gauge(
+        yield gauge("kafka_connected", "Whether Kafka accepts messages.", publisher.connected)
+        yield gauge(
             "kafka_pending", "Messages that Kafka has not acknowledged.", publisher.pending_count
         )
-        yield _counter(
+        yield counter(
             "kafka_published", "Messages that Kafka has acknowledged.", publisher.published_count
         )
-        yield _counter(
+        yield counter(
             "kafka_dropped",
             "Messages dropped because more than 100,000 waited.",
             publisher.dropped_count,
         )
-        yield _counter(
+        yield counter(
             "kafka_refused",
             "Messages dropped because Kafka refused them and accepted others.",
             publisher.refused_count,
@@ -130,94 +127,11 @@ class Metrics(Collector):
         for reason, count in self._refused.items():
             refusals.add_metric([reason], count)
         yield refusals
-        yield _counter(
+        yield counter(
             "log_dropped",
             "Lines of the log that were dropped because they were not taken in time.",
             self._log_dropped(),
         )
-
-
-class TableMetrics(Collector):
-    """The metrics of the comparisons of HSM's table of components with hbtd's own records."""
-
-    def __init__(self, reconciler: Reconciler) -> None:
-        self._reconciler = reconciler
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the metrics with their current values."""
-        reconciler = self._reconciler
-        last = reconciler.last
-        found = GaugeMetricFamily(
-            "hbtd_hsm_table_differences",
-            "Components that HSM's table has wrong, as of the last comparison, by what is done.",
-            labels=["what"],
-        )
-        for what, number in (
-            ("told", 0 if last is None else len(last.told)),
-            ("waiting", 0 if last is None else len(last.waiting)),
-            ("held", 0 if last is None else len(last.held)),
-            ("contested", reconciler.contested),
-            ("unsettled", 0 if last is None else len(last.unsettled)),
-        ):
-            found.add_metric([what], number)
-        yield found
-        yield _gauge(
-            "hsm_table_unknown",
-            "Components that beat and are not in HSM's table, as of the last comparison.",
-            0 if last is None else len(last.unknown),
-        )
-        yield _gauge(
-            "hsm_table_absent",
-            "Nodes that are enabled, and On or Ready, in HSM's table, and that were never heard.",
-            len(reconciler.second_signal.absent),
-        )
-        yield _counter(
-            "hsm_table_comparisons", "Comparisons of HSM's table.", reconciler.comparisons
-        )
-        yield _counter(
-            "hsm_table_failures", "Comparisons that came to no end.", reconciler.failures
-        )
-        yield _counter(
-            "hsm_table_told", "Times HSM was told again of a component.", reconciler.told_count
-        )
-
-
-class ThresholdMetrics(Collector):
-    """The metric of the thresholds, which is there only while there are some."""
-
-    def __init__(self, live: LiveThresholds) -> None:
-        self._live = live
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the metric with its current value."""
-        if rows := len(self._live.current.rows):
-            yield _gauge(
-                "thresholds", "Rows by which some components have times of their own.", rows
-            )
-
-
-class MaintenanceMetrics(Collector):
-    """The metrics of maintenance."""
-
-    def __init__(self, facts: MaintenanceFacts) -> None:
-        """Make the collector; the caller has to update `facts` before each collection."""
-        self._facts = facts
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the metrics with the numbers from the last update of the `MaintenanceFacts`."""
-        counts = self._facts.counts
-        yield _gauge("maintenances", "Maintenances that operators have set.", counts.set)
-        yield _gauge(
-            "maintenance_away", "Components that have said that they will be away.", counts.away
-        )
-        components = GaugeMetricFamily(
-            "hbtd_maintenance_components",
-            "Tracked components in maintenance, by whether they are silent.",
-            labels=["silent"],
-        )
-        components.add_metric(["no"], counts.components - counts.silent)
-        components.add_metric(["yes"], counts.silent)
-        yield components
 
 
 class ConnectionMetrics(Collector):
@@ -230,18 +144,14 @@ class ConnectionMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with their current values."""
         connections = self._connections
-        yield _gauge("connections", "Open connections of clients.", len(connections))
-        yield _counter(
-            "idle_closed", "Connections closed after a timeout.", connections.idle_closed
-        )
+        yield gauge("connections", "Open connections of clients.", len(connections))
+        yield counter("idle_closed", "Connections closed after a timeout.", connections.idle_closed)
         overload = self._overload
-        yield _gauge(
+        yield gauge(
             "overloaded", "Whether clients wait before they are heard.", overload.overloaded
         )
-        yield _gauge(
-            "accept_queue", "Connections that wait to be accepted.", overload.longest_queue
-        )
-        yield _gauge(
+        yield gauge("accept_queue", "Connections that wait to be accepted.", overload.longest_queue)
+        yield gauge(
             "longest_wait_seconds",
             "Seconds for which a connection has waited for its turn.",
             overload.longest_wait,
@@ -287,7 +197,7 @@ class CertificateMetrics(Collector):
         if next_update is not None:
             lists.add_metric([], next_update.timestamp())
         yield lists
-        yield _gauge(
+        yield gauge(
             "files_unusable",
             "Certificates, revocation lists, keys and secrets whose changed files can't be used.",
             self._unusable(),
@@ -330,8 +240,8 @@ class EventMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with their current values."""
-        yield _gauge("event_readers", "Clients that read /events.", len(self._hub.readers))
-        yield _counter(
+        yield gauge("event_readers", "Clients that read /events.", len(self._hub.readers))
+        yield counter(
             "event_readers_dropped",
             "Clients of /events that were dropped because they did not read.",
             self._hub.dropped_count,
@@ -352,13 +262,13 @@ class HistoryMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with their current values."""
-        yield _gauge(
+        yield gauge(
             "history_last_number",
             "Number of the last state change in the log.",
             self._last_number(),
         )
         if self._entries is not None:
-            yield _gauge("history_entries", "State changes in the log.", self._entries())
+            yield gauge("history_entries", "State changes in the log.", self._entries())
 
 
 class EtcdMetrics(Collector):
@@ -372,34 +282,34 @@ class EtcdMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with their current values."""
         writer, mirror = self._store.writer, self._store.mirror
-        yield _counter("store_transactions", "Transactions written to etcd.", writer.transactions)
-        yield _counter(
+        yield counter("store_transactions", "Transactions written to etcd.", writer.transactions)
+        yield counter(
             "store_bytes", "Bytes of keys and values in these transactions.", writer.bytes_written
         )
-        yield _counter(
+        yield counter(
             "store_skipped", "Invalid values in etcd that were skipped.", mirror.skipped_count
         )
-        yield _gauge(
+        yield gauge(
             "store_requests",
             "Requests to the leader that are not granted yet.",
             len(mirror.requests),
         )
-        yield _gauge(
+        yield gauge(
             "store_behind_seconds",
             "Seconds since the last complete checkpoint began; what was heard before is stored.",
             self._checkpointer.behind,
         )
-        yield _gauge(
+        yield gauge(
             "store_blocks",
             "Whether heartbeats are written in blocks, since all replicas read them.",
             self._store.blocks.allowed,
         )
         size = self._space.size
         if size is not None:
-            yield _gauge("store_size_bytes", "Size of etcd's database.", size.size)
-            yield _gauge("store_in_use_bytes", "Part of etcd's database in use.", size.in_use)
+            yield gauge("store_size_bytes", "Size of etcd's database.", size.size)
+            yield gauge("store_in_use_bytes", "Part of etcd's database in use.", size.in_use)
             if size.quota:
-                yield _gauge("store_quota_bytes", "Limit of etcd's database.", size.quota)
+                yield gauge("store_quota_bytes", "Limit of etcd's database.", size.quota)
 
 
 def make_registry(*collectors: Collector) -> CollectorRegistry:
@@ -413,9 +323,11 @@ def make_registry(*collectors: Collector) -> CollectorRegistry:
     return made
 
 
-def _counter(name: str, text: str, value: float) -> Metric:
+def counter(name: str, text: str, value: float) -> Metric:
+    """Return a counter with one value; `hbtd_` is put before its name."""
     return CounterMetricFamily(f"hbtd_{name}", text, value=value)
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
+def gauge(name: str, text: str, value: float) -> Metric:
+    """Return a gauge with one value; `hbtd_` is put before its name."""
     return GaugeMetricFamily(f"hbtd_{name}", text, value=float(value))

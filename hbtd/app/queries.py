@@ -7,7 +7,8 @@ from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.reconciler import Reconciler
 from hbtd.hsm.standing import Standing, Told
 from hbtd.monitor import Monitor
-from hbtd.queries.components import Explainer, Facts
+from hbtd.queries.components import Facts
+from hbtd.queries.explanations import Explainer
 from hbtd.queries.machine import Machine
 from hbtd.queries.maintenance import MaintenanceFacts
 from hbtd.queries.summary import HSMQueue, Summary, TableFound

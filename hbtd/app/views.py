@@ -26,14 +26,12 @@ from hbtd.app.metrics import (
     EventMetrics,
     HistoryMetrics,
     MachineMetrics,
-    MaintenanceMetrics,
     Metrics,
-    TableMetrics,
-    ThresholdMetrics,
     make_registry,
 )
 from hbtd.app.queries import make_queries
 from hbtd.app.routes import Routes, make_routes
+from hbtd.app.rule_metrics import MaintenanceMetrics, TableMetrics, ThresholdMetrics
 from hbtd.app.stores import describe_store
 from hbtd.app.troubles import Troubles
 from hbtd.queries.hindrances import recent

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from hbtd import __version__
 from hbtd.ctl.client import Settings
-from hbtd.ctl.commands import COMMANDS, period
+from hbtd.ctl.commands import COMMANDS
 from hbtd.ctl.failures import MEANINGS, USAGE
+from hbtd.ctl.values import period
 
 DEFAULT_URL = "https://localhost:28500"
 

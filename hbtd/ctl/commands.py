@@ -1,8 +1,10 @@
 """The commands of hbtctl: their descriptions, examples and arguments."""
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from hbtd.ctl.values import count, duration, limit, page, period, seconds
 
 
 class Command(NamedTuple):
@@ -15,59 +17,6 @@ class Command(NamedTuple):
     text: str
     examples: Sequence[str]
     add: Callable[[ArgumentParser], None]
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:
-        raise ArgumentTypeError(f"{text!r} is not a number from 0 on")
-    return int(text)
-
-
-def _limit(text: str) -> int:
-    if _count(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a number of seconds from 1 on")
-    return int(text)
-
-
-def _page(text: str) -> int:
-    if _count(text) > 1000:
-        raise ArgumentTypeError(f"{text} is more than 1000; `hbtctl history` has more")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e8:
-        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _duration(text: str) -> float:
-    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
-    try:
-        seconds = float(number) * _UNITS[unit]
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < 1e9:
-        raise ArgumentTypeError(f"{text!r} is no duration, such as 90s, 15m, 2h or 7d")
-    return seconds
-
-
-def period(text: str) -> float:
-    """Return `text` as a number of seconds that is not below 0.01.
-
-    Raise `ArgumentTypeError` if `text` is anything else.
-    """
-    seconds = _seconds(text)
-    if seconds < 0.01:
-        raise ArgumentTypeError(f"{text!r} seconds are too short")
-    return seconds
 
 
 STATES_HELP = (
@@ -111,7 +60,7 @@ def _add_list(parser: ArgumentParser) -> None:
     parser.add_argument("--state", metavar="STATE", help=STATES_HELP)
     parser.add_argument("--type", metavar="TYPE", help="only of this type of HSM's, such as Node")
     _add_under(parser)
-    parser.add_argument("--limit", metavar="N", type=_count, default=0, help="at most N components")
+    parser.add_argument("--limit", metavar="N", type=count, default=0, help="at most N components")
     parser.add_argument(
         "--columns", metavar="NAME,...", help="these columns alone; -o wide shows which there are"
     )
@@ -139,10 +88,10 @@ def _add_events(parser: ArgumentParser) -> None:
         "-f", "--follow", action="store_true", help="print further ones, until Ctrl-C"
     )
     parser.add_argument(
-        "-n", "--last", metavar="N", type=_page, default=20, help="begin with the last N (20)"
+        "-n", "--last", metavar="N", type=page, default=20, help="begin with the last N (20)"
     )
     parser.add_argument(
-        "--after", metavar="NUMBER", type=_count, help="begin after this number of the log instead"
+        "--after", metavar="NUMBER", type=count, help="begin after this number of the log instead"
     )
 
 
@@ -155,16 +104,16 @@ def _add_history(parser: ArgumentParser) -> None:
     parser.add_argument("--state", metavar="STATE", help=f"with --at, {STATES_HELP}")
     parser.add_argument("--newest", action="store_true", help="newest first")
     parser.add_argument(
-        "--limit", metavar="N", type=_count, default=1000, help="at most N (1000); 0 for all"
+        "--limit", metavar="N", type=count, default=1000, help="at most N (1000); 0 for all"
     )
 
 
 def _add_whatif(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--warntime", metavar="SECONDS", type=_limit, help="silence before a warning (as in force)"
+        "--warntime", metavar="SECONDS", type=limit, help="silence before a warning (as in force)"
     )
     parser.add_argument(
-        "--errtime", metavar="SECONDS", type=_limit, help="silence before death (as in force)"
+        "--errtime", metavar="SECONDS", type=limit, help="silence before death (as in force)"
     )
     parser.add_argument(
         "--since", metavar="TIME", help="from this time on (as far back as is known)"
@@ -178,7 +127,7 @@ def _add_wait(parser: ArgumentParser) -> None:
         "--state", metavar="STATE", default="ok", help=f"{STATES_HELP}, gone (not tracked) (ok)"
     )
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, default=600.0, help="how long (600)"
+        "--timeout", metavar="SECONDS", type=seconds, default=600.0, help="how long (600)"
     )
     parser.add_argument(
         "--interval",
@@ -198,7 +147,7 @@ def _add_send(parser: ArgumentParser) -> None:
     parser.add_argument("--hostname", metavar="NAME", help="the hostname (this host's)")
     parser.add_argument("--nid", metavar="NUMBER", default="0", help="the NID (0)")
     parser.add_argument("--status", metavar="TEXT", default="OK", help="the status (OK)")
-    parser.add_argument("--count", metavar="N", type=_count, default=0, help="end after N")
+    parser.add_argument("--count", metavar="N", type=count, default=0, help="end after N")
     parser.add_argument(
         "--leave", action="store_true", help="at the end have it forgotten, without an alarm"
     )
@@ -220,7 +169,7 @@ def _add_maintenance(parser: ArgumentParser) -> None:
         help="to start, the components; otherwise the IDs of maintenances",
     )  # fmt: skip
     parser.add_argument(
-        "--for", dest="seconds", metavar="TIME", type=_duration,
+        "--for", dest="seconds", metavar="TIME", type=duration,
         help="how long from now: 90s, 15m, 2h, 7d",
     )  # fmt: skip
     parser.add_argument(
@@ -259,7 +208,7 @@ def _add_reconcile(parser: ArgumentParser) -> None:
         "-n", "--dry-run", action="store_true", help="only say what is wrong; tell HSM nothing"
     )
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, default=180.0, help="how long to wait (180)"
+        "--timeout", metavar="SECONDS", type=seconds, default=180.0, help="how long to wait (180)"
     )
 
 

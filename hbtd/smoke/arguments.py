@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from hbtd import __version__
 from hbtd.ctl.arguments import ENVIRONMENT, Parser, add_connection, connection_defaults
-from hbtd.ctl.commands import period
 from hbtd.ctl.failures import BROKEN, INTERRUPTED, NO, REFUSED, UNREACHABLE, USAGE, YES
+from hbtd.ctl.values import period
 from hbtd.formats.xnames import parse as parse_xname
 
 _MOST_DAYS = 100_000
