@@ -55,8 +55,13 @@ _MOST_LOGGED = 1000
 _MOST_NAMED = 20
 """The most forgotten components that the log line about a request names."""
 
-_STATES = {"ok": Phase.HEALTHY, **{phase.value: phase for phase in Phase}}
-del _STATES[Phase.UNKNOWN.value]
+_STATES: dict[str, Phase | None] = {
+    "ok": Phase.HEALTHY,
+    **{phase.value: phase for phase in Phase if phase is not Phase.UNKNOWN},
+    "maintenance": None,
+}
+"""The words for what components are in; `None` is no state: a component has one besides."""
+
 _TYPES = {each.name.lower(): each.name for each in xnames.COMPONENT_TYPES}
 
 
@@ -95,8 +100,10 @@ class Components:
         Raise `Problem` 400 if a parameter is invalid.
         """
         parameters = read_parameters(request, ("state", "type", "under", "names", "limit", "after"))
+        states = _read_words(parameters.get("state"), "state", _STATES)
         selection = Selection(
-            _read_words(parameters.get("state"), "state", _STATES),
+            None if states is None else states - {None},
+            states is not None and None in states,
             _read_words(parameters.get("type"), "type", _TYPES),
             read_under(parameters),
             None,

@@ -1,6 +1,6 @@
 """The handler of `/picture`: the names and states of all components in one answer."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -9,7 +9,7 @@ from twisted.web.server import Request
 from hbtd.api.queries import ascii_reply, hold, read_parameters
 from hbtd.api.routes import Role, Route
 from hbtd.formats.times import format_time
-from hbtd.queries.machine import Machine, Silence
+from hbtd.queries.machine import Machine, Silence, Turn
 from hbtd.server.replies import Reply
 from hbtd.server.site import LimitedRequest
 
@@ -29,16 +29,19 @@ class Picture:
         count: Callable[[], int],
         last_number: Callable[[], int],
         wall: Callable[[], float],
+        marks: Callable[[Sequence[str], Turn], Awaitable[str | None]],
     ) -> None:
         """Make the handler.
 
         `count` returns how many components are tracked, `last_number` returns the number of the
         latest entry in the log of transitions, and `wall` returns the current Unix time in seconds.
+        `marks` is `MaintenanceFacts.marks`.
         """
         self._machine = machine
         self._count = count
         self._last_number = last_number
         self._wall = wall
+        self._marks = marks
 
     def routes(self) -> Sequence[Route]:
         """Return the route of this handler."""
@@ -64,12 +67,14 @@ class Picture:
         number, at = self._last_number(), self._wall()
         silence = await self._machine.silence(request.turn)
         await request.turn()
+        marks = await self._marks(silence.layout.order, request.turn)
         return ascii_reply(
             {
                 "At": format_time(at),
                 "Number": number,
                 "Names": "\n".join(silence.layout.order),
                 "States": self.states(silence),
+                **({} if marks is None else {"Maintenance": marks}),
             }
         )
 

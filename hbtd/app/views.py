@@ -254,7 +254,9 @@ class Views:
         history = History(core.tracker, core.store, self._host.wall)
         internals = InternalsHandler(self.internals.describe)
         last_number = core.store.last_number
-        picture = Picture(machine, lambda: len(core.tracker), last_number, self._host.wall)
+        picture = Picture(
+            machine, lambda: len(core.tracker), last_number, self._host.wall, maintenance.marks
+        )
         reconciliation = Reconciliation(core.reconciler, lambda: core.replica.leader)
         wall = self._host.wall
         whatif = WhatIf(core.tracker, core.observed, wall, core.store, core.silence_keeper)

@@ -57,7 +57,7 @@ def _add_status(parser: ArgumentParser) -> None:
 
 def _add_list(parser: ArgumentParser) -> None:
     _add_names(parser)
-    parser.add_argument("--state", metavar="STATE", help=STATES_HELP)
+    parser.add_argument("--state", metavar="STATE", help=f"{STATES_HELP}, maintenance")
     parser.add_argument("--type", metavar="TYPE", help="only of this type of HSM's, such as Node")
     _add_under(parser)
     parser.add_argument("--limit", metavar="N", type=count, default=0, help="at most N components")

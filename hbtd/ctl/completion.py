@@ -4,7 +4,7 @@ from argparse import Action, ArgumentParser
 
 from hbtd.ctl.arguments import make_parsers
 
-_STATES = "ok warned dead alive silent"
+_STATES = "ok warned dead alive silent maintenance"
 
 _BASH = """\
 # Completion of hbtctl; made by `hbtctl completion`.

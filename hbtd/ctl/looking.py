@@ -138,7 +138,8 @@ def list_components(run: Invocation) -> int:
     """
     options = run.options
     columns = _columns(options.columns, wide=options.output == "wide")
-    query = {"state": server_states(options.state), "type": options.type, "under": options.under}
+    state = server_states(options.state, "maintenance")
+    query = {"state": state, "type": options.type, "under": options.under}
     answer = run.components(run.names(), query, options.limit)
     components = answer["Components"]
     if run.json:

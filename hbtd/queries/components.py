@@ -29,6 +29,8 @@ class Selection(NamedTuple):
 
     states: frozenset[Phase] | None = None
     """The states of the components; `None` for any."""
+    maintenance: bool = False
+    """Whether components in maintenance are selected, too, whatever their states."""
     types: frozenset[str] | None = None
     """The types of the components, such as `Node`; `None` for any."""
     under: str = ""
@@ -142,7 +144,10 @@ async def select(
 
 def _fits(tracker: Tracker, selection: Selection, xname: str) -> bool:
     phase = tracker.phase(xname)
-    if phase is Phase.UNKNOWN or (selection.states is not None and phase not in selection.states):
+    if phase is Phase.UNKNOWN:
+        return False
+    spared = selection.maintenance and tracker.is_spared(xname)
+    if selection.states is not None and phase not in selection.states and not spared:
         return False
     return selection.types is None or type_of_valid(xname) in selection.types
 
@@ -157,6 +162,6 @@ async def _candidates(
     if selection.names is not None:
         return await sort_names(selection.names, turn)
     silent = selection.states is not None and Phase.HEALTHY not in selection.states
-    if silent and tracker.warned + tracker.dead <= _FEW:
+    if silent and not selection.maintenance and tracker.warned + tracker.dead <= _FEW:
         return await sort_names(tracker.silent_components(), turn)
     return await machine.order(turn)

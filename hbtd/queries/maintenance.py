@@ -135,6 +135,22 @@ class MaintenanceFacts:
         self.counts = MaintenanceCounts(number, away, len(tracked), silent)
         return self.counts
 
+    async def marks(self, xnames: Sequence[str], turn: Turn) -> str | None:
+        """Return a `1` for each component that is silent in maintenance, and a `0` for others.
+
+        They are in one text, in the order of `xnames`. Return `None` if nothing is in maintenance.
+        `turn` is awaited between portions of the work.
+        """
+        if not self._tracker.spares:
+            return None
+        marks: list[str] = []
+        for start in range(0, len(xnames), _AT_ONCE):
+            if start:
+                await turn()
+            for xname in xnames[start : start + _AT_ONCE]:
+                marks.append("01"[self._tracker.is_spared(xname) and self._is_silent(xname)])
+        return "".join(marks)
+
     def _is_silent(self, xname: str) -> bool:
         """Return whether a tracked component is silent, whether that is judged or not."""
         component: Component | None = self._tracker.component(xname)

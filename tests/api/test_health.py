@@ -139,7 +139,7 @@ class HindranceTests(APITestCase):
             (Checkpointer, "behind", 7.4),
             (Alone, "waiting_elsewhere", {1: Waiting(everybody=True)}),
         ):
-            self.patch(owner, name, property(lambda _, value=value: value))
+            self.patch(owner, name, value)
         found = {kind.value: cause() for kind, cause in causes_of(core).items()}
         self.assertEqual(
             found,

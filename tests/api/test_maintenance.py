@@ -215,8 +215,34 @@ class ShowingTests(MaintenanceTestCase):
         ):
             self.assertIn(f"\n{line}\n", metrics)
 
+    def test_drawn(self) -> None:
+        """The picture has who is silent in maintenance, warned about or not."""
+        self.set(CHASSIS[0], CHASSIS[1], CHASSIS[2])
+        tracker = self.service.tracker
+        for name in (CHASSIS[1], CHASSIS[3]):
+            component = tracker.component(name)
+            assert component is not None
+            component.last_heard -= 500.0
+        answer = self.get("/picture")
+        self.assertEqual(answer["Maintenance"], "01" + "0" * 16)
+        self.assertEqual(len(answer["States"]), 18)
+
+    def test_selected(self) -> None:
+        """Components in maintenance can be listed, whatever their states, and with others."""
+        self.set(CHASSIS[1], CHASSIS[0])
+        self.service.tracker.apply_death(CHASSIS[1])
+        self.service.tracker.apply_death(CHASSIS[2])
+        for state, expected in (
+            ("maintenance", [0, 1]),
+            ("dead", [1, 2]),
+            ("Maintenance,dead", [0, 1, 2]),
+        ):
+            found = self.get(f"/components?state={state}")["Components"]
+            self.assertEqual([each["XName"] for each in found], [CHASSIS[i] for i in expected])
+
     def test_nothing(self) -> None:
         """Without any, answers are as they were."""
+        self.assertEqual(self.get("/components?state=maintenance")["Components"], [])
         self.assertNotIn("Maintenance", self.get("/summary"))
         self.assertNotIn("Maintenance", self.get(f"/components/{CHASSIS[0]}"))
 

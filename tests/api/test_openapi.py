@@ -3,6 +3,7 @@
 import re
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import orjson
 from openapi_schema_validator import OAS31Validator
@@ -277,7 +278,7 @@ class AnswerTests(APITestCase):
     def test_examples_of_problems(self):
         """The documented examples of problems are the service's answers, word by word."""
         beat, named = "/heartbeat", f"/heartbeat/{XNAME}"
-        tried = (
+        tried: tuple[tuple[str, str, Any, str], ...] = (
             ("POST", beat, b"[", "notJson"),
             ("POST", beat, {**HEARTBEAT, "NID": 83}, "wrongType"),
             ("POST", beat, {**HEARTBEAT, "Timestamp": ""}, "missing"),

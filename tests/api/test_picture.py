@@ -16,6 +16,10 @@ from tests.support.components_api import ComponentsTestCase
 from tests.support.processes import CHECKOUT
 
 
+async def no_marks(xnames: object, turn: object) -> None:
+    """Return what nothing in maintenance is."""
+
+
 class PictureTests(ComponentsTestCase):
     """`GET /picture`."""
 
@@ -27,6 +31,7 @@ class PictureTests(ComponentsTestCase):
         self.assertEqual(names[:2], ["x1000c7s0b0n0", "x1000c7s0b0n1"])
         self.assertEqual(names[-2:], ["x1001c0s9b0n0", "x1001c0s10b0n0"])
         self.assertEqual(answer["States"], "h" * 18)
+        self.assertNotIn("Maintenance", answer)
 
     def test_parameters(self):
         """There are none."""
@@ -55,7 +60,7 @@ class NumberTests(ComponentsTestCase):
         """What is logged while the picture is made comes after its number: no event is missed."""
         numbers = iter(range(10, 20))
         machine = Machine(self.service.tracker)
-        picture = Picture(machine, lambda: 18, lambda: next(numbers), lambda: 1.0)
+        picture = Picture(machine, lambda: 18, lambda: next(numbers), lambda: 1.0, no_marks)
 
         class Request:
             """A request whose turns take a while, in which something is logged."""

@@ -170,13 +170,15 @@ class WhyTests(TimedAPITestCase):
         self.pass_time(5)
         self.tracker.judge_anew(["x1c0"], self.observed.now(), (10.0, 30.0))
         self.pass_time(2)
-        anew = "Its times have begun anew meanwhile: unless it is heard before, it is"
+        anew = "its times have begun anew meanwhile; unless it is heard it is"
         self.assertEqual(
             self.text(),
-            f"Healthy: silent for 7.0 s. {anew} warned about in 8.0 s, and dead in 28.0 s.",
+            f"Healthy: silent for 7.0 s; {anew} warned about in 8.0 s, and declared dead in 28.0 s.",
         )
         self.pass_time(15)
-        self.assertEqual(self.text(), f"Warned about: silent for 22.0 s. {anew} dead in 13.0 s.")
+        self.assertEqual(
+            self.text(), f"Warned about: silent for 22.0 s; {anew} declared dead in 13.0 s."
+        )
 
     def test_forgotten(self) -> None:
         """What is no longer tracked has a past, and no state."""
@@ -264,7 +266,9 @@ class WhyTests(TimedAPITestCase):
 
     def test_off(self) -> None:
         """HSM's Off explains a silence from Warntime on, and no shorter one."""
-        self.service.core.second_signal.off_since = {"x1c0": WALL + 3.0}.get  # type: ignore[method-assign]
+        self.service.core.second_signal.off_since = (  # type: ignore[method-assign]
+            lambda xname: WALL + 3.0 if xname == "x1c0" else None
+        )
         self.beat()
         self.pass_time(9)
         self.assertNotIn("Off", self.text())

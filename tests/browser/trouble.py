@@ -402,6 +402,26 @@ class MaintenanceTests(BeatsTestCase):
 
         await self.look(story)
 
+    async def test_squares(self) -> None:
+        """On the map, what is silent in maintenance is pale until that has ended."""
+        await self.serve("--warntime=2", "--errtime=600")
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.beat(ONE, CONTROLLER)
+            wanted = {"XNames": [ONE], "For": 600}
+            setting = self.sender.request("POST", f"{self.url}/hmi/v1/maintenance", wanted)
+            _, answer = wait_for(setting)
+            page.until(lambda: page.colour(ONE) == "spared", "it is pale", 60)
+            page.until(lambda: page.colour(CONTROLLER) == "warned", "the other one is silent", 60)
+            self.assertEqual(tuple(page.counts()), (1, 1, 0))
+            url = f"{self.url}/hmi/v1/maintenance/{answer['Id']}"
+            wait_for(self.sender.request("DELETE", url))
+            page.until(lambda: page.colour(ONE) == "warned", "it is no more", 60)
+            self.assertEqual(page.complaints(), [])
+
+        await self.look(story)
+
 
 class _Client(ProxyClient):
     """The connection to hbtd; it ends with that of the browser."""

@@ -168,6 +168,12 @@ class LookingTests(CommandTestCase):
             },
         )
 
+    def test_list_maintenance(self) -> None:
+        """Those in maintenance can be asked for, alone or with others."""
+        self.hbtctl("list", "--state", "maintenance,silent")
+        self.assertEqual(self.hbtd.asked[0][2]["state"], "maintenance,warned,dead")
+        self.assertEqual(self.hbtctl("wait", "x1000c0s0b0n0", "--state", "maintenance"), 2)
+
     def test_unknown(self) -> None:
         """Components that are named but not tracked are said so, with status 1."""
         self.hbtd.components = chassis(0)

@@ -33,7 +33,7 @@ window.colourOf = (name) => {
     const parts = map.colours[colour].match(/\w\w/g).map((digits) => parseInt(digits, 16));
     return parts.every((part, k) => Math.abs(part - pixel[k]) < 6);
   };
-  const found = ["healthy", "warned", "dead", "ground"].find(seen) ?? "dim";
+  const found = ["healthy", "spared", "warned", "dead", "ground"].find(seen) ?? "dim";
   return found === "ground" ? "" : found;
 };
 

@@ -132,9 +132,9 @@ class Browser:
         return tuple(int(text.replace(",", "").replace(NONE, "-1")) for text in texts)
 
     def colour(self, name: str) -> str:
-        """Return the colour in which a component is drawn: `healthy`, `warned`, `dead` or `dim`.
+        """Return the colour in which a component is drawn; empty if it is not drawn.
 
-        Empty if it is not drawn.
+        It is `healthy`, `spared`, `warned`, `dead` or `dim`.
         """
         found: str = self.run("return window.colourOf(given[0])", name)
         return found

@@ -7,10 +7,11 @@ import { Going } from "./going.js";
 import { Header } from "./header.js";
 import { listenToKeys } from "./keys.js";
 import { lay } from "./layout.js";
-import { ABSENT, allFrom, DEAD, Machine, STATES, WARNED } from "./machine.js";
+import { ABSENT, allFrom, DEAD, Machine, STATES, tally, WARNED } from "./machine.js";
+import { Maintenance } from "./maintenance.js";
 import { Map2D } from "./map.js";
 import { showOutline } from "./outline.js";
-import { nothingBefore, rove, showChanges, showSilent } from "./panels.js";
+import { nothingBefore, rove, showChanges, showSilent, showTip } from "./panels.js";
 import { Search } from "./search.js";
 import { Strip } from "./strip.js";
 import { find, stored, throttled } from "./support.js";
@@ -24,6 +25,7 @@ const SUMMARY_EVERY = 5000, PANELS_EVERY = 250, ADMIT_EVERY = 300;
 const HELD = 5000;
 /** The most pages of the history that are read to look back, and how far back they are read at least. */
 const MOST_PAGES = 20, LEAST_RECALLED = 6 * 3600_000;
+const NONE = new Uint8Array(0);
 
 const header = new Header();
 const machine = new Machine();
@@ -36,6 +38,7 @@ const chips = [...document.querySelectorAll("#counters button")];
 const askForToken = asker(find("ask"));
 const why = new Why(find("why"), machine, ask, (text) => header.announce(text));
 const told = new Told();
+const maintenance = new Maintenance();
 const wishes = [];
 let onlyState = -1, onlyNames = null, past = null, current = "", doubted = -1;
 let lone = [], heldUntil = 0, letGo, led = false, params = null;
@@ -108,7 +111,8 @@ async function summarize() {
     const [a, b, c] = machine.counts, differs = a !== healthy || b !== warned || c !== dead;
     // What was forgotten is in no event. Whatever else stays different would be so for ever.
     const gone = total < a + b + c + machine.newcomers.size;
-    if (!header.lost && (gone || (differs && doubted === machine.number))) await feed.refresh();
+    const others = !header.lost && maintenance.isDue(said.Maintenance, performance.now());
+    if (!header.lost && (gone || others || (differs && doubted === machine.number))) await feed.refresh();
     doubted = differs ? machine.number : -1;
     params ??= await get("params", ask);
     await told.take(said, params.Nosm === "0" ? lone : [], ask);
@@ -136,7 +140,7 @@ async function recall() {
     if (era !== machine.era) return; // another one is on its way
     machine.recall(entries, next ? Date.parse(entries.at(-1).At) : allFrom(entries, since, params, now()));
     if (machine.newcomers.size) admitSoon();
-    map.states = shownStates();
+    showStates();
     filter();
     refreshSoon();
   } catch (error) {
@@ -174,7 +178,8 @@ const explainSoon = throttled(PANELS_EVERY, () => why.explain(past === null));
 const summarizeSoon = throttled(2000, summarize);
 
 function placeAll() {
-  map.take(lay(machine.names, map.aspect), shownStates());
+  showStates();
+  map.take(lay(machine.names, map.aspect), map.states);
   map.selected = machine.index.get(current) ?? -1;
   search.count(); // which filters
   refreshSoon();
@@ -184,10 +189,10 @@ function shownStates() {
   return past === null ? machine.states : machine.statesAt(past);
 }
 
-function tally(states) {
-  const counts = [0, 0, 0, 0];
-  for (const state of states) counts[state]++;
-  return counts;
+function showStates() {
+  map.states = shownStates();
+  // Who was silent in maintenance before is not recorded.
+  map.spared = past === null ? machine.spared : NONE;
 }
 
 function filter() {
@@ -206,7 +211,7 @@ function lookBack(time) {
   if (time === null && past !== null) header.announce("Back to now.");
   past = header.past = time;
   going.show(time);
-  map.states = shownStates();
+  showStates();
   find("now").disabled = time === null;
   why.look(stateOf(machine.index.get(current)), past);
   header.show();
@@ -252,14 +257,8 @@ function showPart(names) {
 }
 
 function hover(i, x, y) {
-  const tip = find("tip");
-  tip.hidden = i < 0;
-  if (i < 0) return;
-  const text = `${machine.names[i]}  ${stateOf(i)}`;
-  if (tip.textContent !== text) tip.textContent = text;
-  const room = find("map").clientWidth;
-  tip.style.left = `${Math.min(x + 14, room - tip.offsetWidth - 4)}px`;
-  tip.style.top = `${Math.max(y - 30, 2)}px`;
+  const state = map.isSpared(i) ? "silent in maintenance" : stateOf(i);
+  showTip(find("tip"), i < 0 ? "" : `${machine.names[i]}  ${state}`, x, y, find("map").clientWidth);
 }
 
 // What people do

@@ -22,10 +22,19 @@ export function allFrom(entries, since, { History, History_count }, present) {
   return Math.max(since, earliest, trimmed);
 }
 
+/** Return how many components are in each state. */
+export function tally(states) {
+  const counts = [0, 0, 0, 0];
+  for (const state of states) counts[state]++;
+  return counts;
+}
+
 export class Machine {
   constructor() {
     this.names = [];
     this.states = new Uint8Array(0);
+    /** Which components are silent in maintenance, as 1 and 0, when the picture was taken. */
+    this.spared = new Uint8Array(0);
     this.index = new Map();
     this.counts = [0, 0, 0, 0];
     /** The number of the newest entry of the log that is in the states, and of that in the changes. */
@@ -46,6 +55,7 @@ export class Machine {
   take(picture, anew = true) {
     this.names = picture.Names ? picture.Names.split("\n") : [];
     this.states = Uint8Array.from(picture.States, (letter) => LETTERS[letter]);
+    this.spared = picture.Maintenance ? Uint8Array.from(picture.Maintenance, Number) : new Uint8Array(this.names.length);
     this.index = new Map(this.names.map((name, i) => [name, i]));
     this.number = picture.Number;
     this.newcomers.clear();
@@ -85,6 +95,7 @@ export class Machine {
     this.counts[this.states[i]]--;
     this.counts[change.to]++;
     this.states[i] = change.to;
+    this.spared[i] = 0;
     return i;
   }
 
@@ -92,15 +103,18 @@ export class Machine {
   admit() {
     if (!this.newcomers.size) return false;
     const added = [...this.newcomers.keys()].sort(compare);
-    const names = [], states = new Uint8Array(this.names.length + added.length);
+    const all = this.names.length + added.length;
+    const names = [], states = new Uint8Array(all), spared = new Uint8Array(all);
     let i = 0, j = 0;
     while (i < this.names.length || j < added.length) {
       const old = j === added.length || (i < this.names.length && compare(this.names[i], added[j]) < 0);
       states[names.length] = old ? this.states[i] : this.newcomers.get(added[j]);
+      if (old) spared[names.length] = this.spared[i];
       names.push(old ? this.names[i++] : added[j++]);
     }
     this.names = names;
     this.states = states;
+    this.spared = spared;
     this.index = new Map(names.map((name, k) => [name, k]));
     this.newcomers.clear();
     this.#count();
@@ -157,8 +171,7 @@ export class Machine {
   }
 
   #count() {
-    this.counts = [0, 0, 0, 0];
-    for (const state of this.states) this.counts[state]++;
+    this.counts = tally(this.states);
   }
 
   #change(entry) {

@@ -20,6 +20,8 @@ export class Map2D {
     this.context = canvas.getContext("2d", { alpha: false });
     this.layout = null;
     this.states = new Uint8Array(0);
+    /** Which components are silent in maintenance, as a Uint8Array of 1 and 0. */
+    this.spared = this.states;
     /** Which components are shown, as a Uint8Array of 1 and 0; null for all. The rest is dimmed. */
     this.shown = null;
     this.selected = -1;
@@ -71,7 +73,7 @@ export class Map2D {
     this.canvas.width = Math.round(this.width * this.ratio);
     this.canvas.height = Math.round(this.height * this.ratio);
     const style = getComputedStyle(this.canvas);
-    for (const name of ["ground", "healthy", "warned", "dead", "on-warned", "on-dead", "label", "select"]) {
+    for (const name of ["ground", "healthy", "spared", "warned", "dead", "on-warned", "on-dead", "label", "select"]) {
       this.colours[name] = style.getPropertyValue(`--${name}`).trim();
     }
     this.labelSize = parseFloat(style.getPropertyValue("--label-size"));
@@ -226,10 +228,12 @@ export class Map2D {
       const group = groups[k];
       if (!group.length) return;
       context.globalAlpha = k > 3 ? 0.16 : 1;
+      const more = this.excessOf(k), spared = k % 4 === HEALTHY ? group.filter((i) => this.spared[i]) : [];
       context.fillStyle = this.colour(k % 4);
-      const more = this.excessOf(k);
       for (const i of group) this.fillOne(i, more, gap);
-      if (glyphs && k % 4 !== HEALTHY) for (const i of group) this.drawGlyph(i, k % 4);
+      context.fillStyle = this.colours.spared;
+      for (const i of spared) this.fillOne(i, more, gap);
+      if (glyphs) for (const i of k % 4 === HEALTHY ? spared : group) this.drawGlyph(i, k % 4);
     });
     context.globalAlpha = 1;
     this.covered = drawLabels(this);
@@ -245,9 +249,9 @@ export class Map2D {
     const state = this.states[i];
     if (state === ABSENT) return;
     context.globalAlpha = this.shown && !this.shown[i] ? 0.16 : 1;
-    context.fillStyle = this.colour(state);
+    context.fillStyle = this.isSpared(i) ? this.colours.spared : this.colour(state);
     this.fill(left, top, view.scale, gap);
-    if (view.scale >= GLYPH_FROM && state !== HEALTHY) this.drawGlyph(i, state);
+    if (view.scale >= GLYPH_FROM && (state !== HEALTHY || this.isSpared(i))) this.drawGlyph(i, state);
     context.globalAlpha = 1;
   }
 
@@ -271,11 +275,18 @@ export class Map2D {
     for (const dim of [true, false]) {
       near.forEach((group, state) => {
         context.globalAlpha = dim ? 0.16 : 1;
-        context.fillStyle = this.colour(state);
-        for (const k of group) if (!this.isDim(k) !== dim) this.fillOne(k, dim ? 0 : this.excessOf(state), gap);
+        for (const k of group) {
+          context.fillStyle = this.isSpared(k) ? this.colours.spared : this.colour(state);
+          if (!this.isDim(k) !== dim) this.fillOne(k, dim ? 0 : this.excessOf(state), gap);
+        }
       });
     }
     context.restore();
+  }
+
+  /** Return whether a component is silent in maintenance, and neither warned about nor dead. */
+  isSpared(i) {
+    return this.states[i] === HEALTHY && Boolean(this.spared[i]);
   }
 
   isDim(i) {
@@ -287,7 +298,7 @@ export class Map2D {
     return Math.max(0, (LEAST[state] ?? 0) / this.view.scale - 1) / 2;
   }
 
-  /** Draw a cross on what is dead, an exclamation mark on what is warned about. */
+  /** Draw a cross on what is dead, an exclamation mark on what is warned about, a pause on what is in maintenance. */
   drawGlyph(i, state) {
     const { context, view, layout } = this;
     const size = this.size();
@@ -306,6 +317,11 @@ export class Map2D {
       context.lineTo(left + middle, top + size * 0.6);
       context.moveTo(left + middle, top + size * 0.7);
       context.lineTo(left + middle, top + size * 0.84);
+    } else {
+      for (const side of [0.38, 0.62]) {
+        context.moveTo(left + size * side, top + near);
+        context.lineTo(left + size * side, top + far);
+      }
     }
     context.stroke();
   }

@@ -195,3 +195,12 @@ export function showChanges(list, changes, until, onPart) {
   if (cut < items.length) items.splice(cut, 0, element("li", { className: "none", text: "Before that, deaths only:" }));
   replace(list, items);
 }
+
+/** Show a text beside a point of the map, which is `room` pixels wide; without a text, hide it. */
+export function showTip(tip, text, x, y, room) {
+  tip.hidden = !text;
+  if (!text) return;
+  if (tip.textContent !== text) tip.textContent = text;
+  tip.style.left = `${Math.min(x + 14, room - tip.offsetWidth - 4)}px`;
+  tip.style.top = `${Math.max(y - 30, 2)}px`;
+}
