@@ -7,8 +7,8 @@ from twisted.logger import LogLevel, capturedLogs
 
 from hbtd.rules import maintenances
 from hbtd.store.interface import StoreUnusable
-from tests.api.test_changes import ChangeTestCase
 from tests.support.access_memory import CREDENTIALS
+from tests.support.change_lines import ChangeTestCase
 from tests.support.components_api import CHASSIS, ComponentsTestCase
 from tests.support.http_memory import XNAME, Connection, Response, encode_request
 from tests.support.logged import said

@@ -173,7 +173,8 @@ class WhyTests(TimedAPITestCase):
         anew = "its times have begun anew meanwhile; unless it is heard it is"
         self.assertEqual(
             self.text(),
-            f"Healthy: silent for 7.0 s; {anew} warned about in 8.0 s, and declared dead in 28.0 s.",
+            f"Healthy: silent for 7.0 s; {anew} warned about in 8.0 s, and declared dead in 28.0"
+            " s.",
         )
         self.pass_time(15)
         self.assertEqual(

@@ -8,7 +8,6 @@ from typing import Any
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.deploy.node.test_process import LiveTestCase, options
 from tests.support.agent import (
     NoLog,
     SimulatedClock,
@@ -18,6 +17,7 @@ from tests.support.agent import (
     pythons,
     spawn_agent,
 )
+from tests.support.live_agent import LiveTestCase, options
 from tests.support.running import NODE, reactor, until
 
 _TARGET = agent.Target("https", "hbtd", 28500, "/hmi/v1")
