@@ -158,6 +158,7 @@ class ColourTests(ModulesTestCase):
                     "soft",
                     "label",
                     "healthy",
+                    "spared",
                     "warned",
                     "dead",
                     "on-warned",
@@ -168,10 +169,16 @@ class ColourTests(ModulesTestCase):
             )
             pairs = [(a, b, 4.5) for a in ("text", "soft", "accent") for b in ("panel", "ground")]
             pairs += [
-                (a, b, 3.0) for a in ("healthy", "warned", "dead") for b in ("panel", "ground")
+                (a, b, 3.0)
+                for a in ("healthy", "spared", "warned", "dead")
+                for b in ("panel", "ground")
             ]
             pairs += [("label", "ground", 4.5), ("select", "ground", 3.0), ("dead", "panel", 4.5)]
-            pairs += [("on-warned", "warned", 4.5), ("on-dead", "dead", 4.5)]
+            pairs += [
+                ("on-warned", "warned", 4.5),
+                ("on-dead", "dead", 4.5),
+                ("on-warned", "spared", 4.5),
+            ]
             for one, other, least in pairs:
                 ratio = _contrast(colours[one], colours[other])
                 self.assertGreaterEqual(ratio, least, (theme, one, other))
@@ -320,6 +327,40 @@ class MachineTests(ModulesTestCase):
         )
         states = [["x0", "x1", "x3"], [2, 0, 0], [2, 0, 1, 0]]
         self.assertEqual(found, [states, [2, 0, 0], [2, 0, 0], 5])
+
+    async def test_in_maintenance(self) -> None:
+        """Who is silent in maintenance keeps its mark among newcomers, until it changes."""
+        found = await self.run_script(
+            """
+            const machine = new Machine(), At = "2026-03-04T05:06:00Z";
+            const event = (Number, XName, From, To) =>
+              machine.apply({ Number, XName, From, To, At });
+            machine.take({ At, Number: 5, Names: "x1\\nx3", States: "hh", Maintenance: "11" });
+            event(6, "x0", "unknown", "healthy");
+            event(7, "x2", "unknown", "healthy");
+            machine.admit();
+            const first = [...machine.spared];
+            event(8, "x3", "healthy", "healthy");
+            const second = [...machine.spared];
+            machine.take({ At, Number: 9, Names: "x1\\nx3", States: "hh" });
+            return [first, second, [...machine.spared]];
+            """
+        )
+        self.assertEqual(found, [[0, 1, 0, 1], [0, 1, 0, 0], [0, 0]])
+
+    async def test_other_maintenance(self) -> None:
+        """A new picture is due when others are silent in maintenance, once in ten seconds."""
+        found = await self.run_script(
+            """
+            const { Maintenance } = await import("/ui/maintenance.js");
+            const maintenance = new Maintenance();
+            return [
+              [undefined, 0], [{ Silent: 0 }, 1], [{ Silent: 2 }, 2], [{ Silent: 2 }, 3],
+              [{ Silent: 3 }, 10001], [{ Silent: 3 }, 10002], [undefined, 30000],
+            ].map(([said, time]) => maintenance.isDue(said, time));
+            """
+        )
+        self.assertEqual(found, [False, False, True, False, False, True, True])
 
     async def test_forgotten(self) -> None:
         """What was forgotten and has come back was before what the log says."""

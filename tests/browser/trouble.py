@@ -403,7 +403,7 @@ class MaintenanceTests(BeatsTestCase):
         await self.look(story)
 
     async def test_squares(self) -> None:
-        """On the map, what is silent in maintenance is pale until that has ended."""
+        """On the map, what is silent in maintenance has its own colour until that has ended."""
         await self.serve("--warntime=2", "--errtime=600")
 
         def story(page: Browser) -> None:
@@ -412,7 +412,7 @@ class MaintenanceTests(BeatsTestCase):
             wanted = {"XNames": [ONE], "For": 600}
             setting = self.sender.request("POST", f"{self.url}/hmi/v1/maintenance", wanted)
             _, answer = wait_for(setting)
-            page.until(lambda: page.colour(ONE) == "spared", "it is pale", 60)
+            page.until(lambda: page.colour(ONE) == "spared", "it is in maintenance", 60)
             page.until(lambda: page.colour(CONTROLLER) == "warned", "the other one is silent", 60)
             self.assertEqual(tuple(page.counts()), (1, 1, 0))
             url = f"{self.url}/hmi/v1/maintenance/{answer['Id']}"
