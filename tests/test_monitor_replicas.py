@@ -40,7 +40,9 @@ class SharedStore(TroubledStore):
         self.checkpoint(records)
         return succeed(False)
 
-    def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
+    def checkpoint(
+        self, records: Sequence[Record], starting: Sequence[Record] = ()
+    ) -> Deferred[None]:
         """Note and keep records."""
         if self.failures:
             return Deferred.fromCoroutine(self._fail())

@@ -35,6 +35,7 @@ class BlockReader:
         self._block, self.revision = block, revision
         self._store.blocks.note_heard_elsewhere(block.heard)
         self._changes.apply_heard(block.heard, source)
+        self._changes.apply_starting(block.starting, source)
 
     def apply_record(self, key: bytes, value: bytes, source: str) -> StoredRecord | None:
         """Apply a record that was written in one transaction with the block applied last.

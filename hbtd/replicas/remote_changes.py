@@ -114,6 +114,24 @@ class RemoteChanges:
         ]
         self._commit_applied(judgements)
 
+    def apply_starting(self, records: Iterable[Record], source: str) -> None:
+        """Count heartbeats of dead components that another replica took, named by `source`.
+
+        `records` are about these heartbeats. If a component has sent enough of them in time, and
+        this replica leads, start the component and commit that judgement. A follower leaves that to
+        the leader, or to the component's next heartbeat here.
+        """
+        at, leads = self._observed.now(), self._monitor.leading
+        self._commit_applied(
+            [
+                self._tracker.apply_beat(
+                    record.component, at - record.age, record.timestamp, record.status, source
+                )
+                for record in records
+                if self._tracker.apply_starting(record, at, source, starts=leads)
+            ]
+        )
+
     def apply_recorded(self, record: Record, age: float, source: str | None) -> None:
         """Apply the heartbeat in `record`, which another replica took `age` observed seconds ago.
 

@@ -397,13 +397,15 @@ class Checkpointer:
         # Older heartbeats are not stored for other replicas, which may have judged since.
         taken = self._not_too_old(self._tracker.take_changed(settled, self._shared_since()))
         records = self._records(taken)
+        starting = self._tracker.starting_records(taken, self._observed.now())
         self._being_stored = set(taken)
         try:
-            await self._store.checkpoint(records)
+            await self._store.checkpoint(records, starting)
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  # the next checkpoint tries again
-            self._tracker.put_back({each.component: taken[each.component] for each in records})
+            untold = [each.component for each in (*records, *starting)]
+            self._tracker.put_back({xname: taken[xname] for xname in untold})
             self._condition.failed(error)
             return False
         finally:

@@ -246,15 +246,19 @@ class EtcdStore:
 
         return self._noting(self._in_turn(work))
 
-    def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
+    def checkpoint(
+        self, records: Sequence[Record], starting: Sequence[Record] = ()
+    ) -> Deferred[None]:
         """Store the heartbeats in `records`, in blocks or as records, as `Blocks.plan` decides.
+
+        Those in `starting`, of dead components, are written in blocks, for the other replicas.
 
         The Deferred fails with `StoreUnusable` if any heartbeat could not be stored.
         """
 
         async def work() -> None:
             last = {record.component: record for record in records}
-            await self._carry_out(self.blocks.plan(last.values()))
+            await self._carry_out(self.blocks.plan(last.values(), starting))
 
         return self._noting(self._in_turn(work))
 

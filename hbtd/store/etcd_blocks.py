@@ -6,6 +6,7 @@ seconds. Otherwise, for example while an original hbtd runs, every heartbeat is 
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -49,15 +50,31 @@ class Block(NamedTuple):
     The transaction may also have records of heartbeats whose ages are in earlier blocks only. Such
     records add the status and the timestamp of the heartbeat, which blocks lack.
     """
+    starting: Sequence[Record] = ()
+    """Heartbeats of dead components that have yet to send enough of them to be started.
+
+    They are whole, because a record in etcd says that its component lives.
+    """
 
 
 def block_value(block: Block) -> bytes:
     """Return the value that stores a block."""
-    return orjson.dumps({"Heard": _in_units(block.heard), "Recorded": _in_units(block.recorded)})
+    fields = {"Heard": _in_units(block.heard), "Recorded": _in_units(block.recorded)}
+    if not block.starting:
+        return orjson.dumps(fields)
+    starting = {
+        xname: [_units(age), timestamp, status]
+        for xname, age, timestamp, status, _ in block.starting
+    }
+    return orjson.dumps({**fields, "Starting": starting})
 
 
 def _in_units(ages: Mapping[str, float]) -> dict[str, int]:
-    return {xname: max(0, int(age / _UNIT)) for xname, age in ages.items()}
+    return {xname: _units(age) for xname, age in ages.items()}
+
+
+def _units(age: float) -> int:
+    return max(0, int(age / _UNIT))
 
 
 def read_block(_: bytes, value: bytes) -> Block:
@@ -67,7 +84,11 @@ def read_block(_: bytes, value: bytes) -> Block:
     checked. Raise `InvalidValue` if the value is not that of a block.
     """
     stored = read_object(value)
-    return Block(_ages(stored.get("Heard", {})), _ages(stored.get("Recorded", {})))
+    return Block(
+        _ages(stored.get("Heard", {})),
+        _ages(stored.get("Recorded", {})),
+        _starting(stored.get("Starting", {})),
+    )
 
 
 def _ages(stored: Any) -> dict[str, float]:
@@ -76,6 +97,19 @@ def _ages(stored: Any) -> dict[str, float]:
     ):
         raise InvalidValue("it is no block: its ages are no natural numbers")
     return {xname: age * _UNIT for xname, age in stored.items()}
+
+
+def _starting(stored: Any) -> Sequence[Record]:
+    if not isinstance(stored, dict):
+        raise InvalidValue("it is no block: Starting is no object")
+    found: list[Record] = []
+    for xname, value in stored.items():
+        match value:
+            case [int(age), str(timestamp), str(status)] if age >= 0 and type(age) is int:
+                found.append(Record(xname, age * _UNIT, timestamp, status, False))
+            case _:
+                raise InvalidValue("it is no block: in Starting is no age with two texts")
+    return tuple(found)
 
 
 def put_of_block(presence: Put, slot: int, block: Block) -> Put:
@@ -99,6 +133,8 @@ class Plan(NamedTuple):
     """The records of earlier heartbeats, which so far were written in blocks only."""
     in_blocks: bool
     """Whether the heartbeats in `own` are written in blocks as well as in their records."""
+    starting: Sequence[Record] = ()
+    """Heartbeats of dead components, which are written in blocks only (`Block.starting`)."""
 
     def steps(self, presence: Put | None, wall: float) -> list[Step]:
         """Return the steps that carry out the plan; no step is divided between transactions.
@@ -106,16 +142,20 @@ class Plan(NamedTuple):
         `presence` is the operation that writes this replica's presence key; if it is `None`, no
         blocks are written. `wall` is the present Unix time in seconds.
         """
-        if presence is None or not (self.in_blocks or self.restated):
+        if presence is None or not (self.in_blocks or self.restated or self.starting):
             return [Step([put_of(record, wall)]) for record in (*self.own, *self.restated)]
         steps = [] if self.in_blocks else [Step([put_of(record, wall)]) for record in self.own]
         with_block = [*self.own, *self.restated] if self.in_blocks else self.restated
         ages = {each.component: each.age for each in self.own if not each.warned}
-        for slot, (names, records) in enumerate(_portions(list(self.heard), with_block)):
+        slots = count()
+        for names, records in _portions(list(self.heard), with_block):
             recorded = {x: ages[x] for each in records if (x := each.component) in ages}
             block = Block({xname: self.heard[xname] for xname in names}, recorded)
             puts = [put_of(record, wall) for record in records]
-            steps.append(Step([put_of_block(presence, slot, block), *puts]))
+            steps.append(Step([put_of_block(presence, next(slots), block), *puts]))
+        # No record follows these blocks, of which it might seem to be part.
+        for some in batches(self.starting, _MOST_RECORDS):
+            steps.append(Step([put_of_block(presence, next(slots), Block({}, {}, some))]))
         return steps
 
 
@@ -177,8 +217,10 @@ class Blocks:
         """
         return len(self._owed)
 
-    def plan(self, records: Iterable[Record]) -> Plan:
-        """Return the plan for writing the heartbeats in `records`.
+    def plan(self, records: Iterable[Record], starting: Sequence[Record] = ()) -> Plan:
+        """Return the plan for writing the heartbeats in `records`, and those in `starting`.
+
+        Those in `starting` are of dead components, and are always written in blocks only.
 
         The plan also has the records of other components, if their last heartbeats are only in
         blocks, and are at least as old as half of `warntime` (or of `errtime`, if that is shorter).
@@ -200,7 +242,8 @@ class Blocks:
         def silent_since(limits: Limits) -> float:
             return now - min(limits.over(params.warntime, params.errtime)) / 2
 
-        return Plan(heard, own, self._restate(now, silent_since, MOST_RESTATED), self.allowed)
+        restated = self._restate(now, silent_since, MOST_RESTATED)
+        return Plan(heard, own, restated, self.allowed, starting)
 
     def plan_owed(self, most: int) -> Plan:
         """Return a plan for writing up to `most` records of heartbeats that are only in blocks."""

@@ -137,8 +137,11 @@ class IStore(Interface):
         if another replica leads.
         """
 
-    def checkpoint(records: Sequence[Record]) -> Deferred[None]:
+    def checkpoint(records: Sequence[Record], starting: Sequence[Record] = ()) -> Deferred[None]:
         """Store records; they replace the stored records of the same components.
+
+        `starting` are heartbeats of dead components that are not started yet. A store that is
+        shared passes them on to other replicas, and no store keeps them.
 
         The Deferred fails with `StoreUnusable` if any record could not be stored.
         """

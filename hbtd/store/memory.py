@@ -130,8 +130,13 @@ class MemoryStore:
         """
         return succeed(self._log.trim(before, most, told))
 
-    def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Store records, which replace the stored records of the same components."""
+    def checkpoint(
+        self, records: Sequence[Record], starting: Sequence[Record] = ()
+    ) -> Deferred[None]:
+        """Store records, which replace the stored records of the same components.
+
+        `starting` is ignored, because there are no other replicas.
+        """
         self._records.update((record.component, record) for record in records)
         return succeed(None)
 

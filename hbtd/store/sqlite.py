@@ -333,12 +333,14 @@ class SqliteStore:
             self._entries -= count
         return deleted
 
-    def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
+    def checkpoint(
+        self, records: Sequence[Record], starting: Sequence[Record] = ()
+    ) -> Deferred[None]:
         """Store the time of the file's clock, and records.
 
         The records replace the stored records of the same components. The file's clock shows the
         sum of the observed seconds of all processes that have used the file; its time is stored
-        even if `records` is empty.
+        even if `records` is empty. `starting` is ignored, because there are no other replicas.
         """
         return self._write(lambda cursor, now: _write(cursor, now, records))
 

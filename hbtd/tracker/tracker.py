@@ -17,6 +17,7 @@ from hbtd.tracker.components import (
 from hbtd.tracker.membership import Membership
 from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.silences import Silences
+from hbtd.tracker.starting import Progress, Starting
 from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 _LONGEST_TEXT = 256
@@ -50,15 +51,23 @@ class Tracker(Membership):
     to the next.
     """
 
-    def __init__(self, *, note_changes: bool = False, most: int = sys.maxsize) -> None:
+    def __init__(
+        self,
+        *,
+        note_changes: bool = False,
+        most: int = sys.maxsize,
+        starting: Starting | None = None,
+    ) -> None:
         """Make an empty tracker.
 
         If `note_changes` is true, the tracker keeps a list of the components that were heard, so
         that their records can be stored. `beat` raises `TrackerFull` for further components once
         `most` components are tracked, including dead ones. Components that are restored, or that
-        other replicas have heard, are tracked even beyond this limit.
+        other replicas have heard, are tracked even beyond this limit. `starting` counts heartbeats
+        of dead components; if it is `None`, one heartbeat starts a dead component.
         """
         super().__init__()
+        self._starting = Starting() if starting is None else starting
         self._note_changes = note_changes
         self._most = most
         # The components whose records are to be stored, with the times of their last heartbeats
@@ -94,7 +103,7 @@ class Tracker(Membership):
 
         While hbtd reads heartbeats late (see `reads_late` of `tick`), a heartbeat of a warned or
         dead component, or one that is a return (see `set_returns`), is counted, but changes nothing
-        else.
+        else. A dead component stays dead until it has sent enough heartbeats in time (`Starting`).
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid):
             return None
@@ -106,6 +115,10 @@ class Tracker(Membership):
         self.beats += 1
         if self._note_changes:
             self._changed[xname] = self._ticked_at
+        dead = self._dead.get(xname)
+        if dead is not None and not self._starting.count(xname, at, source):
+            self._note_heard_dead(dead, at, timestamp, status, source)
+            return None
         return self.apply_beat(xname, at, timestamp, status, source, fresh, hostname, nid)
 
     def apply_beat(
@@ -130,7 +143,7 @@ class Tracker(Membership):
         if (component := cohort.warned.pop(xname, None)) is not None:
             transition, before = Transition.RESTARTED, Phase.WARNED
         elif (component := self._dead.pop(xname, None)) is not None:
-            before = Phase.DEAD
+            before, why = Phase.DEAD, self._starting.started(xname)
             self.silences.end(component, at)
             component.last_heard = at
         elif (component := cohort.healthy.pop(xname, None)) is not None:
@@ -341,6 +354,7 @@ class Tracker(Membership):
     def forget(self, xname: str) -> bool:
         """Stop tracking a component, without a judgement; return whether it was tracked before."""
         component = self._pop(xname)
+        self._starting.drop(xname)
         if component is not None:
             self.population += 1
             self.silences.leave(component)
@@ -413,6 +427,53 @@ class Tracker(Membership):
         if component.source in (source, None):
             self._note_sent(component, record.timestamp, record.status)
         return True
+
+    def apply_starting(self, record: Record, at: float, source: str, *, starts: bool) -> bool:
+        """Count a heartbeat of a dead component that another replica took; return if it starts.
+
+        `record` is about that heartbeat, and `at` is the current observed time. `source` is the
+        name of the other replica. If `starts` is false, the count may be complete, but the
+        component is not started. If the component is not dead, nothing changes. The caller starts
+        the component by `apply_beat`.
+        """
+        xname, heard = record.component, at - record.age
+        component = self._dead.get(xname)
+        if component is None:
+            return False
+        if heard > component.last_heard:
+            self._note_heard_dead(component, heard, record.timestamp, record.status, source)
+        return self._starting.count(xname, heard, source, elsewhere=True) and starts
+
+    def starting_records(self, xnames: Iterable[str], at: float) -> list[Record]:
+        """Return records of the last heartbeats of the dead components among `xnames`.
+
+        The caller takes `xnames` from `take_changed`: this replica took these heartbeats. Each
+        record has the age of the heartbeat at the observed time `at`.
+        """
+        if not len(self._starting):
+            return []  # as always while one heartbeat is enough
+        dead = ((xname, self._dead.get(xname)) for xname in xnames)
+        return [
+            Record(xname, at - each.last_heard, each.timestamp, each.status, False)
+            for xname, each in dead
+            if each is not None
+        ]
+
+    def starting(self, xname: str, at: float) -> Progress | None:
+        """Return how many heartbeats in time a dead component has sent, and how many it needs.
+
+        `at` is the current observed time. Return `None` if the component is not dead, or if its
+        next heartbeat starts it in any case.
+        """
+        return self._starting.progress(xname, at) if xname in self._dead else None
+
+    def _note_heard_dead(
+        self, component: Component, at: float, timestamp: str, status: str, source: str | None
+    ) -> None:
+        self._note_return(component.xname, at)
+        self.silences.end(component, at)
+        component.last_heard, component.source = at, source
+        self._note_sent(component, timestamp, status)
 
     def _note_sent(self, component: Component, timestamp: str, status: str) -> None:
         component.timestamp = timestamp[:_LONGEST_TEXT]
@@ -619,6 +680,7 @@ class Tracker(Membership):
         status = self._shared(record.status[:_LONGEST_TEXT])
         timestamp = record.timestamp[:_LONGEST_TEXT]
         component = self._pop(record.component)
+        self._starting.drop(record.component)
         if component is None:
             self.population += 1
             component = Component(record.component, last_heard, timestamp, status)

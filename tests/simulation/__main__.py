@@ -65,15 +65,24 @@ def main(arguments: list[str]) -> None:
         help="how many worlds to run at a time; as many as there are processors, if not said",
     )
     parser.add_argument("--no-faults", action="store_true", help="worlds in which all is well")
+    parser.add_argument(
+        "--start-beats", type=int, default=1, help="heartbeats that start a dead component"
+    )
     parser.add_argument("--first", type=int, help="the seed of the first one")
     options = parser.parse_args(arguments)
     kind = next(each for each in KINDS.values() if not each.option or vars(options)[each.option])
-    kafka = kind.kafka and not options.without_kafka
+    # The oracle of Kafka does not know how heartbeats are counted.
+    kafka = kind.kafka and not options.without_kafka and options.start_beats == 1
     make = partial(kind.world, kafka=kafka, with_faults=not options.no_faults)
+    if options.start_beats > 1:
+        if kind.option not in ("", "replicas"):
+            parser.error(f"--start-beats is not for --{kind.option}")
+        make = partial(make, start_beats=options.start_beats)
     again = (
         kind.world.options
         + (" KAFKA=no" if options.without_kafka else "")
         + (" FAULTS=no" if options.no_faults else "")
+        + (f" START_BEATS={options.start_beats}" if options.start_beats > 1 else "")
     )
     if options.seed is not None:
         seeds, story = options.seed, len(options.seed) == 1

@@ -162,6 +162,8 @@ class Oracle:
         self.rules = Rules(Rule(warntime, errtime, interval))
         """The rules that hbtd may go by."""
         self._components: dict[str, Component] = {}
+        self.start_beats = 1
+        """After how many heartbeats in time a dead component is started."""
         self.compared = False
         """Whether HSM's table is compared."""
         self.hears = Timeline()
@@ -248,7 +250,8 @@ class Oracle:
             raise Violation(
                 Promise.HEARD, f"{name} is said to be {word}, but no heartbeat of it was answered"
             )
-        if word in _ALARMS and not self._on_its_way(component, word, now):
+        excused = self._on_its_way(component, word, now) or self._counts(component, word, now)
+        if word in _ALARMS and not excused:
             self._check_alarm(name, component, word, (now, sent))
         self._check_order(name, component, word, min(now, sent))
         component.told, component.lost, component.known = word, None, True
@@ -362,6 +365,23 @@ class Oracle:
             least = min(_limit(period.rule, word) for period in periods)
             judged = self.hears.within(component.lost, first) >= least - self.slack
         return (component.told == word or judged) and first > now - self.slack
+
+    def _counts(self, component: Component, word: str, now: float) -> bool:
+        """Return whether HSM is told once more of the death of a component that is not started yet.
+
+        It has yet to send as many heartbeats in time as start it, since hbtd runs.
+        """
+        if self.start_beats == 1 or word != "standby/alert" or component.told != word:
+            return False
+        warntime = min(period.rule.warntime for period in self.rules.between(now, now))
+        heard = [time for time in component.history if time <= now - self.slack]
+        run, later = 0, None
+        for time in reversed(heard[-self.start_beats :]):
+            late = later is not None and self.hears.within(time, later) >= warntime
+            if late or self.hears.begun(time, now):
+                break
+            run, later = run + 1, time
+        return run < self.start_beats
 
     def _most(self, name: str, begin: float, end: float) -> int:
         """Return the most that a rule has asked for which was in force between two times."""

@@ -48,7 +48,9 @@ class ReplicatedWorld(World):
     oracle: ReplicaOracle
     make_oracle: type[ReplicaOracle] = ReplicaOracle
 
-    def __init__(self, seed: int, kafka: bool = True, with_faults: bool = True) -> None:
+    def __init__(
+        self, seed: int, kafka: bool = True, with_faults: bool = True, start_beats: int = 1
+    ) -> None:
         super().__init__(
             seed,
             self.rules,
@@ -58,6 +60,7 @@ class ReplicatedWorld(World):
             seconds=self.lasts,
             kafka=kafka,
             with_faults=with_faults,
+            start_beats=start_beats,
         )
         self.etcd = Etcd(self.clock, self.network, self.random, self.fail)
         self.servers = [

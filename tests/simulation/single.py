@@ -33,6 +33,7 @@ class SingleWorld(World):
         kafka: bool = True,
         with_faults: bool = True,
         nodes: int = 40,
+        start_beats: int = 1,
         seconds: float = 600.0,
     ) -> None:
         super().__init__(
@@ -43,6 +44,7 @@ class SingleWorld(World):
             seconds=seconds,
             kafka=kafka,
             with_faults=with_faults,
+            start_beats=start_beats,
         )
         self.disk = Disk(Random(f"disk {seed}"))
         self.truth.hidden = str(self.disk.path.parent)

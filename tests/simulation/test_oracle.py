@@ -154,6 +154,33 @@ class OracleTests(SynchronousTestCase):
         self.oracle.told("x0", "Ready", "Warning", 45)
         self.oracle.told("x0", "Standby", "Alert", 52)
 
+    def test_counted(self):
+        """Who has died may be told dead again, until it has sent enough heartbeats in time.
+
+        Those count that were sent since hbtd runs, each less than Warntime after the one before.
+        """
+        for start_beats, beats, restart, fails in (
+            (1, (58, 62), None, True),
+            (3, (58, 62), None, False),
+            (3, (58, 60, 62), None, True),
+            (3, (58, 60, 66), None, False),
+            (3, (58, 60, 62), 61, False),
+        ):
+            self.setUp()
+            self.oracle.start_beats = start_beats
+            self.oracle.told("x0", "Standby", "Alert", 52)
+            for second in beats:
+                if restart is not None and second > restart:
+                    self.oracle.hears.set(restart - 0.5, False)
+                    self.oracle.hears.set(restart, True)
+                self.oracle.answered("x0", second)
+                if second == 58:
+                    self.oracle.told("x0", "Standby", "Alert", 59)
+            if fails:
+                self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 67)
+            else:
+                self.oracle.told("x0", "Standby", "Alert", 67)
+
     def test_may_repeat(self):
         """What a process tells as it starts, or after a silence, is no repetition."""
         for second in (41, 43, 45, 47, 49, 51, 53):

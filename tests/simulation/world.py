@@ -116,11 +116,13 @@ class World:
         seconds: float = 600.0,
         kafka: bool = True,
         with_faults: bool = True,
+        start_beats: int = 1,
     ) -> None:
         """Make a world with one of some triples of Warntime, Errtime and Interval.
 
         `others` are the hosts that hbtd connects to; `kafka` says whether hbtd publishes on a
-        Kafka; `with_faults`, whether anything goes wrong.
+        Kafka; `with_faults`, whether anything goes wrong; `start_beats`, after how many heartbeats
+        in time a dead component is started.
         """
         self.seed = seed
         self.with_faults = with_faults
@@ -139,6 +141,7 @@ class World:
             self.network.pieces = partial(divided, pieces)
         self.warntime, self.errtime, self.interval = self.random.choice(rules)
         self.oracle = make_oracle(self.warntime, self.errtime, self.interval)
+        self.oracle.start_beats = start_beats
         self.telemetry_oracle = TelemetryOracle(
             self.oracle, self.warntime, self.errtime, isinstance(self.oracle, ReplicaOracle)
         )
@@ -266,6 +269,9 @@ class World:
             errtime=self.errtime,
             interval=self.interval,
             sm_sync=SYNC if self.oracle.compared else 0,
+            start_beats=self.oracle.start_beats,
+            # Marks decide nothing; with them, the worlds of known seeds would be others.
+            flap_changes=10 if self.oracle.start_beats > 1 else 0,
         )
 
     def server(self, name: str, host: str, kv_url: str, make_store: StoreFactory) -> Server:

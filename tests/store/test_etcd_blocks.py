@@ -43,10 +43,19 @@ class ValueTests(SynchronousTestCase):
     def test_round_trip(self, heard: dict[str, float], recorded: dict[str, float]) -> None:
         """A block is read as it was written, with ages that are less than 0.1 s too young."""
         read = read_block(b"", block_value(Block(heard, recorded)))
-        for before, after in zip((heard, recorded), read, strict=True):
+        for before, after in zip((heard, recorded), read[:2], strict=True):
             self.assertEqual(before.keys(), after.keys())
             for name, age in before.items():
                 self.assertTrue(age - 0.11 <= after[name] <= age + 1e-6, (age, after[name]))
+
+    @given(st.dictionaries(st.text(), st.tuples(st.floats(0, 1e6), st.text(), st.text())))
+    def test_starting(self, beats: dict[str, tuple[float, str, str]]) -> None:
+        """Heartbeats of dead components are read whole, with ages rounded in the same way."""
+        records = [Record(name, *each, False) for name, each in beats.items()]
+        read = read_block(b"", block_value(Block({}, {}, records))).starting
+        for before, after in zip(records, read, strict=True):
+            self.assertEqual(before._replace(age=0), after._replace(age=0))
+            self.assertTrue(before.age - 0.11 <= after.age <= before.age + 1e-6)
 
     def test_negative(self) -> None:
         """A heartbeat from the future counts as one from now."""
@@ -58,6 +67,10 @@ class ValueTests(SynchronousTestCase):
             block_value(Block({A: 0.45}, {B: 2.0})),
             b'{"Heard":{"%s":4},"Recorded":{"%s":20}}' % (A.encode(), B.encode()),
         )
+        self.assertEqual(
+            block_value(Block({}, {}, [Record(A, 0.45, "t", "OK", False)])),
+            b'{"Heard":{},"Recorded":{},"Starting":{"%s":[4,"t","OK"]}}' % A.encode(),
+        )
 
     def test_invalid(self) -> None:
         """What is no block is refused; what is missing or unknown does not matter."""
@@ -65,6 +78,10 @@ class ValueTests(SynchronousTestCase):
             self.assertRaises(InvalidValue, read_block, b"", value)
         for age in (b"1.5", b'"1"', b"true", b"null", b"{}"):
             self.assertRaises(InvalidValue, read_block, b"", b'{"Recorded":{"x1":%s}}' % age)
+        for value in (b"[]", b'"x1"', b"null", b'{"x1":3}', b'{"x1":[-1,"t","OK"]}'):
+            self.assertRaises(InvalidValue, read_block, b"", b'{"Starting":%s}' % value)
+        for beat in (b'[true,"t","OK"]', b'[1.5,"t","OK"]', b'[1,2,"OK"]', b'[1,"t"]', b"[]"):
+            self.assertRaises(InvalidValue, read_block, b"", b'{"Starting":{"x1":%s}}' % beat)
         self.assertEqual(read_block(b"", b'{"More":1}'), Block({}, {}))
 
 
@@ -356,6 +373,22 @@ class StepsTests(SynchronousTestCase):
         operations = [step.operations for step in plan.steps(PRESENT, 1e9)]
         self.assertEqual([len(each) for each in operations], [1, 1, 1, 3])
         self.assertEqual(len(plan.steps(None, 1e9)), 5)
+
+    def test_starting(self) -> None:
+        """Heartbeats of the dead follow in blocks of their own, allowed or not; without records."""
+        dead = [record(name) for name in nodes(250)]
+        for allowed, before in ((True, 1), (False, 3)):
+            plan = self.plan(0, 2, 0)._replace(in_blocks=allowed, starting=dead[:200])
+            steps = plan.steps(PRESENT, 1e9)[before - 1 :]
+            keys = [each.operations[0].key for each in steps]
+            self.assertEqual(len(set(keys)), len(steps))
+            values = [each.operations for each in steps if each.operations[0].key.startswith(b"h")]
+            blocks = [read_block(b"", put.value) for put, *_ in values if isinstance(put, Put)]
+            starting = [x for each in blocks for x in each.starting]
+            self.assertEqual(starting, dead[:200])
+            self.assertTrue(all(len(x) == 1 for x, b in zip(values, blocks, strict=True) if b[2]))
+        self.assertEqual(len(plan.steps(None, 1e9)), 2)
+        self.assertEqual(Blocks(float, Params).plan([], dead).starting, dead)
 
     def test_nothing(self) -> None:
         """Nothing is written of nothing."""

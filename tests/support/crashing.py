@@ -142,7 +142,9 @@ class DiskStore(MemoryStore):
         done = self._do("commit", names, lambda: super(DiskStore, self).commit(judgements, records))
         return done.addCallback(lambda _: True)
 
-    def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
+    def checkpoint(
+        self, records: Sequence[Record], starting: Sequence[Record] = ()
+    ) -> Deferred[None]:
         """Keep records, unless killed."""
         names = [each.component for each in records]
         return self._do("checkpoint", names, lambda: super(DiskStore, self).checkpoint(records))

@@ -31,6 +31,7 @@ from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import Blocks
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.starting import Starting, StartRule
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Transition
 from tests.support.etcd_memory import MemoryEtcd
@@ -119,7 +120,7 @@ class Original(Process):
 class Ours(Process):
     """A replica of this hbtd."""
 
-    def __init__(self, world: "World", number: int) -> None:
+    def __init__(self, world: "World", number: int, start_beats: int = 1) -> None:
         super().__init__(world)
         clock = self.clock
         settings: dict[str, Any] = {
@@ -129,14 +130,18 @@ class Ours(Process):
             "warntime": WARNTIME,
             "errtime": ERRTIME,
             "interval": INTERVAL,
+            "start_beats": start_beats,
         }
-        params = LiveParams(Params(**settings))
+        params = self.params = LiveParams(Params(**settings))
         client: EtcdClient = world.etcd.client(clock)
         leadership = Leadership(clock.seconds)
         observed = ObservedClock(clock.seconds, lambda: params.current.warntime)
         store = EtcdStore(client, world.wall, Blocks(clock.seconds, lambda: params.current))
         self.store = store
-        self.tracker = Tracker(note_changes=True)
+        starting = Starting(
+            lambda _: StartRule(params.current.start_beats, params.current.warntime)
+        )
+        self.tracker = Tracker(note_changes=True, starting=starting)
         hsm = HSMClient(cast("HTTPClient", world.stub), clock, params, USER_AGENT)
         self.notifier = Notifier(clock, hsm, params, store.delivered, lambda: 0.5, leadership.held)
         publisher = Publisher(clock, store, params, lambda address: cast("Any", None), lambda: 0.5)
@@ -248,9 +253,9 @@ class World:
         self._processes.append(original)
         return original
 
-    def ours(self) -> Ours:
+    def ours(self, start_beats: int = 1) -> Ours:
         """Start a replica of this hbtd."""
-        ours = Ours(self, next(self._numbers))
+        ours = Ours(self, next(self._numbers), start_beats)
         self._processes.append(ours)
         return ours
 

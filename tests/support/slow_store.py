@@ -54,7 +54,9 @@ class SharedStore(MemoryStore):
 
         return deferLater(self._clock, 4 * self.seconds, done)
 
-    def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
+    def checkpoint(
+        self, records: Sequence[Record], starting: Sequence[Record] = ()
+    ) -> Deferred[None]:
         """Note the components of the records."""
         if self.failing:
             return fail(StoreUnusable("disk full"))
