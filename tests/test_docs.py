@@ -200,6 +200,7 @@ class MetricsTests(APITestCase):
             *("kafka_refused_total", "refused_total", "deaf_seconds_total", "overloaded"),
             *("log_dropped_total", "certificate_expiry_timestamp_seconds", "silent_groups"),
             *("hsm_told_seconds_bucket", "reactor_lag_seconds_bucket", "hsm_table_absent"),
+            "flapping",
             *("self_check_failures_total", "revocation_list_expiry_timestamp_seconds"),
         }
         self.assertEqual({f"hbtd_{each}" for each in expected} - conditions, set())

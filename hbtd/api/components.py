@@ -28,6 +28,7 @@ from hbtd.formats.nodesets import fold, portions
 from hbtd.monitor import Monitor
 from hbtd.queries.components import Facts, Selection, select
 from hbtd.queries.explanations import Explainer
+from hbtd.queries.flapping import FlapWatch
 from hbtd.queries.machine import SILENCE_SIZE_OF_EACH, Machine
 from hbtd.queries.names import resolve
 from hbtd.queries.summary import Summary
@@ -76,6 +77,7 @@ class Components:
         facts: Facts,
         explainer: Explainer,
         summary: Summary,
+        marks: FlapWatch,
     ) -> None:
         self._tracker = tracker
         self._monitor = monitor
@@ -83,6 +85,7 @@ class Components:
         self._facts = facts
         self._explainer = explainer
         self._summary = summary
+        self._marks = marks
 
     def routes(self) -> Sequence[Route]:
         """Return the routes of these handlers."""
@@ -99,7 +102,8 @@ class Components:
 
         Raise `Problem` 400 if a parameter is invalid.
         """
-        parameters = read_parameters(request, ("state", "type", "under", "names", "limit", "after"))
+        known = ("state", "type", "under", "flapping", "names", "limit", "after")
+        parameters = read_parameters(request, known)
         states = _read_words(parameters.get("state"), "state", _STATES)
         selection = Selection(
             None if states is None else states - {None},
@@ -108,6 +112,7 @@ class Components:
             read_under(parameters),
             None,
             _read_after(parameters.get("after")),
+            _read_flapping(parameters.get("flapping")),
         )
         return self._page(
             _limited(request), selection, parameters.get("names"), read_limit(parameters)
@@ -125,7 +130,9 @@ class Components:
                 unknown += [name for name in portion if name not in self._tracker]
                 await turn()
             selection = selection._replace(names=names)
-        found, after = await select(self._tracker, self._machine, selection, most, turn)
+        found, after = await select(
+            self._tracker, self._machine, self._marks, selection, most, turn
+        )
         pages = []
         for start in range(0, len(found), _ROWS_AT_ONCE):
             if start:
@@ -280,6 +287,14 @@ def _read_words(text: str | None, parameter: str, known: dict[str, Any]) -> Any:
             allowed = ", ".join(known) if len(known) < 10 else "Node, NodeBMC, ChassisBMC, ..."
             raise bad(parameter, f"has '{printable(word)}'; it must be one or more of {allowed}")
     return frozenset(known[word] for word in words)
+
+
+def _read_flapping(text: str | None) -> bool | None:
+    if text is None:
+        return None
+    if text not in ("true", "false"):
+        raise bad("flapping", "is neither true nor false")
+    return text == "true"
 
 
 def _read_after(text: str | None) -> str:

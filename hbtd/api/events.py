@@ -9,8 +9,10 @@ from twisted.web.server import Request
 
 from hbtd.api.queries import bad, encode, read_names, read_parameters, read_under
 from hbtd.api.routes import Role, Route
+from hbtd.formats.times import format_time
 from hbtd.queries.event_hub import EventHub
 from hbtd.queries.explanations import show_entry
+from hbtd.queries.flapping import Mark
 from hbtd.server.problems import Problem
 from hbtd.server.replies import Reply
 from hbtd.server.site import LimitedRequest
@@ -31,6 +33,20 @@ _HEADERS: Final = (
 def encode_event(entry: LogEntry) -> bytes:
     """Return an entry of the log of transitions as the bytes of a Server-Sent Event."""
     return b"id: %d\nevent: transition\ndata: %b\n\n" % (entry.number, encode(show_entry(entry)))
+
+
+def encode_flapping(mark: Mark) -> bytes:
+    """Return the beginning or the end of a component's mark as the bytes of a Server-Sent Event.
+
+    The event has no ID: a client that connects again continues after the last transition.
+    """
+    fields = {
+        "XName": mark.component,
+        "Flapping": mark.flapping,
+        "Changes": mark.changes,
+        "At": format_time(mark.at),
+    }
+    return b"event: flapping\ndata: %b\n\n" % encode(fields)
 
 
 def encode_missed(after: int, to: int) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from hbtd.api.events import encode_event, encode_missed
+from hbtd.api.events import encode_event, encode_flapping, encode_missed
 from hbtd.app.errors import naming_files
 from hbtd.app.etcd import connect_etcd
 from hbtd.app.hsm import connect_hsm
@@ -21,6 +21,7 @@ from hbtd.hsm.second_signal import SecondSignal
 from hbtd.monitor import Monitor
 from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
 from hbtd.queries.event_hub import EventHub
+from hbtd.queries.flapping import FlapWatch
 from hbtd.replicas.alone import Alone
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
@@ -45,6 +46,7 @@ from hbtd.telemetry.publisher import Publisher
 from hbtd.telemetry.security import KafkaSecurity, securely
 from hbtd.telemetry.sender import Producer
 from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.starting import Starting, StartRule
 from hbtd.tracker.tracker import Tracker
 
 _log = Logger()
@@ -103,7 +105,11 @@ class Core:
             host,
             lambda xname: self.tracker.own_limits(xname),
         )
-        self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
+        self.tracker = Tracker(
+            note_changes=self.store.durable,
+            most=params.max_components,
+            starting=Starting(self._start_rule),
+        )
         self.thresholds = LiveThresholds(
             reactor, self.observed.now, self.tracker, self.store, self.params
         )
@@ -153,6 +159,15 @@ class Core:
             self.second_signal,
         )
         self.event_hub = EventHub(reactor, self.store, encode_event, encode_missed)
+        self.flap_watch = FlapWatch(
+            reactor,
+            host.wall,
+            self.store,
+            self.tracker,
+            self.params,
+            lambda: self.monitor.leading,
+            lambda mark: self.event_hub.announce(mark.component, encode_flapping(mark)),
+        )
         self.log_follower = LogFollower(
             reactor,
             host.wall,
@@ -160,7 +175,7 @@ class Core:
             self.store,
             self.tracker,
             host.random,
-            [self.event_hub],
+            [self.event_hub, self.flap_watch],
         )
         self.publisher = self._make_publisher(connect_kafka, leadership, background)
         self.scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
@@ -220,6 +235,12 @@ class Core:
         self.trimming = Trimming(
             reactor, host.wall, self.store, self.params, lambda: self.monitor.leading, [KAFKA]
         )
+
+    def _start_rule(self, xname: str) -> StartRule:
+        """Return the rule by which a dead component is started; a threshold may shorten it."""
+        params = self.params.current
+        own = self.tracker.own_limits(xname)
+        return StartRule(params.start_beats, own.over(params.warntime, params.errtime)[0])
 
     def _connect_etcd(self) -> EtcdClient | None:
         params = self.params.current

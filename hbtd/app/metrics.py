@@ -1,6 +1,6 @@
 """Metrics for Prometheus; their values are read from hbtd's parts when metrics are requested."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from datetime import datetime
 
 from cryptography.x509 import Certificate
@@ -246,6 +246,18 @@ class EventMetrics(Collector):
             "Clients of /events that were dropped because they did not read.",
             self._hub.dropped_count,
         )
+
+
+class FlapMetrics(Collector):
+    """The metric of the components that are marked as flapping."""
+
+    def __init__(self, marked: Callable[[], Sized]) -> None:
+        """Make the collector; `marked` returns the tracked components that are marked."""
+        self._marked = marked
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metric with its current value."""
+        yield gauge("flapping", "Components marked as flapping.", len(self._marked()))
 
 
 class HistoryMetrics(Collector):

@@ -9,6 +9,7 @@ from hbtd.hsm.standing import Standing, Told
 from hbtd.monitor import Monitor
 from hbtd.queries.components import Facts
 from hbtd.queries.explanations import Explainer
+from hbtd.queries.flapping import FlapWatch
 from hbtd.queries.machine import Machine
 from hbtd.queries.maintenance import MaintenanceFacts
 from hbtd.queries.summary import HSMQueue, Summary, TableFound
@@ -34,14 +35,15 @@ def make_queries(
     leader: Callable[[], str | None],
     hindrances: Callable[[], Sequence[Hindrance]],
     maintenance: MaintenanceFacts,
+    marks: FlapWatch,
     threshold: Callable[[str], str | None] = lambda _: None,
 ) -> Components:
     """Return the handlers of queries about components; `wall` returns Unix seconds.
 
     `replica` is the name of this replica; `leader` returns the name of the replica that leads, or
     `None` if it is not known. `hindrances` returns what has hindered hbtd, in the order of
-    `Hindrances.all`. `threshold` returns what the threshold that applies to a component matches, or
-    `None` if none applies.
+    `Hindrances.all`. `marks` says which components are flapping. `threshold` returns what the
+    threshold that applies to a component matches, or `None` if none applies.
     """
 
     async def recent(xname: str, most: int) -> Sequence[LogEntry]:
@@ -65,7 +67,7 @@ def make_queries(
             return Standing(Told.WAITING, 0.0, reason)
         return reconciler.standing(xname)
 
-    facts = Facts(tracker, observed, wall, standing, maintenance.of)
+    facts = Facts(tracker, observed, wall, standing, maintenance.of, marks)
     explainer = Explainer(
         tracker,
         monitor,
@@ -74,6 +76,7 @@ def make_queries(
         hindrances,
         reconciler.second_signal,
         wall,
+        marks,
         threshold,
         maintenance.sentence,
     )
@@ -88,4 +91,4 @@ def make_queries(
         replica,
         maintenance.update,
     )
-    return Components(tracker, monitor, machine, facts, explainer, summary)
+    return Components(tracker, monitor, machine, facts, explainer, summary, marks)

@@ -274,6 +274,8 @@ class HbtdService(Service):
         await start("the look for absent nodes", second.startService, second.stopService)
         trimming = self.core.trimming
         await start("trimming the log", trimming.startService, trimming.stopService)
+        flaps = self.core.flap_watch
+        await start("the look at flapping components", flaps.startService, flaps.stopService)
         follower = self.core.log_follower
         await start("following the log", follower.startService, follower.stopService)
         overload = self.core.overload

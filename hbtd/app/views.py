@@ -24,6 +24,7 @@ from hbtd.app.metrics import (
     CertificateMetrics,
     EtcdMetrics,
     EventMetrics,
+    FlapMetrics,
     HistoryMetrics,
     MachineMetrics,
     Metrics,
@@ -129,6 +130,7 @@ class Views:
             ),
             HistoryMetrics(core.store.last_number, self._count_entries),
             EventMetrics(core.event_hub),
+            FlapMetrics(core.flap_watch.marked),
             MachineMetrics(counts),
             MaintenanceMetrics(self._maintenance),
             TableMetrics(core.reconciler),
@@ -247,6 +249,7 @@ class Views:
             lambda: core.replica.leader,
             self.hindrances.all,
             maintenance,
+            core.flap_watch,
             lambda xname: core.thresholds.current.name_of(xname),
         )
         most = core.params.current.max_event_readers

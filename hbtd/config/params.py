@@ -20,7 +20,9 @@ from hbtd.config.value_types import (
     AGE_SECONDS,
     BASE_URL,
     BODY_BYTES,
+    CHANGES,
     HEADER_BYTES,
+    HEARTBEATS,
     HISTORY,
     HISTORY_COUNT,
     KV_COMPACT,
@@ -312,6 +314,24 @@ class Params(OutwardParams):
         " its end was given: a number with the unit `s`, `m`, `h` or `d`, from `1s` to `365d`.",
         "Also of one that ends when its components are back.",
         fixed=True,
+    )
+    start_beats: int = param(
+        Group.TRACKING,
+        HEARTBEATS,
+        1,
+        "Heartbeats in time after which a dead component is started, each within `--warntime` of"
+        " the one before.",
+        "A component that is not tracked is started by its first heartbeat. From 1 to 100.",
+    )
+    flap_changes: int = param(
+        Group.TRACKING,
+        CHANGES,
+        0,
+        "A component with more state changes than this within an hour is marked as flapping; 0:"
+        " none is marked.",
+        "10 finds those that reboot again and again. The mark ends when there were no more than"
+        " half as many within the last hour. It changes nothing that HSM and Kafka are told. From 0"
+        " to 100.",
     )
     operator_access: str = param(
         Group.ACCESS,

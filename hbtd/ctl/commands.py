@@ -59,6 +59,9 @@ def _add_list(parser: ArgumentParser) -> None:
     _add_names(parser)
     parser.add_argument("--state", metavar="STATE", help=f"{STATES_HELP}, maintenance")
     parser.add_argument("--type", metavar="TYPE", help="only of this type of HSM's, such as Node")
+    parser.add_argument(
+        "--flapping", action="store_true", help="only those that change again and again"
+    )
     _add_under(parser)
     parser.add_argument("--limit", metavar="N", type=count, default=0, help="at most N components")
     parser.add_argument(
@@ -238,12 +241,13 @@ COMMANDS = (
         f"Print components, one a line.\n\n{_SUFFIX_TEXT}\n\n"
         "The state maintenance is that of a component that is silent, and in maintenance,\n"
         "and so not warned about.\n\n"
-        "Columns are xname, type, hostname, nid, state, since, last, age, status,\n"
+        "Columns are xname, type, hostname, nid, state, flapping, since, last, age, status,\n"
         "timestamp, source, hsm and maintenance: since is when the state began, last the\n"
-        "time of the last heartbeat, and age how long ago that was. -o nodeset prints the\n"
-        "names alone, folded. The exit status is 1 if some components that are named are\n"
-        "not tracked.",
+        "time of the last heartbeat, and age how long ago that was; flapping are components\n"
+        "that change again and again. -o nodeset prints the names alone, folded. The exit\n"
+        "status is 1 if some components that are named are not tracked.",
         ("hbtctl list --state dead", "hbtctl list --under x1000c7 -o wide",
+         "hbtctl list --flapping --columns xname,state,since",
          "hbtctl list 'nid[000001-000064]' --columns nid,state",
          "clush -w \"$(hbtctl list --state ok -o nodeset)\" uptime"), _add_list,
     ),

@@ -12,7 +12,7 @@ from hbtd.ctl.escaping import shown, shown_json
 from hbtd.ctl.event_stream import Event, EventParser
 from hbtd.ctl.failures import YES, Busy, Failure, Misused, Unreachable
 from hbtd.ctl.invocation import API, Invocation
-from hbtd.ctl.looking import status_lines, transition_line
+from hbtd.ctl.looking import flapping_line, status_lines, transition_line
 from hbtd.ctl.names import LONGEST
 
 _SILENCE = 45.0
@@ -81,6 +81,9 @@ def events(run: Invocation) -> int:
             run.terminal.note("some transitions are missing here: `hbtctl history` has them")
         elif event.type == "transition":
             _show(run, _decoded(event))
+        elif event.type == "flapping":
+            mark = _decoded(event, "Flapping")
+            run.terminal.line(shown_json(mark, None) if run.json else flapping_line(mark))
         run.terminal.out.flush()
     raise AssertionError("it has no end")
 
@@ -121,12 +124,13 @@ def _show_after(run: Invocation, query: Query) -> None:
         _show(run, entry)
 
 
-def _decoded(event: Event) -> dict[str, Any]:
+def _decoded(event: Event, field: str = "Transition") -> dict[str, Any]:
+    """Return the data of an event about a component, which has `field`."""
     try:
         entry = json.loads(event.data)
-        entry["XName"], entry["Transition"]
+        entry["XName"], entry[field]
     except (ValueError, KeyError, TypeError):
-        raise Failure(f"/events sent what is no transition: {shown(event.data, 60)}") from None
+        raise Failure(f"/events sent what is no {event.type}: {shown(event.data, 60)}") from None
     return entry  # type: ignore[no-any-return]
 
 
@@ -173,6 +177,8 @@ def watch(run: Invocation, follower: API) -> int:
                 entry = _decoded(each)
                 line = transition_line(entry, named=True)
                 latest.append(run.terminal.paint(line, _colour(entry)))
+            elif each.type == "flapping":
+                latest.append(flapping_line(_decoded(each, "Flapping")))
         del latest[:-_SHOWN]
 
 

@@ -21,6 +21,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Component], str]]] = {
     "hostname": ("HOSTNAME", lambda c: shown(c.get("Hostname"), 64) or "-"),
     "nid": ("NID", lambda c: shown(c.get("NID"), 20) or "-"),
     "state": ("STATE", lambda c: shown_state(c)),
+    "flapping": ("FLAPPING", lambda c: "yes" if c.get("Flapping") else "-"),
     "since": ("SINCE", lambda c: shown_time(c.get("Since"))),
     "last": ("LAST", lambda c: shown_time(c.get("LastHeartbeat"))),
     "age": ("AGE", lambda c: shown_seconds(c.get("Age"))),
@@ -140,6 +141,8 @@ def list_components(run: Invocation) -> int:
     columns = _columns(options.columns, wide=options.output == "wide")
     state = server_states(options.state, "maintenance")
     query = {"state": state, "type": options.type, "under": options.under}
+    if options.flapping:
+        query["flapping"] = "true"
     answer = run.components(run.names(), query, options.limit)
     components = answer["Components"]
     if run.json:
@@ -248,6 +251,9 @@ def _explain(run: Invocation, c: Component) -> None:
     threshold = shown(reasons.get("Threshold"), 100)
     by = f", by the threshold {threshold}" if threshold else ""
     _fact(run, "limits", f"warned after {warntime} s of silence, dead after {errtime} s{by}")
+    if reasons.get("Changes"):
+        flapping = ", flapping" if c.get("Flapping") else ""
+        _fact(run, "state changes", f"{shown(reasons['Changes'])} within the last hour{flapping}")
     if reasons.get("Delay"):
         _fact(run, "judged later", shown(reasons["Delay"], 1000))
     _fact(run, "HSM", shown_hsm(c.get("HSM")))
@@ -288,6 +294,15 @@ def transition_line(entry: Component, *, named: bool = False) -> str:
     return (
         f"{shown_time(entry.get('At'))}  {who}{shown(entry.get('Transition'), 12):10}"
         f"{shown(entry.get('Why'))}{judge}"
+    )
+
+
+def flapping_line(mark: Component) -> str:
+    """Return one line of text about an event that says that a component's mark begins or ends."""
+    what = "flapping" if mark.get("Flapping") else "steady"
+    return (
+        f"{shown_time(mark.get('At'))}  {shown(mark['XName']):16} {what:10}"
+        f"{shown(mark.get('Changes'))} state changes within the last hour"
     )
 
 

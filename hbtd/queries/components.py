@@ -1,7 +1,7 @@
 """Descriptions of single components, and queries for components."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from math import isfinite
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from hbtd.formats.nodesets import natural_key, within
 from hbtd.formats.times import format_time
 from hbtd.formats.xnames import type_of_valid
 from hbtd.hsm.standing import Standing
+from hbtd.queries.flapping import FlapWatch
 from hbtd.queries.machine import Machine, Turn, sort_names
 from hbtd.tracker.components import Component
 from hbtd.tracker.observed import ObservedClock
@@ -39,6 +40,8 @@ class Selection(NamedTuple):
     """The xnames of the components, without duplicates; `None` for any."""
     after: str = ""
     """Only components that come after this xname in natural order are selected; empty for all."""
+    flapping: bool | None = None
+    """Whether the components are marked as flapping; `None` for both kinds."""
 
 
 _MAPPED = "::ffff:"
@@ -59,18 +62,21 @@ class Facts:
         wall: Callable[[], float],
         standing: Callable[[str], Standing],
         maintenance: Callable[[str], dict[str, object] | None] = lambda _: None,
+        flapping: Container[str] = (),
     ) -> None:
         """Make the object; `wall` returns the Unix time in seconds.
 
         `standing` takes an xname, and returns whether HSM was told of the component's latest
         transition. `maintenance` takes an xname, and returns the API's object about the maintenance
-        that the component is in, `None` if it is in none.
+        that the component is in, `None` if it is in none. `flapping` has the components that
+        are marked as flapping.
         """
         self._tracker = tracker
         self._observed = observed
         self._wall = wall
         self._standing = standing
         self._maintenance = maintenance
+        self._flapping = flapping
 
     def age(self, component: Component) -> float | None:
         """Return the real seconds since a component was last heard from; `None` if not known.
@@ -101,6 +107,7 @@ class Facts:
             "XName": xname,
             "Type": type_of_valid(xname),
             "State": self._tracker.phase(xname).value,
+            "Flapping": xname in self._flapping,
             "Since": format_time(component.since),
             "LastHeartbeat": None if age is None else format_time(self._wall() - age),
             "Age": None if age is None else round(age, 3),
@@ -115,14 +122,19 @@ class Facts:
 
 
 async def select(
-    tracker: Tracker, machine: Machine, selection: Selection, most: int, turn: Turn
+    tracker: Tracker,
+    machine: Machine,
+    marks: FlapWatch,
+    selection: Selection,
+    most: int,
+    turn: Turn,
 ) -> tuple[list[str], str | None]:
     """Return the xnames of the first `most` of the selected components, in natural order.
 
-    Also return the xname after which to continue; `None` if there are no more. `turn` is awaited
-    between portions of the work.
+    Also return the xname after which to continue; `None` if there are no more. `marks` says which
+    components are flapping. `turn` is awaited between portions of the work.
     """
-    candidates = await _candidates(tracker, machine, selection, turn)
+    candidates = await _candidates(tracker, machine, marks, selection, turn)
     start = bisect_right(candidates, natural_key(selection.after), key=natural_key)
     under = "" if selection.under in _WHOLE_MACHINE else selection.under
     if under:
@@ -135,6 +147,8 @@ async def select(
             if under and not within(xname, under):
                 return found, None
             if not _fits(tracker, selection, xname):
+                continue
+            if selection.flapping is not None and (xname in marks) is not selection.flapping:
                 continue
             if len(found) == most:
                 return found, found[-1]
@@ -153,7 +167,7 @@ def _fits(tracker: Tracker, selection: Selection, xname: str) -> bool:
 
 
 async def _candidates(
-    tracker: Tracker, machine: Machine, selection: Selection, turn: Turn
+    tracker: Tracker, machine: Machine, marks: FlapWatch, selection: Selection, turn: Turn
 ) -> Sequence[str]:
     """Return components in natural order, among them all that `selection` selects.
 
@@ -161,6 +175,8 @@ async def _candidates(
     """
     if selection.names is not None:
         return await sort_names(selection.names, turn)
+    if selection.flapping:
+        return await sort_names(marks.marked(), turn)
     silent = selection.states is not None and Phase.HEALTHY not in selection.states
     if silent and not selection.maintenance and tracker.warned + tracker.dead <= _FEW:
         return await sort_names(tracker.silent_components(), turn)

@@ -7,7 +7,7 @@ taken without delay, however many readers there are.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
@@ -48,9 +48,16 @@ class Block(NamedTuple):
     events: Sequence[bytes]
     whole: bytes
     """All events of the block, joined."""
+    announced: bool = False
+    """Whether the events are no entries of the log, and have the number of the entry before."""
 
     def select(self, selection: Selection, after: int) -> bytes:
-        """Return, as bytes, the events about selected components with numbers above `after`."""
+        """Return, as bytes, the events about selected components with numbers above `after`.
+
+        Events that are announced are for all readers that have come so far in the ring.
+        """
+        if self.announced:
+            after = -1
         if selection.everything and after < self.numbers[0]:
             return self.whole
         each = zip(self.numbers, self.names, self.events, strict=True)
@@ -115,15 +122,31 @@ class EventHub:
 
     def tell(self, entries: Sequence[LogEntry]) -> None:
         """Make events from new entries of the log, and start to write them to all readers."""
+        blocks: list[Block] = []
         for start in range(0, len(entries), _IN_BLOCK):
             some = entries[start : start + _IN_BLOCK]
             events = [self._encode(each) for each in some]
             numbers = [each.number for each in some]
             names = [each.judgement.component for each in some]
-            self._blocks[self._end] = Block(numbers, names, events, b"".join(events))
+            blocks.append(Block(numbers, names, events, b"".join(events)))
+        self._add(blocks)
+
+    def announce(self, xname: str, event: bytes) -> None:
+        """Write an event about a component that is no entry of the log to all readers.
+
+        Readers that join later, or continue after a break, are not sent the event.
+        """
+        if self._start is not None:
+            block = Block([self._last], [xname], [event], event, announced=True)
+            self._add([block])
+
+    def _add(self, blocks: Iterable[Block]) -> None:
+        """Add blocks to the ring, and start to write them to all readers."""
+        for block in blocks:
+            self._blocks[self._end] = block
             self._end += 1
-            self._kept += len(some)
-            self._last = numbers[-1]
+            self._kept += len(block.numbers)
+            self._last = block.numbers[-1]
         while self._kept > self._most_kept and self._first < self._end - 1:
             oldest = self._blocks.pop(self._first)
             self._first += 1

@@ -8,6 +8,7 @@ from hbtd.formats.xnames import type_of_valid
 from hbtd.hsm.second_signal import Expected, SecondSignal
 from hbtd.monitor import Monitor
 from hbtd.queries.components import Facts
+from hbtd.queries.flapping import FlapWatch
 from hbtd.queries.hindrances import during, not_judged, show, why_unread
 from hbtd.store.past import LogEntry
 from hbtd.tracker.cohorts import Deadlines
@@ -32,6 +33,7 @@ class Explainer:
         hindrances: Callable[[], Sequence[Hindrance]],
         second_signal: SecondSignal,
         wall: Callable[[], float],
+        marks: FlapWatch,
         threshold: Callable[[str], str | None] = lambda _: None,
         maintenance: Callable[[str], str] = lambda _: "",
     ) -> None:
@@ -40,9 +42,10 @@ class Explainer:
         `recent(xname, most)` returns the latest entries about `xname` in the log of transitions,
         newest first: at most `most` entries. `hindrances` returns what has hindered hbtd, in
         the order of `Hindrances.all`, and `wall` the Unix time in seconds. `second_signal` knows
-        what HSM's table says. `threshold(xname)` returns what the threshold that applies to `xname`
-        matches, or `None` if none applies. `maintenance(xname)` returns a sentence about the
-        maintenance that a component is in, an empty text if it is in none.
+        what HSM's table says. `marks` says which components are flapping. `threshold(xname)`
+        returns what the threshold that applies to `xname` matches, or `None` if none applies.
+        `maintenance(xname)` returns a sentence about the maintenance that a component is in, an
+        empty text if it is in none.
         """
         self._tracker = tracker
         self._monitor = monitor
@@ -51,6 +54,7 @@ class Explainer:
         self._hindrances = hindrances
         self._second_signal = second_signal
         self._wall = wall
+        self._marks = marks
         self._threshold = threshold
         self._maintenance = maintenance
 
@@ -104,7 +108,41 @@ class Explainer:
         threshold = self._threshold(xname)
         if threshold is not None:
             why["Threshold"] = threshold
+        if component is not None:
+            self._add_starting(why, xname, component)
+            self._add_flapping(why, xname)
         return why
+
+    def _add_starting(self, why: dict[str, object], xname: str, component: Component) -> None:
+        """Add to `why`, of a dead component, after how many heartbeats it is started.
+
+        Nothing is added if its next heartbeat starts it.
+        """
+        progress = self._tracker.starting(xname, self._monitor.now())
+        if progress is None:
+            return
+        counted, needed = progress
+        why["Starting"] = {"Heartbeats": counted, "Needed": needed}
+        if not counted:
+            why["Text"] = (
+                f"{why['Text']} It is started after {needed} heartbeats in time (Start_beats)."
+            )
+            return
+        why["Text"] = (
+            f"Dead, and heard {self._monitor.silence(component):.1f} s ago: it is started after"
+            f" {needed} heartbeats in time (Start_beats), and has sent {counted}; the next one"
+            f" counts if it comes within Warntime ({why['Warntime']} s) of the last."
+        )
+
+    def _add_flapping(self, why: dict[str, object], xname: str) -> None:
+        """Add to `why` how often a component has changed its state; say so if it is flapping."""
+        changes, most = self._marks.changes(xname), self._marks.most
+        why["Changes"] = changes if most else None
+        if xname in self._marks:
+            why["Text"] = (
+                f"{why['Text']} It is flapping: it has changed its state more than {most} times"
+                f" within an hour (Flap_changes), {changes} of them within the last."
+            )
 
     def _limits(self, xname: str) -> tuple[float, float]:
         """Return the silences after which a component is warned about, and has died."""

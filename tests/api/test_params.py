@@ -49,6 +49,8 @@ OURS = {
     "History": "30d",
     "History_count": "auto",
     "Maintenance_max": "7d",
+    "Start_beats": "1",
+    "Flap_changes": "0",
     "Operator_access": "loopback",
     "Reader_access": "any",
     "Node_access": "any",
@@ -87,6 +89,9 @@ def ours(test):
 
 SECONDS = ("Warntime", "Errtime", "Interval", "Sm_timeout")
 COUNTS = ("Debug", "Sm_retries")
+CHANGEABLE = ("Start_beats", "Flap_changes")
+"""Those of our own parameters that can be changed while hbtd runs."""
+
 BIG = 2**32 - 1
 
 
@@ -232,7 +237,8 @@ class PatchTests(APITestCase):
 
     def test_settled_at_start(self):
         """A parameter that is fixed at start is accepted only with its current value."""
-        for key, value in {"Kv_url": "mem:", **ours(self)}.items():
+        fixed = {key: value for key, value in ours(self).items() if key not in CHANGEABLE}
+        for key, value in {"Kv_url": "mem:", **fixed}.items():
             self.assert_changes({key: value})
             for other in (f"{value}x", "no" if value == "1" else "yes", "json", "mem"):
                 self.assert_refused({key: other}, unchangeable(key))
@@ -264,6 +270,14 @@ class PatchTests(APITestCase):
 
     def test_all_or_nothing(self):
         """If one value is refused, the valid ones have no effect either."""
+        self.assert_refused(
+            {"Start_beats": "0"}, "Parameter 'start_beats' with illegal value '0'; "
+        )
+        self.assert_refused(
+            {"Start_beats": "101", "Flap_changes": "101"},
+            "Parameter 'start_beats' with illegal value '101'; "
+            "Parameter 'flap_changes' with illegal value '101'; ",
+        )
         good = {"Debug": "1", "Warntime": "11", "Errtime": "31", "Interval": "6"}
         self.assert_refused({**good, "Sm_retries": "-1"}, illegal("Sm_retries", "-1"))
         self.assert_refused({**good, "Port": "1"}, unchangeable("Port"))

@@ -46,6 +46,7 @@ class WhyTests(TimedAPITestCase):
             MaintenanceFacts(
                 service.core.maintenances, self.tracker, self.observed.now, service.params
             ),
+            service.core.flap_watch,
             lambda xname: self.table.name_of(xname),
         )
         self.table = NO_THRESHOLDS
@@ -180,6 +181,41 @@ class WhyTests(TimedAPITestCase):
         self.assertEqual(
             self.text(), f"Warned about: silent for 22.0 s; {anew} declared dead in 13.0 s."
         )
+
+    def test_starting(self) -> None:
+        """While its heartbeats are counted a dead component says how many there are, and is dead.
+
+        `/hbstates` says that it is not heartbeating, until the last of them has started it.
+        """
+        self.request("PATCH", "/v1/params", {"Start_beats": "3"})
+        self.beat()
+        self.pass_time(40)
+        self.assertEqual(self.look()["Why"]["Starting"], {"Heartbeats": 0, "Needed": 3})
+        self.assertTrue(
+            self.text().endswith(" It is started after 3 heartbeats in time (Start_beats).")
+        )
+        self.beat()
+        self.pass_time(4)
+        self.beat()
+        self.pass_time(2)
+        found = self.look()
+        self.assertEqual(found["State"], "dead")
+        self.assertAlmostEqual(found["Age"], 2.0, delta=0.2)
+        self.assertEqual(found["Why"]["Starting"], {"Heartbeats": 2, "Needed": 3})
+        self.assertEqual(
+            found["Why"]["Text"],
+            "Dead, and heard 2.0 s ago: it is started after 3 heartbeats in time (Start_beats), and"
+            " has sent 2; the next one counts if it comes within Warntime (10 s) of the last.",
+        )
+        self.assertEqual(self.heartbeating(), False)
+        self.beat()
+        self.assertEqual((self.look()["State"], self.heartbeating()), ("healthy", True))
+        self.assertNotIn("Starting", self.look()["Why"])
+
+    def heartbeating(self) -> object:
+        """Return what `/hbstates` says of the component."""
+        answer = self.request("POST", "/v1/hbstates", {"XNames": ["x1c0"]}).json()
+        return answer["HBStates"][0]["Heartbeating"]
 
     def test_forgotten(self) -> None:
         """What is no longer tracked has a past, and no state."""

@@ -57,6 +57,8 @@ SAMPLES: dict[str, dict[str, object]] = {
     "history": {"0": "0", "90s": "90s", "36500d": "36500d"},
     "history_count": {"0": "0", "2_000": "2000", "auto": "auto"},
     "maintenance_max": {"1s": "1s", "90m": "90m", "365d": "365d"},
+    "start_beats": {"1": 1, "0x64": 100},
+    "flap_changes": {"0": 0, "100": 100},
     "operator_access": {
         "any": "any",
         "token:/etc/hbtd/tokens": "token:/etc/hbtd/tokens",
@@ -116,6 +118,8 @@ BAD = {
     "history": ["", "30", "1.5d", "-1d", "d", "1w", "36501d", "30 d", "\u0663d", "1d1h", "forever"],
     "history_count": ["", "-1", "1.5", "many", "Auto", "4294967296"],
     "maintenance_max": ["", "0", "0s", "7", "1.5h", "366d", "-1d", "7D"],
+    "start_beats": ["", "0", "101", "1.5", "-1", "many"],
+    "flap_changes": ["", "101", "1.5", "-1", "off"],
     "operator_access": [
         *("", "nobody", "token", "token:", "cert", "cert:", "cert:a,,b", "any:x", "loopback:1"),
         *("loopback+loopback", "loopback+", "+any", "token:a+token:b", "Loopback", "jwt:x"),

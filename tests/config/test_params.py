@@ -29,6 +29,8 @@ SAMPLES: dict[str, tuple[str, str, str]] = {
     "Sm_url": ("https://hsm:27779/hsm/v2", "https://hsm:27779/hsm/v2", "ftp://hsm"),
     "Sm_timeout": ("0o7", "7", " 7"),
     "Sm_retries": ("0", "0", "three"),
+    "Start_beats": ("0x64", "100", "0"),
+    "Flap_changes": ("0", "0", "101"),
 }
 KINDS_OF_REASON = {"Use_telemetry": "unknown value", "Telemetry_host": "invalid format"}
 
@@ -88,6 +90,8 @@ class RenderingTests(SynchronousTestCase):
                 ("History", "30d"),
                 ("History_count", "auto"),
                 ("Maintenance_max", "7d"),
+                ("Start_beats", "1"),
+                ("Flap_changes", "0"),
                 ("Operator_access", "loopback"),
                 ("Reader_access", "any"),
                 ("Node_access", "any"),

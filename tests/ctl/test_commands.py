@@ -155,7 +155,7 @@ class LookingTests(CommandTestCase):
         """What is asked for is in the query; states have short names."""
         self.hbtctl(
             *("list", "x1000c[0-1]s0b0n0", "nid7", "--state", "silent"),
-            *("--under", "x1000", "--type", "Node"),
+            *("--under", "x1000", "--type", "Node", "--flapping"),
         )
         self.assertEqual(
             self.hbtd.asked[0][2],
@@ -164,9 +164,12 @@ class LookingTests(CommandTestCase):
                 "state": "warned,dead",
                 "under": "x1000",
                 "type": "Node",
+                "flapping": "true",
                 "limit": "1000",
             },
         )
+        self.hbtctl("list")
+        self.assertEqual(self.hbtd.asked[-1][2], {"limit": "1000"})
 
     def test_list_maintenance(self) -> None:
         """Those in maintenance can be asked for, alone or with others."""
@@ -196,6 +199,20 @@ class LookingTests(CommandTestCase):
         header = self.out.splitlines()[0].split()
         self.assertEqual(len(header), 13)
         self.assertIn("10.1.2.3", self.out)
+
+    def test_flapping(self) -> None:
+        """A column says who is flapping; `why` says how often one has changed."""
+        self.hbtd.components = [component("x1", Flapping=True), component("x2", Flapping=False)]
+        self.hbtctl("list", "--columns", "xname,flapping", "--no-headers")
+        self.assertEqual(self.out, "x1  yes\nx2  -\n")
+        self.hbtd.changes = 7
+        for name, expected in (("x1", "7 within the last hour, flapping"), ("x2", "last hour\n")):
+            self.hbtctl("why", name)
+            self.assertIn("  state changes   7 within the last hour", self.out)
+            self.assertIn(expected, self.out)
+        self.hbtd.changes = 0
+        self.hbtctl("why", "x1")
+        self.assertNotIn("state changes", self.out)
 
     def test_nodeset(self) -> None:
         """`-o nodeset` prints the names, folded."""
@@ -526,6 +543,30 @@ class FollowingTests(CommandTestCase):
             ],
         )
 
+    def test_follow_flapping(self) -> None:
+        """`--follow` says who begins and who ceases to be flapping, as JSON too."""
+        marks = [
+            {"XName": "x1", "Flapping": True, "Changes": 11, "At": AT},
+            {"XName": "x1", "Flapping": False, "Changes": 5, "At": AT},
+        ]
+        data = [f"event: flapping\ndata: {json.dumps(mark)}\n\n" for mark in marks]
+        stream = "".join([*data, "event: flapping\ndata: {}\n\n"]).encode()
+        for options, expected in (
+            (
+                [],
+                "2026-11-26 18:56:00  x1               flapping  11 state changes within the last"
+                " hour\n"
+                "2026-11-26 18:56:00  x1               steady    5 state changes within the last"
+                " hour\n",
+            ),
+            (["-o", "json"], "".join(f"{json.dumps(mark)}\n" for mark in marks)),
+        ):
+            self.hbtd.streams = [lambda: stream]
+            self.assertEqual(self.hbtctl("events", "--follow", *options), 5)
+            self.assertEqual(self.out.replace(": ", ":").replace(", ", ","),
+                             expected.replace(": ", ":").replace(", ", ","))  # fmt: skip
+            self.assertIn("/events sent what is no flapping: {}", self.err)
+
     def test_follow_refused(self) -> None:
         """A stream that is refused at first ends the command."""
         self.assertEqual(self.hbtctl("events", "-f"), 5)
@@ -566,6 +607,8 @@ class Trickle:
         for number in range(1, self.events + 1):
             data = json.dumps(entry(number, "x1000c7s0b0n0"))
             yield f"id: {number}\nevent: transition\ndata: {data}\n\n".encode()
+            mark = {"XName": "x1000c7s0b0n0", "Flapping": True, "Changes": 11, "At": AT}
+            yield f"event: flapping\ndata: {json.dumps(mark)}\n\n".encode()
         raise Refused("enough")
 
 
@@ -574,7 +617,7 @@ class TrickleTests(SynchronousTestCase):
 
     def test_redrawn(self) -> None:
         """It is drawn about once a second: neither for each event, nor only when there is peace."""
-        api: Any = Trickle(events=60)
+        api: Any = Trickle(events=30)
         out = StringIO()
         options = parse(["watch"], {})
         times = count(0.0, 0.25)  # so long takes each event, whenever the other thread reads it
@@ -583,6 +626,8 @@ class TrickleTests(SynchronousTestCase):
         self.assertRaises(Refused, watch, run, api)
         self.assertEqual(out.getvalue().count("1 component:"), api.summaries)
         self.assertIn(api.summaries, range(60 // 5, 60 // 2))
+        for line in ("died      silent for 30.2 s", "flapping  11 state changes within the last"):
+            self.assertIn(f"x1000c7s0b0n0    {line}", out.getvalue())
 
 
 class ActingTests(CommandTestCase):

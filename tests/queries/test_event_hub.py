@@ -289,3 +289,76 @@ class SlowReaderTests(HubTestCase):
         self.tell("x1")
         self.assertEqual((dropped, other.numbers), ([1], [1]))
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+
+class AnnouncedTests(HubTestCase):
+    """Events that are no entries of the log."""
+
+    def setUp(self) -> None:
+        """Begin with an entry."""
+        super().setUp()
+        self.log("x1")
+        self.hub.begin(1)
+
+    def announce(self, name: str) -> None:
+        """Announce something about a component."""
+        self.hub.announce(name, b"event: flapping\ndata: %b\n\n" % name.encode())
+        self.go_round()
+
+    def seen(self, client: Client) -> list[str]:
+        """Return what a client was sent: numbers of transitions, and names."""
+        return [
+            str(each.number) if each.type == "transition" else each.data
+            for each in client.stream.events
+        ]
+
+    def test_in_order(self) -> None:
+        """Each reader gets them once, between the transitions, and goes on after these."""
+        everything, one = Client(self.hub), Client(self.hub, Selection(None, "x3"))
+        self.announce("x2")
+        self.tell("x3", "x2")
+        self.announce("x3")
+        self.tell("x3")
+        self.assertEqual(self.seen(everything), ["x2", "2", "3", "x3", "4"])
+        self.assertEqual(self.seen(one), ["2", "x3", "4"])
+        self.assertEqual(everything.stream.last_event_id, "4")
+
+    def test_ahead(self) -> None:
+        """One who was sent transitions from the log, before the hub was told, gets them, too."""
+        client = Client(self.hub, after=0)
+        self.log("x2", "x3")
+        ahead = Client(self.hub, after=0)
+        self.go_round()
+        self.announce("x2")
+        for each in (client, ahead):
+            self.assertEqual(self.seen(each)[-1], "x2")
+
+    def test_later(self) -> None:
+        """Who continues after a later transition is not sent what was announced before."""
+        self.announce("x1")
+        self.tell("x2")
+        client = Client(self.hub, after=2)
+        self.tell("x3")
+        self.assertEqual(self.seen(client), ["3"])
+
+    def test_ring(self) -> None:
+        """They take room in the ring, as transitions do, and lose none of these for a reader."""
+        self.hub = self.make_hub(4)
+        self.hub.begin(1)
+        for number in range(20):
+            self.announce(f"x{number}")
+        self.assertLessEqual(len(self.hub._blocks), 4)
+        self.tell("x2")
+        client = Client(self.hub, after=1)
+        self.go_round()
+        self.assertEqual((client.numbers, client.missed), ([2], []))
+
+    def test_before_the_log_is_known(self) -> None:
+        """What is announced before readers can be served is sent to nobody."""
+        self.hub = self.make_hub()
+        client = Client(self.hub)
+        self.announce("x1")
+        self.assertEqual(self.hub._blocks, {})
+        self.hub.begin(1)
+        self.tell("x2")
+        self.assertEqual(self.seen(client), ["2"])

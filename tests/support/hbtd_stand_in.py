@@ -65,6 +65,8 @@ class StandIn:
     """What the server knows, and what it was asked."""
 
     def __init__(self) -> None:
+        self.changes = 0
+        """How often each component has changed its state within the last hour."""
         self.tells_hsm = True
         """Whether HSM is told at all."""
         self.table: dict[str, Any] | None = None
@@ -159,6 +161,7 @@ class StandIn:
                     "LongestGap": 3.9,
                     "Delay": None,
                     "Hindrances": self.hindrances,
+                    "Changes": self.changes,
                 }
                 if c["XName"] in self.threshold_of:
                     reasons["Threshold"] = self.threshold_of[c["XName"]]

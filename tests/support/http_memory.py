@@ -33,6 +33,7 @@ from hbtd.server.limits import limits_of
 from hbtd.server.site import LimitedSite
 from hbtd.tracker.components import Unheard
 from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.starting import Starting, StartRule
 from hbtd.tracker.tracker import Tracker
 from tests.support.journal_memory import make_journal
 
@@ -375,7 +376,7 @@ class TimedAPITestCase(APITestCase):
         """Start the parts."""
         super().setUp()
         service, clock = self.service, self.reactor.seconds
-        self.tracker = Tracker()
+        self.tracker = Tracker(starting=Starting(self._start_rule))
         self.unheard = Unheard()
         observed = ObservedClock(
             clock, lambda: service.params.current.warntime, wall=lambda: WALL + clock()
@@ -409,6 +410,10 @@ class TimedAPITestCase(APITestCase):
         routes = make_routes(self.monitor, service.params, sources, CollectorRegistry()).api
         lane = FastLane(self.monitor, self.reactor.seconds) if self.fast_lane else None
         self.factory = ConnectionFactory(make_site(routes, self.reactor), lane, self.reactor)
+
+    def _start_rule(self, xname: str) -> StartRule:
+        params = self.service.params.current
+        return StartRule(params.start_beats, params.warntime)
 
     def _stop_monitor(self) -> Deferred[None]:
         stopped = Deferred.fromCoroutine(self.monitor.stop())
