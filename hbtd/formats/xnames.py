@@ -6,6 +6,7 @@ with the same normal form are one component.
 """
 
 import re
+from functools import cache
 from typing import Final, NamedTuple
 
 
@@ -218,6 +219,12 @@ COMPONENT_TYPES: Final = (
 _VALID: Final = re.compile("|".join(f"(?P<{t.name}>{t.pattern})" for t in COMPONENT_TYPES))
 _LEADING_ZEROS: Final = re.compile("(?<![0-9])0+(?=[0-9])")
 
+PLACE: Final = re.compile("(x[0-9]+)(?:(c[0-9]+)([rs][0-9]+)?)?")
+"""Matches the beginning of an xname: groups for the cabinet, and the chassis and slot in it.
+
+Slots include those of routers.
+"""
+
 # The longest names have seven letters and as many numbers. Texts above this length are rejected
 # without matching them, because the patterns do not limit the digits of most numbers.
 _LONGEST: Final = 255
@@ -249,6 +256,12 @@ def component_type(xname: str) -> str | None:
         return likely
     match = _VALID.fullmatch(xname)
     return match.lastgroup if match else None
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    """Return the compiled pattern of the type with a name."""
+    return next(re.compile(each.pattern) for each in COMPONENT_TYPES if each.name == name)
 
 
 def type_of_valid(xname: str) -> str:
