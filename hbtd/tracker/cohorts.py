@@ -122,6 +122,17 @@ class Cohort:
             return at - component.last_heard >= limits[1]
         return False
 
+    def death_due(self, at: float, limit: float) -> bool:
+        """Return whether a component may have reached the limit after which it is dead.
+
+        `limit` is the second of those that the method `limits` returns. Only the fronts of the
+        queues are looked at.
+        """
+        if self.temporary:
+            return len(self) > 0 and at >= limit
+        fronts = (next(iter(queue.values()), None) for queue in (self.warned, self.healthy))
+        return any(front is not None and at - front.last_heard >= limit for front in fronts)
+
     def overdue(
         self,
         queue: "OrderedDict[str, Component]",

@@ -8,6 +8,7 @@ from hbtd.tracker.cohorts import ORDINARY, Cohort, Deadlines, Limits
 from hbtd.tracker.components import Component
 from hbtd.tracker.names import NameSet
 from hbtd.tracker.population import Population
+from hbtd.tracker.turnover import Standing, Turnover
 
 
 class Membership(Population):
@@ -19,6 +20,8 @@ class Membership(Population):
         self._spared = NameSet()
         self._is_return: Callable[[str, float, float], bool] = lambda *_: False
         self._returned: Callable[[str], bool] = lambda _: True
+        self.turnover: Turnover | None = None
+        """Notes who begins or ceases to live, if somebody wants to know; `None` if nobody does."""
 
     def set_limits(self, limits_of: Callable[[str], Limits]) -> None:
         """Have components judged by the limits that `limits_of` returns for their xnames.
@@ -140,8 +143,8 @@ class Membership(Population):
         `at` is the current observed time. Other components do not change.
         """
         for xname in xnames:
-            cohort = self._cohort(xname)
-            if cohort.held:
+            rule = self._cohort(xname).rule
+            if isinstance(rule, Deadlines) and rule.held and rule.die_at > at:
                 self._move(xname, Deadlines(at, at, held=True))
 
     def _judge_anew(
@@ -152,11 +155,25 @@ class Membership(Population):
             begin = ceil(at)
             self._move(xname, Deadlines(begin + warntime, begin + errtime, remark=remark))
 
+    def standing(self, xname: str) -> Standing:
+        """Return whether a component counts among the living, is dead, or neither."""
+        cohort = self._cohort(xname)
+        if cohort.get(xname) is not None:
+            return Standing.OUT if cohort.rule is None else Standing.COUNTED
+        return Standing.DEAD if xname in self._dead else Standing.OUT
+
+    def _turns(self, xname: str) -> None:
+        """Note that the standing of a component may be about to change."""
+        if self.turnover is not None:
+            self.turnover.note(xname, self.standing(xname))
+
     def _move(self, xname: str, rule: Limits | Deadlines | None) -> None:
         """Move a living component to the cohort with a rule, to the end of its queue there."""
         cohort = self._cohort(xname)
         if cohort.rule == rule:
             return
+        if cohort.rule is None or rule is None:
+            self._turns(xname)
         component = cohort.healthy.pop(xname, None)
         if component is not None:
             self._join(xname, rule).healthy[xname] = component

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from math import inf
 
-from hbtd.tracker.cohorts import ORDINARY, Cohort
+from hbtd.tracker.cohorts import ORDINARY, Cohort, Deadlines, Limits
 from hbtd.tracker.components import Component, identity_of
 from hbtd.tracker.records import Identity
 from hbtd.tracker.transitions import Phase
@@ -83,6 +83,19 @@ class Population:
         for cohort in self._cohorts():
             yield from cohort.healthy
             yield from cohort.warned
+
+    def judged(self) -> list[tuple[Limits | Deadlines, list[Component]]]:
+        """Return the living components whose silence is judged, by the rule that they have.
+
+        The components of each rule are in no particular order.
+        """
+        found: list[tuple[Limits | Deadlines, list[Component]]] = []
+        for cohort in self._cohorts():
+            if cohort.rule is not None:
+                # As in `tracked`: a tenth of the time.
+                members = [*dict.values(cohort.healthy), *dict.values(cohort.warned)]
+                found.append((cohort.rule, members))
+        return found
 
     def dead_components(self) -> Iterator[str]:
         """Yield the xnames of all components that have died and have not been heard from since."""

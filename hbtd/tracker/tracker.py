@@ -81,6 +81,8 @@ class Tracker(Membership):
         """The number of heartbeats that this replica has taken."""
         self.silences = Silences()
         """The long silences that have ended; somebody has to put them into a table."""
+        self.held_back = 0
+        """The number of deaths that the last call of `sweep` has held back."""
 
     def beat(
         self,
@@ -138,6 +140,7 @@ class Tracker(Membership):
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid, True):
             return None
+        self._turns(xname)
         transition, before, why = Transition.STARTED, Phase.UNKNOWN, "heartbeat"
         back, cohort = self._note_return(xname, at), self._cohort(xname)
         if (component := cohort.warned.pop(xname, None)) is not None:
@@ -255,9 +258,10 @@ class Tracker(Membership):
         death is due; from then on the deadlines hold whatever later calls say, and one silence is
         held once only.
 
-        At most `limit` judgements are made in a call. If fewer are returned, no other component is
-        to be judged now.
+        At most `limit` judgements are made in a call, including the deaths that are held back
+        (`held_back`). If they are fewer, no other component is to be judged now.
         """
+        self.held_back = 0
         judgements: list[Judgement] = []
         for cohort in self._cohorts():
             limits = cohort.limits(warntime, errtime)
@@ -282,17 +286,19 @@ class Tracker(Membership):
         if cohort.held:
             held = _NOBODY
         died, warned = cohort.remark(dies=True), cohort.remark(dies=False)
-        left = most - len(judgements)
+        left = most - len(judgements) - self.held_back
         for xname, component, _ in cohort.overdue(
             cohort.warned, at, errtime, patience, unheard, left
         ):
             if (deadlines := held.get(xname)) is not None and deadlines.die_at > at:
                 self._move(xname, deadlines)
+                self.held_back += 1
                 continue
+            self._turns(xname)
             del cohort.warned[xname]
             self._bury(xname, component)
             judgements.append(_silent(xname, Transition.DIED, component, Phase.WARNED, at, died))
-        first, left = min(warntime, errtime), most - len(judgements)
+        first, left = min(warntime, errtime), most - len(judgements) - self.held_back
         latest = next((each.last_heard for each in reversed(cohort.warned.values())), -inf)
         out_of_order = False
         for xname, component, silent in cohort.overdue(
@@ -301,7 +307,10 @@ class Tracker(Membership):
             dies = silent >= errtime
             if dies and (deadlines := held.get(xname)) is not None and deadlines.die_at > at:
                 self._move(xname, deadlines)
+                self.held_back += 1
                 continue
+            if dies:
+                self._turns(xname)
             del cohort.healthy[xname]
             if dies:
                 self._bury(xname, component)
@@ -316,6 +325,18 @@ class Tracker(Membership):
             judgements.append(_silent(xname, transition, component, Phase.HEALTHY, at, more))
         if out_of_order:
             cohort.sort()
+
+    def death_due(self, at: float, limits: tuple[float, float]) -> bool:
+        """Return whether a component may be declared dead in a sweep at the observed time `at`.
+
+        `limits` are the parameters `warntime` and `errtime`. Only the fronts of the queues are
+        looked at. Deaths that are held back do not count: they have been due before.
+        """
+        for cohort in self._cohorts():
+            applied = cohort.limits(*limits)
+            if applied is not None and not cohort.held and cohort.death_due(at, applied[1]):
+                return True
+        return False
 
     def unheard(
         self, at: float, limits: tuple[float, float], early: float, unheard: Unheard, most: int
@@ -353,6 +374,7 @@ class Tracker(Membership):
 
     def forget(self, xname: str) -> bool:
         """Stop tracking a component, without a judgement; return whether it was tracked before."""
+        self._turns(xname)
         component = self._pop(xname)
         self._starting.drop(xname)
         if component is not None:
@@ -518,6 +540,7 @@ class Tracker(Membership):
     def apply_death(self, xname: str) -> None:
         """Mark a component as dead, because another replica has judged that it died."""
         if xname not in self._dead:
+            self._turns(xname)
             component = self._pop(xname)
             self.population += component is None
             self._bury(xname, component or Component(xname, -inf, "", ""))
@@ -579,6 +602,8 @@ class Tracker(Membership):
         for xname, component in kept.items():
             self._join_own(xname).healthy[xname] = component
         self.population += 1
+        if self.turnover is not None:
+            self.turnover.note_all()
         self._changed = {xname: at for xname, at in self._changed.items() if xname in kept}
         self._renamed &= kept.keys()
 
@@ -677,6 +702,7 @@ class Tracker(Membership):
 
         The component is in no queue then; the caller puts it into one.
         """
+        self._turns(record.component)
         status = self._shared(record.status[:_LONGEST_TEXT])
         timestamp = record.timestamp[:_LONGEST_TEXT]
         component = self._pop(record.component)
