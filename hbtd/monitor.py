@@ -1,7 +1,7 @@
 """The monitor: takes heartbeats, finds silent components, passes on the tracker's judgements."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import chain
 
 from twisted.internet.defer import Deferred
@@ -11,17 +11,20 @@ from twisted.logger import Logger
 
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
+from hbtd.guarding.live_guard import LiveGuard
 from hbtd.hsm.notifier import Notifier
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.checkpointer import Checkpointer
 from hbtd.store.interface import IStore
 from hbtd.store.journal import Journal
 from hbtd.telemetry.publisher import Publisher
+from hbtd.tracker.cohorts import Deadlines
 from hbtd.tracker.components import Component, Unheard
 from hbtd.tracker.forgotten import Forgotten
+from hbtd.tracker.handover import returns, uncommitted_deaths
 from hbtd.tracker.observed import TICK, ObservedClock
 from hbtd.tracker.tracker import Tracker
-from hbtd.tracker.transitions import ALARMS, Judgement, Phase, Transition
+from hbtd.tracker.transitions import ALARMS, Judgement, Transition
 
 _BATCH = 500
 """The most judgements made before the reactor can do other work: a few milliseconds' worth."""
@@ -54,6 +57,7 @@ class Monitor:
         params: LiveParams,
         unheard: Callable[[], Unheard] = Unheard,
         settle: Callable[[], Awaitable[bool]] = _settled,
+        guard: LiveGuard | None = None,
     ) -> None:
         """Make a monitor that has yet to be started.
 
@@ -62,6 +66,7 @@ class Monitor:
         whose judgement is postponed, because heartbeats from them may not have been read yet.
         `settle` waits while the rules are being changed, for a few seconds at most, and returns
         whether it has waited.
+        `guard` says whose deaths wait; without one, nobody's do.
         """
         self._clock = clock
         self._observed = observed
@@ -72,6 +77,7 @@ class Monitor:
         self._params = params
         self._unheard = unheard
         self._settle = settle
+        self._guard = guard
         self._forgotten = Forgotten()
         self._journal = journal
         self._checkpointer = checkpointer
@@ -108,6 +114,8 @@ class Monitor:
         self.running = True
         if not self._store.shared:
             await self._checkpointer.restore()
+        if self._guard is not None:
+            self._guard.begin()
         self._advise(self._params.current)
         if not self._store.shared:
             await self.become_leader()
@@ -263,14 +271,17 @@ class Monitor:
         undelivered = await self._store.undelivered(self._tracker.share_texts())
         alarms = await self._store.judgements(ALARMS)
         # Others are kept only until they are delivered.
-        deaths = self._uncommitted_deaths(chain(alarms, undelivered))
-        due = [*deaths, *self._returns(chain(alarms, undelivered), started)]
+        deaths = uncommitted_deaths(self._tracker, chain(alarms, undelivered))
+        at = self._observed.now()
+        due = [*deaths, *returns(self._tracker, at, chain(alarms, undelivered), started)]
         del alarms, deaths
         undelivered = self._without_the_gone(undelivered)
         # Newer judgements must not be sent before those that are resumed.
         self._notifier.resume(undelivered, {judgement.component for judgement in due})
         self._publisher.lead(undelivered, since)
         self.commit(due)
+        if self._guard is not None:
+            self._guard.lead()
         self._sweeping.startService()
 
     def become_follower(self) -> None:
@@ -280,6 +291,8 @@ class Monitor:
         """
         self.leading = False
         self._sweeping.stopService()
+        if self._guard is not None:
+            self._guard.follow()
         self._journal.follow()
         self._notifier.drop_all()
         self._publisher.follow()
@@ -293,24 +306,7 @@ class Monitor:
         stores no judgements.
         """
         if self.leading:
-            self.commit(self._returns([], started, warned))
-
-    def _uncommitted_deaths(self, stored: Iterable[Judgement]) -> list[Judgement]:
-        """Return new judgements on the dead components whose deaths are not in `stored`.
-
-        `stored` are the stored judgements, from which deaths are missing if etcd has lost its data.
-        """
-        dead = set(self._tracker.dead_components())
-        latest = {each.component: each for each in stored if each.component in dead}
-        deaths: list[Judgement] = []
-        for xname in dead:
-            judgement = latest.get(xname)
-            if judgement is None or judgement.transition is not Transition.DIED:
-                timestamp = "" if judgement is None else judgement.timestamp
-                why = "dead, without a judgement in the store"
-                before = Phase.UNKNOWN if judgement is None else judgement.transition.after
-                deaths.append(Judgement(xname, Transition.DIED, timestamp, before, why))
-        return deaths
+            self.commit(returns(self._tracker, self._observed.now(), [], started, warned))
 
     def _without_the_gone(self, undelivered: list[Judgement]) -> list[Judgement]:
         """Return `undelivered` without judgements on warned components that are no longer tracked.
@@ -324,35 +320,6 @@ class Monitor:
         if not gone:
             return undelivered
         return [each for each in undelivered if each.component not in gone]
-
-    def _returns(
-        self, stored: Iterable[Judgement], started: Iterable[str], warned: Iterable[str] = ()
-    ) -> list[Judgement]:
-        """Return new judgements that components, which are healthy now, have started or restarted.
-
-        A component has started if its judgement in `stored` is that it died; without a judgement
-        there, if the component is in `started`. A component has restarted if its judgement in
-        `stored` is a warning; without a judgement there, if the component is in `warned`.
-        """
-        at = self._observed.now()
-        latest = dict.fromkeys(warned, Transition.WARNED)
-        latest.update(dict.fromkeys(started, Transition.DIED))
-        latest.update(
-            (each.component, each.transition)
-            for each in stored
-            if each.transition.alarming or each.component in latest
-        )
-        returns: list[Judgement] = []
-        for xname, transition in latest.items():
-            record = self._tracker.record(xname, at)
-            if transition.alarming and record is not None and not record.warned:
-                back = (
-                    Transition.RESTARTED if transition is Transition.WARNED else Transition.STARTED
-                )
-                returns.append(
-                    Judgement(xname, back, record.timestamp, transition.after, "heard elsewhere")
-                )
-        return returns
 
     # Periodic work and commits
 
@@ -380,7 +347,7 @@ class Monitor:
     async def _sweep(self) -> None:
         """Judge all overdue components, in batches between which the reactor can do other work."""
         began = self._clock.seconds()
-        more = True
+        more, again = True, False
         while more:
             # Whatever arrived before this moment is read in between, and counts.
             at = self._observed.now()
@@ -389,12 +356,19 @@ class Monitor:
                 continue
             if not (self.running and self.leading):
                 return
+            held: Mapping[str, Deadlines] = {}
+            if self._guard is not None:
+                held = await self._guard.prepare(at, self._unheard(), again=again)
+                if await self._settle():
+                    continue  # the rules have begun to change meanwhile
+                if not (self.running and self.leading):
+                    return
             params = self._params.current
             judgements = self._tracker.sweep(
-                at, params.warntime, params.errtime, _BATCH, self._unheard()
+                at, params.warntime, params.errtime, _BATCH, self._unheard(), held
             )
             self.commit(judgements)
-            more = len(judgements) == _BATCH
+            more, again = len(judgements) + self._tracker.held_back >= _BATCH, True
         self.sweep_seconds = self._clock.seconds() - began
 
     def commit(self, judgements: Sequence[Judgement]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from hbtd.api.events import encode_event, encode_flapping, encode_missed
-from hbtd.app.errors import naming_files
+from hbtd.app.errors import StartupError, naming_files
 from hbtd.app.etcd import connect_etcd
 from hbtd.app.hsm import connect_hsm
 from hbtd.app.stores import StoreFactory
@@ -14,6 +14,9 @@ from hbtd.app.unread import UnreadHeartbeats
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
+from hbtd.guard.groups import Groups, GroupsUnusable, read_groups
+from hbtd.guarding.live_guard import LiveGuard
+from hbtd.guarding.sharing import Sharing
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.reconciler import Reconciler
@@ -23,6 +26,7 @@ from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
 from hbtd.queries.event_hub import EventHub
 from hbtd.queries.flapping import FlapWatch
 from hbtd.replicas.alone import Alone
+from hbtd.replicas.hearing import SILENCE
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
@@ -50,6 +54,9 @@ from hbtd.tracker.starting import Starting, StartRule
 from hbtd.tracker.tracker import Tracker
 
 _log = Logger()
+
+_MOST_NAMED = 20
+"""The most groups that a log line names."""
 
 
 class Core:
@@ -166,7 +173,9 @@ class Core:
             self.tracker,
             self.params,
             lambda: self.monitor.leading,
-            lambda mark: self.event_hub.announce(mark.component, encode_flapping(mark)),
+            lambda mark: self.event_hub.announce(
+                encode_flapping(mark), lambda selection: selection.includes(mark.component)
+            ),
         )
         self.log_follower = LogFollower(
             reactor,
@@ -217,6 +226,20 @@ class Core:
             self.store.usable,
             lambda: self.replica.waiting_elsewhere,
         )
+        self.groups = self._read_groups()
+        """The operator's own failure domains."""
+        self.sharing = Sharing(self.store, host.elapsed, host.wall)
+        """What replicas share of the guard."""
+        self.guard = LiveGuard(
+            reactor,
+            host.wall,
+            self.observed,
+            self.tracker,
+            self.params,
+            self.sharing,
+            self.groups,
+            SILENCE if self.store.shared else 0.0,
+        )
         self.monitor = Monitor(
             reactor,
             self.observed,
@@ -229,6 +252,7 @@ class Core:
             self.params,
             self.unread.unheard,
             self.thresholds.settle,
+            self.guard,
         )
         self.replica = self._make_replica(etcd, leadership)
 
@@ -241,6 +265,25 @@ class Core:
         params = self.params.current
         own = self.tracker.own_limits(xname)
         return StartRule(params.start_beats, own.over(params.warntime, params.errtime)[0])
+
+    def _read_groups(self) -> Groups:
+        path = self.params.current.groups
+        if not path:
+            return Groups()
+        try:
+            groups = read_groups(path)
+        except GroupsUnusable as error:
+            # The file may be repaired, or be there later.
+            raise StartupError(f"--groups: {error}", passing=True) from error
+        if groups.too_small:
+            _log.warn(
+                "These groups of {path} are never disrupted, as they have fewer than three"
+                " components ({number} groups): {names}.",
+                path=path,
+                number=len(groups.too_small),
+                names=", ".join(groups.too_small[:_MOST_NAMED]),
+            )
+        return groups
 
     def _connect_etcd(self) -> EtcdClient | None:
         params = self.params.current

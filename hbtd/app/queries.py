@@ -10,6 +10,7 @@ from hbtd.monitor import Monitor
 from hbtd.queries.components import Facts
 from hbtd.queries.explanations import Explainer
 from hbtd.queries.flapping import FlapWatch
+from hbtd.queries.guard import GuardFacts
 from hbtd.queries.machine import Machine
 from hbtd.queries.maintenance import MaintenanceFacts
 from hbtd.queries.summary import HSMQueue, Summary, TableFound
@@ -37,13 +38,15 @@ def make_queries(
     maintenance: MaintenanceFacts,
     marks: FlapWatch,
     threshold: Callable[[str], str | None] = lambda _: None,
+    guard: GuardFacts | None = None,
 ) -> Components:
     """Return the handlers of queries about components; `wall` returns Unix seconds.
 
     `replica` is the name of this replica; `leader` returns the name of the replica that leads, or
     `None` if it is not known. `hindrances` returns what has hindered hbtd, in the order of
     `Hindrances.all`. `marks` says which components are flapping. `threshold` returns what the
-    threshold that applies to a component matches, or `None` if none applies.
+    threshold that applies to a component matches, or `None` if none applies. `guard` describes
+    disruptions.
     """
 
     async def recent(xname: str, most: int) -> Sequence[LogEntry]:
@@ -67,7 +70,8 @@ def make_queries(
             return Standing(Told.WAITING, 0.0, reason)
         return reconciler.standing(xname)
 
-    facts = Facts(tracker, observed, wall, standing, maintenance.of, marks)
+    disruption = (lambda _: None) if guard is None else guard.of
+    facts = Facts(tracker, observed, wall, standing, maintenance.of, marks, disruption)
     explainer = Explainer(
         tracker,
         monitor,
@@ -79,6 +83,7 @@ def make_queries(
         marks,
         threshold,
         maintenance.sentence,
+        (lambda _: "") if guard is None else guard.sentence,
     )
     summary = Summary(
         tracker,

@@ -9,6 +9,7 @@ from twisted.web.server import Request
 
 from hbtd.access.service import Access
 from hbtd.api.events import Events
+from hbtd.api.guard import GuardHandlers, encode_statement
 from hbtd.api.health import HealthSources
 from hbtd.api.history import History
 from hbtd.api.internals import InternalsHandler
@@ -18,6 +19,7 @@ from hbtd.api.reconciliation import Reconciliation
 from hbtd.api.thresholds import ThresholdsHandler
 from hbtd.api.whatif import WhatIfHandler
 from hbtd.app.core import Core
+from hbtd.app.guard_metrics import GuardMetrics
 from hbtd.app.hindrances import HindranceWatch, causes_of
 from hbtd.app.inside import HindranceMetrics, InsideMetrics, make_self_checks
 from hbtd.app.metrics import (
@@ -35,6 +37,7 @@ from hbtd.app.routes import Routes, make_routes
 from hbtd.app.rule_metrics import MaintenanceMetrics, TableMetrics, ThresholdMetrics
 from hbtd.app.stores import describe_store
 from hbtd.app.troubles import Troubles
+from hbtd.queries.guard import GuardFacts, concerns
 from hbtd.queries.hindrances import recent
 from hbtd.queries.internals import Internals, Parts
 from hbtd.queries.machine import Machine, Turn
@@ -99,6 +102,18 @@ class Views:
             connections,
         )
         """The service that runs the self-checks."""
+        self.guard = GuardFacts(
+            core.guard,
+            core.sharing,
+            core.tracker,
+            core.observed,
+            core.params,
+            lambda: core.replica.leader,
+        )
+        """The object that describes what the guard knows."""
+        core.sharing.on_statement(
+            lambda each: core.event_hub.announce(encode_statement(each), concerns(each))
+        )
         self.internals = self._make_internals()
         """The object that describes hbtd's own parts, for `GET /internals`."""
         machine = Machine(core.tracker)
@@ -135,6 +150,7 @@ class Views:
             MaintenanceMetrics(self._maintenance),
             TableMetrics(core.reconciler),
             ThresholdMetrics(core.thresholds),
+            GuardMetrics(self.guard),
             InsideMetrics(core.notifier.time_to_tell, self.lag, self.self_checks),
             HindranceMetrics(self.hindrances.totals),
         ]
@@ -174,6 +190,7 @@ class Views:
                 self.self_checks,
                 self._log_dropped,
                 self.hindrances.all,
+                self.guard,
             )
         )
 
@@ -216,6 +233,10 @@ class Views:
         hsm = self._core.notifier.trouble() or self._core.reconciler.trouble()
         return texts if hsm is None else {**texts, "HsmStatusReason": hsm}
 
+    def _health_reasons(self) -> dict[str, str]:
+        reasons, disrupted = self._reasons(), self.guard.trouble()
+        return reasons if disrupted is None else {**reasons, "Guard": disrupted}
+
     def _make_routes(self, machine: Machine, counts: MachineCounts) -> Routes:
         core, maintenance = self._core, self._maintenance
 
@@ -229,7 +250,7 @@ class Views:
             core.publisher.health,
             core.notifier.health,
             core.overload.health,
-            self._reasons,
+            self._health_reasons,
             count,
             lambda: len(core.tracker),
             lambda: recent(self.hindrances.all(), self._host.wall()),
@@ -251,6 +272,7 @@ class Views:
             maintenance,
             core.flap_watch,
             lambda xname: core.thresholds.current.name_of(xname),
+            self.guard,
         )
         most = core.params.current.max_event_readers
         events = Events(core.tracker, core.event_hub, most, self._may_read)
@@ -263,6 +285,7 @@ class Views:
         reconciliation = Reconciliation(core.reconciler, lambda: core.replica.leader)
         wall = self._host.wall
         whatif = WhatIf(core.tracker, core.observed, wall, core.store, core.silence_keeper)
+        guard = GuardHandlers(core.guard, self.guard)
         groups = (
             queries,
             events,
@@ -272,6 +295,7 @@ class Views:
             reconciliation,
             WhatIfHandler(whatif, lambda: core.params.current, wall),
             ThresholdsHandler(core.thresholds, core.params, core.tracker),
+            guard,
             MaintenanceHandlers(core.maintenances, maintenance, core.tracker),
         )
         return make_routes(

@@ -11,6 +11,7 @@ class Group(Enum):
     """The groups of options, in the order of the documentation; each value is a heading."""
 
     TRACKING = "Tracking"
+    GUARD = "Guard by failure domain"
     HSM = "Hardware State Manager"
     STORE = "Store"
     KAFKA = "Kafka"

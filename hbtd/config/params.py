@@ -21,6 +21,9 @@ from hbtd.config.value_types import (
     BASE_URL,
     BODY_BYTES,
     CHANGES,
+    GUARD,
+    GUARD_HOLD,
+    GUARD_SHARE,
     HEADER_BYTES,
     HEARTBEATS,
     HISTORY,
@@ -28,6 +31,7 @@ from hbtd.config.value_types import (
     KV_COMPACT,
     KV_URL,
     LOG_FORMAT,
+    LONGEST_HOLD,
     MAINTENANCE_MAX,
     NODE_ACCESS,
     NON_EMPTY_TEXT,
@@ -333,6 +337,38 @@ class Params(OutwardParams):
         " half as many within the last hour. It changes nothing that HSM and Kafka are told. From 0"
         " to 100.",
     )
+    guard: str = param(
+        Group.GUARD,
+        GUARD,
+        "report",
+        "What to do when much of a failure domain falls silent at once: `report` it, once; `hold`:"
+        " also let the deaths in it wait; or nothing, `off`.",
+        "Failure domains are slots, chassis, cabinets, the groups of `--groups`, and the system.",
+    )
+    guard_share: int = param(
+        Group.GUARD,
+        GUARD_SHARE,
+        55,
+        "Percentage of the living components of a failure domain, and at least three, that have to"
+        " fall silent within `--errtime` of each other.",
+        "Silent is who has missed more than two of its own periods.",
+    )
+    guard_hold: str = param(
+        Group.GUARD,
+        GUARD_HOLD,
+        "auto",
+        "Seconds for which `--guard=hold` lets deaths wait at most, 86400 or less; `auto`: three"
+        " times `--errtime`.",
+        "Warnings, returns and other components never wait.",
+    )
+    groups: str = param(
+        Group.GUARD,
+        TEXT,
+        "",
+        "File of failure domains of one's own, such as PDUs: a name and a nodeset on each line.",
+        "It is read at the start.",
+        fixed=True,
+    )
     operator_access: str = param(
         Group.ACCESS,
         OPERATOR_ACCESS,
@@ -504,6 +540,13 @@ class Params(OutwardParams):
         if not self.use_telemetry or not self.telemetry_host:
             return None
         return parse_telemetry_host(self.telemetry_host)
+
+    @property
+    def guard_seconds(self) -> int:
+        """The value of `guard_hold` in seconds, which is three times `errtime` if it is `auto`."""
+        if self.guard_hold == "auto":
+            return min(3 * self.errtime, LONGEST_HOLD)
+        return int(self.guard_hold)
 
     @property
     def history_seconds(self) -> int:

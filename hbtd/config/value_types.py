@@ -22,6 +22,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_HISTORY = 36500 * 86400
 _LONGEST_MAINTENANCE = 365 * 86400
 
+LONGEST_HOLD = 86400
+"""The most seconds for which the guard may let a death wait."""
+
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
 SWITCH_WORDS = _TRUE | _FALSE
@@ -159,6 +162,16 @@ def _kv_compact(text: str) -> str:
     return text
 
 
+def _guard(text: str) -> str:
+    if text not in ("off", "report", "hold"):
+        raise ValueError("no such choice")
+    return text
+
+
+def _guard_hold(text: str) -> str:
+    return text if text == "auto" else str(_integer(1, LONGEST_HOLD)(text))
+
+
 def parse_duration(text: str) -> int:
     """Parse a duration, such as `30d`; return it in seconds.
 
@@ -229,6 +242,9 @@ ADDRESSES = ValueType(_addresses, "IP addresses, separated by commas")
 LOG_FORMAT = ValueType(_log_format, "text or json")
 SYNC_SECONDS = ValueType(_integer(0, 86400), "an integer from 0 to 86400")
 TELEMETRY_SASL = ValueType(_telemetry_sasl, "plain, scram-sha-256 or scram-sha-512")
+GUARD = ValueType(_guard, "off, report or hold")
+GUARD_SHARE = ValueType(_integer(1, 100), "a whole number of percent from 1 to 100")
+GUARD_HOLD = ValueType(_guard_hold, f"auto, or a whole number of seconds from 1 to {LONGEST_HOLD}")
 KV_COMPACT = ValueType(_kv_compact, "auto, yes or no")
 HISTORY = ValueType(
     _history, "0, or a whole number with a unit, s, m, h or d, of no more than 36500d"

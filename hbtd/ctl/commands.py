@@ -221,6 +221,19 @@ def _add_absent(parser: ArgumentParser) -> None:
     )
 
 
+def _add_guard(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "action", metavar="release", nargs="?", choices=("release",), help="release what follows"
+    )
+    parser.add_argument(
+        "domains", metavar="DOMAIN", nargs="*", help="failure domains, by their xnames or names"
+    )
+    parser.add_argument("--all", action="store_true", help="release all that is disrupted")
+    parser.add_argument(
+        "--check", action="store_true", help="exit with status 1 if anything is disrupted"
+    )
+
+
 def _add_completion(parser: ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh"), help="bash or zsh")
 
@@ -372,6 +385,15 @@ COMMANDS = (
         "(its option sm_sync); but more than 100 deaths at once are told only after this\n"
         "command. The exit status is 1 if something stays wrong, or is in a dry run.",
         ("hbtctl reconcile --dry-run", "hbtctl reconcile"), _add_reconcile,
+    ),
+    Command(
+        "guard", " [release DOMAIN...]", "act", "what is disrupted, and whose deaths wait",
+        "Print which failure domains (slots, chassis, cabinets, groups of one's own, the\n"
+        "system: s0) are disrupted: much of them fell silent together. With the option\n"
+        "guard=hold of hbtd their deaths wait, until a time that is printed; release lets\n"
+        "them wait no more. The exit status is 1 if what is to be released is not disrupted.",
+        ("hbtctl guard", "hbtctl guard release x1000c7", "hbtctl guard release --all"),
+        _add_guard,
     ),
     Command(
         "health", "", "service", "how hbtd and its neighbours are",

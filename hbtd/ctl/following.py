@@ -11,6 +11,7 @@ from hbtd.ctl.client import Query
 from hbtd.ctl.escaping import shown, shown_json
 from hbtd.ctl.event_stream import Event, EventParser
 from hbtd.ctl.failures import YES, Busy, Failure, Misused, Unreachable
+from hbtd.ctl.guarding import statement_line
 from hbtd.ctl.invocation import API, Invocation
 from hbtd.ctl.looking import flapping_line, status_lines, transition_line
 from hbtd.ctl.names import LONGEST
@@ -84,6 +85,9 @@ def events(run: Invocation) -> int:
         elif event.type == "flapping":
             mark = _decoded(event, "Flapping")
             run.terminal.line(shown_json(mark, None) if run.json else flapping_line(mark))
+        elif event.type == "guard":
+            # Not among the transitions, which programs may read.
+            run.terminal.note(statement_line(_statement(event)))
         run.terminal.out.flush()
     raise AssertionError("it has no end")
 
@@ -134,6 +138,15 @@ def _decoded(event: Event, field: str = "Transition") -> dict[str, Any]:
     return entry  # type: ignore[no-any-return]
 
 
+def _statement(event: Event) -> dict[str, Any]:
+    try:
+        statement = json.loads(event.data)
+        statement["Text"]
+    except (ValueError, KeyError, TypeError):
+        raise Failure(f"/events sent no statement: {shown(event.data, 60)}") from None
+    return statement  # type: ignore[no-any-return]
+
+
 def _show(run: Invocation, entry: dict[str, Any]) -> None:
     if run.json:
         run.terminal.line(shown_json(entry, None))
@@ -179,6 +192,8 @@ def watch(run: Invocation, follower: API) -> int:
                 latest.append(run.terminal.paint(line, _colour(entry)))
             elif each.type == "flapping":
                 latest.append(flapping_line(_decoded(each, "Flapping")))
+            elif each.type == "guard":
+                latest.append(run.terminal.paint(statement_line(_statement(each)), "dead"))
         del latest[:-_SHOWN]
 
 

@@ -256,6 +256,8 @@ def _explain(run: Invocation, c: Component) -> None:
         _fact(run, "state changes", f"{shown(reasons['Changes'])} within the last hour{flapping}")
     if reasons.get("Delay"):
         _fact(run, "judged later", shown(reasons["Delay"], 1000))
+    if c.get("Disruption"):
+        _fact(run, "guard", _shown_disruption(c["Disruption"]))
     _fact(run, "HSM", shown_hsm(c.get("HSM")))
     if c.get("Maintenance"):
         _fact(run, "maintenance", shown_maintenance(c["Maintenance"]))
@@ -269,6 +271,12 @@ def _explain(run: Invocation, c: Component) -> None:
         line("transitions, newest first:")
     for each in transitions:
         line(f"  {transition_line(each)}")
+
+
+def _shown_disruption(disruption: dict[str, Any]) -> str:
+    text = f"{shown(disruption['Domain'])} is disrupted since {shown_time(disruption['At'])}"
+    until = disruption.get("HeldUntil")
+    return text + (f"; held until {shown_time(until)} at most" if until else "")
 
 
 def _fact(run: Invocation, name: str, text: str) -> None:

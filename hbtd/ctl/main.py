@@ -100,6 +100,10 @@ def _command(name: str) -> Callable[[Invocation], int]:
         from hbtd.ctl import reconciling
 
         return reconciling.reconcile if name == "reconcile" else reconciling.absent
+    if name == "guard":
+        from hbtd.ctl.guarding import guard
+
+        return guard
     from hbtd.ctl import acting
 
     commands = {

@@ -63,13 +63,15 @@ class Facts:
         standing: Callable[[str], Standing],
         maintenance: Callable[[str], dict[str, object] | None] = lambda _: None,
         flapping: Container[str] = (),
+        guard: Callable[[str], dict[str, object] | None] = lambda _: None,
     ) -> None:
         """Make the object; `wall` returns the Unix time in seconds.
 
         `standing` takes an xname, and returns whether HSM was told of the component's latest
         transition. `maintenance` takes an xname, and returns the API's object about the maintenance
         that the component is in, `None` if it is in none. `flapping` has the components that
-        are marked as flapping.
+        are marked as flapping. `guard` returns a description of
+        the disruption that explains a component's silence, or `None` if there is none.
         """
         self._tracker = tracker
         self._observed = observed
@@ -77,6 +79,7 @@ class Facts:
         self._standing = standing
         self._maintenance = maintenance
         self._flapping = flapping
+        self._guard = guard
 
     def age(self, component: Component) -> float | None:
         """Return the real seconds since a component was last heard from; `None` if not known.
@@ -103,6 +106,7 @@ class Facts:
             return None
         age = self.age(component)
         told, maintenance = self._standing(xname), self._maintenance(xname)
+        disruption = self._guard(xname)
         return {
             "XName": xname,
             "Type": type_of_valid(xname),
@@ -118,6 +122,7 @@ class Facts:
             "NID": component.nid,
             "HSM": {"State": told.told.value, "At": format_time(told.at), "Reason": told.reason},
             **({} if maintenance is None else {"Maintenance": maintenance}),
+            **({} if disruption is None else {"Disruption": disruption}),
         }
 
 

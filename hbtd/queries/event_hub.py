@@ -7,14 +7,15 @@ taken without delay, however many readers there are.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from hbtd.queries.event_blocks import Block, Notice
 from hbtd.queries.event_reader import Reader
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore, StoreUnusable
@@ -38,30 +39,6 @@ _PORTION: Final = 500
 _READING_AT_ONCE: Final = 4
 _RETRY: Final = 1.0
 """Seconds after which a reader that comes back is served if the log could not be read."""
-
-
-class Block(NamedTuple):
-    """Successive events as bytes, with the numbers and the components of these events."""
-
-    numbers: Sequence[int]
-    names: Sequence[str]
-    events: Sequence[bytes]
-    whole: bytes
-    """All events of the block, joined."""
-    announced: bool = False
-    """Whether the events are no entries of the log, and have the number of the entry before."""
-
-    def select(self, selection: Selection, after: int) -> bytes:
-        """Return, as bytes, the events about selected components with numbers above `after`.
-
-        Events that are announced are for all readers that have come so far in the ring.
-        """
-        if self.announced:
-            after = -1
-        if selection.everything and after < self.numbers[0]:
-            return self.whole
-        each = zip(self.numbers, self.names, self.events, strict=True)
-        return b"".join(e for number, x, e in each if number > after and selection.includes(x))
 
 
 class EventHub:
@@ -96,7 +73,7 @@ class EventHub:
         self.dropped_count = 0
         """The number of readers disconnected because their clients did not read the events."""
         # The blocks of the ring by index, from `_first` up to `_end`, and how many events they are.
-        self._blocks: dict[int, Block] = {}
+        self._blocks: dict[int, Block | Notice] = {}
         self._first = self._end = 0
         self._kept = 0
         # The ring has all events with numbers above this; `None` before the first is expected.
@@ -122,31 +99,32 @@ class EventHub:
 
     def tell(self, entries: Sequence[LogEntry]) -> None:
         """Make events from new entries of the log, and start to write them to all readers."""
-        blocks: list[Block] = []
         for start in range(0, len(entries), _IN_BLOCK):
             some = entries[start : start + _IN_BLOCK]
             events = [self._encode(each) for each in some]
             numbers = [each.number for each in some]
             names = [each.judgement.component for each in some]
-            blocks.append(Block(numbers, names, events, b"".join(events)))
-        self._add(blocks)
-
-    def announce(self, xname: str, event: bytes) -> None:
-        """Write an event about a component that is no entry of the log to all readers.
-
-        Readers that join later, or continue after a break, are not sent the event.
-        """
-        if self._start is not None:
-            block = Block([self._last], [xname], [event], event, announced=True)
-            self._add([block])
-
-    def _add(self, blocks: Iterable[Block]) -> None:
-        """Add blocks to the ring, and start to write them to all readers."""
-        for block in blocks:
-            self._blocks[self._end] = block
+            self._blocks[self._end] = Block(numbers, names, events, b"".join(events))
             self._end += 1
-            self._kept += len(block.numbers)
-            self._last = block.numbers[-1]
+            self._kept += len(some)
+            self._last = numbers[-1]
+        self._drop_oldest()
+
+    def announce(self, event: bytes, concerns: Callable[[Selection], bool]) -> None:
+        """Write an event that is about no entry of the log to all readers whom it concerns.
+
+        `concerns(selection)` returns whether it concerns the readers of some components. The event
+        has no number, so that who comes later is not sent it.
+        """
+        if self._start is None:
+            return  # nobody is sent anything yet
+        self._blocks[self._end] = Notice(self._last, event, concerns)
+        self._end += 1
+        self._kept += 1
+        self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """Keep no more events than may be kept, and write the new ones to the readers."""
         while self._kept > self._most_kept and self._first < self._end - 1:
             oldest = self._blocks.pop(self._first)
             self._first += 1

@@ -36,6 +36,7 @@ class Explainer:
         marks: FlapWatch,
         threshold: Callable[[str], str | None] = lambda _: None,
         maintenance: Callable[[str], str] = lambda _: "",
+        guard: Callable[[str], str] = lambda _: "",
     ) -> None:
         """Make an object that explains the states of the components in `tracker`.
 
@@ -45,7 +46,8 @@ class Explainer:
         what HSM's table says. `marks` says which components are flapping. `threshold(xname)`
         returns what the threshold that applies to `xname` matches, or `None` if none applies.
         `maintenance(xname)` returns a sentence about the maintenance that a component is in, an
-        empty text if it is in none.
+        empty text if it is in none. `guard(xname)` returns one on the disruption that explains the
+        silence of `xname`, an empty text if there is none.
         """
         self._tracker = tracker
         self._monitor = monitor
@@ -57,6 +59,7 @@ class Explainer:
         self._marks = marks
         self._threshold = threshold
         self._maintenance = maintenance
+        self._guard = guard
 
     async def explain(self, xname: str, most: int) -> dict[str, object] | None:
         """Return a description of a component, the reason for its state, and its last transitions.
@@ -85,7 +88,8 @@ class Explainer:
         why: dict[str, object] = {
             "Text": " ".join(filter(None, sentences))
             + self._uncounted(component, met)
-            + self._off(xname, component),
+            + self._off(xname, component)
+            + self._guard(xname),
             "Warntime": warntime,
             "Errtime": errtime,
             "MeanPeriod": None,

@@ -16,6 +16,7 @@ from hbtd.formats.times import format_time
 from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.reconciler import Reconciler
 from hbtd.monitor import Monitor
+from hbtd.queries.guard import GuardFacts
 from hbtd.queries.hindrances import show
 from hbtd.queries.reconciliation import describe
 from hbtd.queries.self_checks import SelfChecks
@@ -85,6 +86,7 @@ class Parts(NamedTuple):
     log_dropped: Callable[[], int]
     hindrances: Callable[[], Sequence[Hindrance]]
     """A function that returns what has hindered hbtd, in the order of `Hindrances.all`."""
+    guard: GuardFacts
 
 
 class Internals:
@@ -114,6 +116,7 @@ class Internals:
             "Components": self._components(),
             "Queues": self._queues(),
             "Sweep": self._sweep(),
+            "Guard": await parts.guard.describe(turn),
             "Reactor": {"Lag": described(parts.lag.lags)},
             "HSM": {**self._hsm(), "Table": await describe(parts.reconciler, turn)},
             "Store": self._store(),

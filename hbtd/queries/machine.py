@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from twisted.internet.defer import Deferred, DeferredLock
 
 from hbtd.formats.nodesets import natural_key
+from hbtd.formats.xnames import PLACE
 from hbtd.tracker.tracker import Tracker
 
 Turn = Callable[[], Deferred[None]]
@@ -19,7 +20,6 @@ Turn = Callable[[], Deferred[None]]
 LEVELS: Final = ("Cabinet", "Chassis", "ComputeModule")
 """The types of parts of the machine, outermost first; `ComputeModule` includes router slots."""
 
-_PLACE: Final = compile_pattern("(x[0-9]+)(?:(c[0-9]+)([rs][0-9]+)?)?")
 _HEAD: Final = compile_pattern("[^0-9]*[0-9]*")
 SILENCE_SIZE_OF_EACH: Final = 4
 """The memory needed to make a `Silence`, in bytes for each tracked component."""
@@ -82,7 +82,7 @@ def part_of(xname: str, level: int) -> str:
     `level` is the index in `LEVELS` of the type of the part. The result is empty if the component
     is in no such part.
     """
-    match = _PLACE.match(xname)
+    match = PLACE.match(xname)
     return xname[: match.end(level + 1)] if match and match[level + 1] else ""
 
 

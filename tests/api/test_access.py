@@ -50,6 +50,7 @@ READ = {
     ("GET", "/reconcile"): 200,
     ("GET", "/whatif"): 200,
     ("GET", "/thresholds"): 200,
+    ("GET", "/guard"): 200,
 }
 
 # The status of the answer to a heartbeat of XNAME, by --node_access.
@@ -236,6 +237,7 @@ class TableTests(AccessTestCase):
             ("POST", "/forget"): Role.OPERATOR,
             ("POST", "/reconcile"): Role.OPERATOR,
             ("PUT", "/thresholds"): Role.OPERATOR,
+            ("POST", "/guard/release"): Role.OPERATOR,
         }
         closed["GET", "/events"] = Role.READER  # an answer without an end
         for method, path in READ:

@@ -78,7 +78,7 @@ class RoutingTests(APITestCase):
             shown = " and ".join(each for each in ROUTES[route] if each != "HEAD")
             plural = "s" if " " in shown else ""
             # Of these routes, the name is left out.
-            names = "/heartbeat", "/components", "/maintenance"
+            names = "/heartbeat", "/components", "/maintenance", "/guard"
             named = next((each for each in names if each in route), route)
             instance = "/hmi/v1" + named
             self.assert_problem(

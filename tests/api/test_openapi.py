@@ -327,6 +327,8 @@ class AnswerTests(APITestCase):
             ("PUT", "/thresholds", b"{", "notRows"),
             ("PUT", "/thresholds", [{"Match": "Node", "Errtime": 0}], "badTime"),
             ("PUT", "/thresholds", [{"Match": "NodeBCM"}], "badMatch"),
+            ("GET", "/guard?all=1", b"", "unknownParameter"),
+            ("POST", "/guard/release", b"[]", "notDomain"),
             ("PATCH", "/params", b"null", "notJson"),
             ("PATCH", "/params", {"Warntime": "abc"}, "illegalValue"),
             ("PATCH", "/params", {"Port": "1"}, "fixed"),

@@ -27,6 +27,9 @@ SHOWN = {
 }
 """The parameters of the original hbtd, in its order, with their values in these tests."""
 
+CHANGEABLE = {"Guard": "hold", "Guard_share": "60", "Guard_hold": "120"}
+"""Those of ours that can be changed while hbtd runs, with other values."""
+
 OURS = {
     "Tls": "0",
     "Tls_cert": "",
@@ -51,6 +54,10 @@ OURS = {
     "Maintenance_max": "7d",
     "Start_beats": "1",
     "Flap_changes": "0",
+    "Guard": "report",
+    "Guard_share": "55",
+    "Guard_hold": "auto",
+    "Groups": "",
     "Operator_access": "loopback",
     "Reader_access": "any",
     "Node_access": "any",
@@ -235,11 +242,19 @@ class PatchTests(APITestCase):
         for value in ("28500", "28501", "abc", "0"):
             self.assert_refused({"Port": value}, unchangeable("Port"))
 
+    def test_ours_that_change(self):
+        """The guard's parameters can be changed while hbtd runs, to values that are valid."""
+        self.assert_changes(CHANGEABLE, **CHANGEABLE)
+        for key in CHANGEABLE:
+            self.assert_refused({key: "x"}, f"Parameter '{key.lower()}' with illegal value 'x'; ")
+
     def test_settled_at_start(self):
         """A parameter that is fixed at start is accepted only with its current value."""
         fixed = {key: value for key, value in ours(self).items() if key not in CHANGEABLE}
         for key, value in {"Kv_url": "mem:", **fixed}.items():
             self.assert_changes({key: value})
+            if key in CHANGEABLE:
+                continue
             for other in (f"{value}x", "no" if value == "1" else "yes", "json", "mem"):
                 self.assert_refused({key: other}, unchangeable(key))
 

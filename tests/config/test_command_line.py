@@ -59,6 +59,10 @@ SAMPLES: dict[str, dict[str, object]] = {
     "maintenance_max": {"1s": "1s", "90m": "90m", "365d": "365d"},
     "start_beats": {"1": 1, "0x64": 100},
     "flap_changes": {"0": 0, "100": 100},
+    "guard": {"off": "off", "report": "report", "hold": "hold"},
+    "guard_share": {"1": 1, "100": 100},
+    "guard_hold": {"auto": "auto", "1": "1", "86_400": "86400"},
+    "groups": {"/etc/hbtd/groups": "/etc/hbtd/groups"},
     "operator_access": {
         "any": "any",
         "token:/etc/hbtd/tokens": "token:/etc/hbtd/tokens",
@@ -120,6 +124,9 @@ BAD = {
     "maintenance_max": ["", "0", "0s", "7", "1.5h", "366d", "-1d", "7D"],
     "start_beats": ["", "0", "101", "1.5", "-1", "many"],
     "flap_changes": ["", "101", "1.5", "-1", "off"],
+    "guard": ["", "on", "yes", "Hold"],
+    "guard_share": ["", "0", "101", "55%", "0.55"],
+    "guard_hold": ["", "0", "86401", "90s", "Auto", "forever"],
     "operator_access": [
         *("", "nobody", "token", "token:", "cert", "cert:", "cert:a,,b", "any:x", "loopback:1"),
         *("loopback+loopback", "loopback+", "+any", "token:a+token:b", "Loopback", "jwt:x"),

@@ -79,7 +79,9 @@ class ServiceTests(TestCase):
         await until(lambda: follower.said.count(" died ") == len(NODES))
         follower.signal(signal.SIGINT)
         await follower.ended
-        self.assertEqual(follower.said.count("\n"), 3 * len(NODES))
+        # All fell silent together, which the guard says once.
+        self.assertEqual(follower.said.count(" is disrupted: "), 1)
+        self.assertEqual(follower.said.count("\n"), 3 * len(NODES) + 1)
         self.assertEqual(await self.hbtctl("events", "-n", "4", "--under", "x1000c7"), 0)
         self.assertEqual([line.split()[2:4] for line in self.out.splitlines()], [
             [name, what] for what in ("warned", "died") for name in NODES[2:]

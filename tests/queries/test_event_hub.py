@@ -302,7 +302,8 @@ class AnnouncedTests(HubTestCase):
 
     def announce(self, name: str) -> None:
         """Announce something about a component."""
-        self.hub.announce(name, b"event: flapping\ndata: %b\n\n" % name.encode())
+        event = b"event: flapping\ndata: %b\n\n" % name.encode()
+        self.hub.announce(event, lambda selection: selection.includes(name))
         self.go_round()
 
     def seen(self, client: Client) -> list[str]:

@@ -22,7 +22,7 @@ from hbtd.queries.self_checks import (
 )
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.uncommitted import Uncommitted
-from hbtd.tracker.cohorts import Limits
+from hbtd.tracker.cohorts import Deadlines, Limits
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.hsm_memory import lines
@@ -187,6 +187,22 @@ class TrackerTests(CheckCase):
         self.assertIsNone(self.found(self.overdue))
         self.now += 1
         self.assertIn("x1c0s0b0n0 has been silent for 1166 s", str(self.found(self.overdue)))
+
+    def test_held(self):
+        """A component whose death is held back is found when its deadline is long over."""
+        self.beat()
+        self.tracker.sweep(31, 10, 30, 3000, held={"x0c0s0b0n0": Deadlines(1000, 1000, held=True)})
+        self.now = 1000 + 2 * 30 + 3 * 5 + 60.0
+        self.assertIsNone(self.found(self.overdue))
+        self.now += 1
+        self.assertIn("has been silent for 1136 s", str(self.found(self.overdue)))
+
+    def test_spared(self):
+        """One that is spared is not expected to be declared dead."""
+        self.beat()
+        self.tracker.spare(["x0c0s0b0n0"])
+        self.now = 100_000.0
+        self.assertIsNone(self.found(self.overdue))
 
     def test_two_queues(self):
         """A component in two queues is found."""

@@ -71,6 +71,8 @@ ROUTES: Mapping[str, Sequence[str]] = {
     "/forget": ["POST"],
     "/maintenance": ["GET", "HEAD", "POST"],
     f"/maintenance/away-{XNAME}": ["DELETE", "GET", "HEAD", "PATCH"],
+    "/guard": ["GET", "HEAD"],
+    "/guard/release": ["POST"],
     "/reconcile": ["GET", "HEAD", "POST"],
     "/params": ["GET", "HEAD", "PATCH"],
     "/thresholds": ["GET", "HEAD", "PUT"],

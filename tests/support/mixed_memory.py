@@ -18,9 +18,15 @@ from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
+from hbtd.guard.groups import Groups
+from hbtd.guarding.live_guard import LiveGuard
+from hbtd.guarding.sharing import Sharing
+from hbtd.guarding.statements import Statement
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
+from hbtd.queries.guard import GuardFacts
+from hbtd.replicas.hearing import SILENCE
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
@@ -131,6 +137,7 @@ class Ours(Process):
             "errtime": ERRTIME,
             "interval": INTERVAL,
             "start_beats": start_beats,
+            "guard": world.guard,
         }
         params = self.params = LiveParams(Params(**settings))
         client: EtcdClient = world.etcd.client(clock)
@@ -157,9 +164,20 @@ class Ours(Process):
             clock, scheduler, overload, self.tracker, observed, params, checkpointer, store.usable,
             lambda: self.replica.waiting_elsewhere,
         )  # fmt: skip
+        # Each host's clock is wrong in its own way.
+        wall = self.wall = lambda: world.wall() + world.skews.get(number, 0.0)
+        self.sharing = Sharing(store, clock.seconds, wall)
+        self.said: list[Statement] = []
+        self.sharing.on_statement(self.said.append)
+        self.guard = LiveGuard(
+            clock, wall, observed, self.tracker, params, self.sharing, Groups(), SILENCE
+        )  # fmt: skip
+        self.facts = GuardFacts(
+            self.guard, self.sharing, self.tracker, observed, params, lambda: self.replica.leader
+        )
         self.monitor = Monitor(
             clock, observed, self.tracker, store, journal, checkpointer, self.notifier, publisher,
-            params, unread.unheard,
+            params, unread.unheard, guard=self.guard,
         )  # fmt: skip
         changes = RemoteChanges(
             observed, self.tracker, checkpointer, self.notifier, params, self.monitor
@@ -221,7 +239,11 @@ class Ours(Process):
 class World:
     """The time, an etcd, an HSM, and the processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: str = "off") -> None:
+        """Make a world; `guard` is the parameter of our replicas."""
+        self.guard = guard
+        self.skews: dict[int, float] = {}
+        """By how many seconds the wall clock of a replica is wrong, by its number."""
         self._clock = Clock()
         self.etcd = MemoryEtcd(self._clock.seconds)
         self.hsm = FakeHSM(self._clock, self._updated)

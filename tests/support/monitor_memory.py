@@ -6,6 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import deferLater
 
+from hbtd.guarding.live_guard import LiveGuard
 from hbtd.monitor import Monitor
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.rules.live_thresholds import LiveThresholds
@@ -136,10 +137,15 @@ class MonitorTestCase(HSMTestCase):
             self.publisher,
             current,
             settle=self.thresholds.settle,
+            guard=self.make_guard(),
         )
         self.changes = RemoteChanges(
             self.observed, self.tracker, checkpointer, self.notifier, current, self.monitor
         )
+
+    def make_guard(self) -> LiveGuard | None:
+        """Return the guard that the monitor is to have; by default there is none."""
+        return None
 
     def make_store(self) -> TroubledStore:
         """Return the store that the monitor is to have."""
