@@ -36,7 +36,7 @@ def _allowed(parameter: Parameter) -> dict[str, Any]:
     types = ["string", "null"]
     number = False
     if not _parses(parameter, "/any text"):  # a path named 1 is no number
-        number = isinstance(parameter.default, int) or _parses(parameter, "0")
+        number = isinstance(parameter.default, int) or any(_parses(parameter, n) for n in "01")
         types += ["boolean"] if _parses(parameter, "yes") and _parses(parameter, "no") else []
         types += ["integer"] if number else []
     allowed: dict[str, Any] = {"description": parameter.help.replace("`", ""), "type": types}
