@@ -253,7 +253,7 @@ COMMANDS = (
         "list", " [NODESET...]", "look", "components, one a line",
         f"Print components, one a line.\n\n{_SUFFIX_TEXT}\n\n"
         "The state maintenance is that of a component that is silent, and in maintenance,\n"
-        "and so not warned about.\n\n"
+        "and so not warned about; held is that of one whose death the guard lets wait.\n\n"
         "Columns are xname, type, hostname, nid, state, flapping, since, last, age, status,\n"
         "timestamp, source, hsm and maintenance: since is when the state began, last the\n"
         "time of the last heartbeat, and age how long ago that was; flapping are components\n"

@@ -42,12 +42,15 @@ _TABLE = ("xname", "nid", "state", "since", "age", "hsm")
 def shown_state(component: Component) -> str:
     """Return the state of a component, with a suffix if HSM may not have been told of it.
 
-    The state of a component that is silent, and not warned about, is `maintenance`.
+    The state of a component that is silent, and not warned about, is `maintenance`; that of one
+    whose death the guard lets wait is `held`.
     """
     hsm = component.get("HSM") or {}
     state = component.get("State")
     if state == "healthy" and (component.get("Maintenance") or {}).get("Silent"):
         state = "maintenance"
+    elif state != "dead" and (component.get("Disruption") or {}).get("HeldUntil"):
+        state = "held"
     return shown(state, 20) + _SUFFIXES.get(str(hsm.get("State")), "")
 
 

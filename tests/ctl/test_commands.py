@@ -200,6 +200,17 @@ class LookingTests(CommandTestCase):
         self.assertEqual(len(header), 13)
         self.assertIn("10.1.2.3", self.out)
 
+    def test_held(self) -> None:
+        """One whose death the guard lets wait is held; one that died, or does not wait, is not."""
+        waits = {"Domain": "x1", "Kind": "cabinet", "At": AT, "HeldUntil": AT}
+        self.hbtd.components = [
+            component("x1", State="warned", Disruption=waits),
+            component("x2", State="warned", Disruption={**waits, "HeldUntil": None}),
+            component("x3", State="dead", Disruption=waits),
+        ]
+        self.hbtctl("list", "--columns", "xname,state", "--no-headers")
+        self.assertEqual(self.out, "x1  held\nx2  warned\nx3  dead\n")
+
     def test_flapping(self) -> None:
         """A column says who is flapping; `why` says how often one has changed."""
         self.hbtd.components = [component("x1", Flapping=True), component("x2", Flapping=False)]
