@@ -27,7 +27,13 @@ SHOWN = {
 }
 """The parameters of the original hbtd, in its order, with their values in these tests."""
 
-CHANGEABLE = {"Guard": "hold", "Guard_share": "60", "Guard_hold": "120"}
+CHANGEABLE = {
+    "Start_beats": "3",
+    "Flap_changes": "10",
+    "Guard": "hold",
+    "Guard_share": "60",
+    "Guard_hold": "120",
+}
 """Those of ours that can be changed while hbtd runs, with other values."""
 
 OURS = {
@@ -96,9 +102,6 @@ def ours(test):
 
 SECONDS = ("Warntime", "Errtime", "Interval", "Sm_timeout")
 COUNTS = ("Debug", "Sm_retries")
-CHANGEABLE = ("Start_beats", "Flap_changes")
-"""Those of our own parameters that can be changed while hbtd runs."""
-
 BIG = 2**32 - 1
 
 

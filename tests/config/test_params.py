@@ -31,6 +31,9 @@ SAMPLES: dict[str, tuple[str, str, str]] = {
     "Sm_retries": ("0", "0", "three"),
     "Start_beats": ("0x64", "100", "0"),
     "Flap_changes": ("0", "0", "101"),
+    "Guard": ("hold", "hold", "on"),
+    "Guard_share": ("0x3c", "60", "101"),
+    "Guard_hold": ("1_20", "120", "90s"),
 }
 KINDS_OF_REASON = {"Use_telemetry": "unknown value", "Telemetry_host": "invalid format"}
 
