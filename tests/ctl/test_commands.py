@@ -197,7 +197,7 @@ class LookingTests(CommandTestCase):
         self.hbtd.components = chassis(0)[:1]
         self.hbtctl("list", "-o", "wide")
         header = self.out.splitlines()[0].split()
-        self.assertEqual(len(header), 13)
+        self.assertEqual(len(header), 14)
         self.assertIn("10.1.2.3", self.out)
 
     def test_held(self) -> None:
