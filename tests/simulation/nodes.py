@@ -39,6 +39,8 @@ class Node:
         self.last_answered = float("-inf")
         self.answered_sent = float("-inf")
         """When the heartbeat was sent that was answered last."""
+        self.period = period
+        """The seconds between two heartbeats, but for a twentieth."""
         self.timestamp: str | None = None
         """What it says that the time is, if its clock is wrong."""
         self.server = ""
@@ -46,7 +48,6 @@ class Node:
         self._clock = clock
         self._network = network
         self._random = random
-        self._period = period
         self._patience = random.uniform(*_PATIENCE)
         self._choose = choose
         self._answered = answered
@@ -71,7 +72,7 @@ class Node:
         self._reactor = ProcessReactor(self._process, self._network, self.host)
         self._protocol = None
         self._connecting = False
-        self._next = self._clock.after(self._random.uniform(0, self._period), self._beat)
+        self._next = self._clock.after(self._random.uniform(0, self.period), self._beat)
 
     def crash(self, power: bool) -> None:
         """Die, with the host's power or by a signal."""
@@ -108,7 +109,7 @@ class Node:
 
     def _beat(self) -> None:
         jitter = self._random.uniform(0.95, 1.05)
-        self._next = self._clock.after(self._period * jitter, self._beat)
+        self._next = self._clock.after(self.period * jitter, self._beat)
         if self.hanging:
             return
         if self._beats_since is None:

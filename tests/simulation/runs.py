@@ -46,6 +46,8 @@ class Outcome(NamedTuple):
     """The seconds of a processor that it took."""
     met: Counter[tuple[str, str]]
     """How often each kind of thing has happened in each state."""
+    table: Counter[tuple[str, str]] = Counter()
+    """What an oracle has counted, by row and column of a table; empty if it has none."""
 
 
 def run_world(seed: int, make: Callable[[int], World], *, story: bool) -> tuple[Outcome, World]:
@@ -74,6 +76,7 @@ def run_world(seed: int, make: Callable[[int], World], *, story: bool) -> tuple[
         world.excused(),
         time.process_time() - began,
         world.truth.met,
+        world.table,
     )
     return outcome, world
 

@@ -28,6 +28,7 @@ class _World:
         )
         self.clock = SimpleNamespace(now=10.0)
         self.nodes = [None] * 2
+        self.table: Counter[tuple[str, str]] = Counter()
         self._seed = seed
         self._before = before
 

@@ -1,6 +1,6 @@
 """A world: a machine of nodes, hbtd, an HSM, and what goes wrong, all decided by a seed."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -156,6 +156,8 @@ class World:
                 self.check,
                 self.may_publish,
             )
+        self.table: Counter[tuple[str, str]] = Counter()
+        """What an oracle has counted, by row and column of a table; empty if it has none."""
         self.failures: list[str] = []
         self.violations: list[Violation] = []
         self.servers: list[Server] = []
@@ -164,7 +166,7 @@ class World:
         self._troubles = None if random is None else Troubles(self, random, others)
         self._start_hsm()
         self.tampering = Tampering(
-            seed, self.clock, self.hsm, node_names(nodes), self.truth, self.tampered
+            seed, self.clock, self.hsm, self.machine(nodes), self.truth, self.tampered
         )
         self.oracle.compared = self.compared or self.tampering.happens
         self.nodes = [
@@ -179,7 +181,7 @@ class World:
                 self.node_answered,
                 self.fail,
             )
-            for number, name in enumerate(node_names(nodes))
+            for number, name in enumerate(self.machine(nodes))
         ]
         for node in self.nodes:
             node.on_beat = partial(self._beats, node.name)
@@ -190,6 +192,10 @@ class World:
         self.truth.state = self.state
 
     # What subclasses say
+
+    def machine(self, number: int) -> Sequence[str]:
+        """Return the names of so many nodes."""
+        return node_names(number)
 
     def choose(self, node: Node) -> str:
         """Return the host to which a node connects now."""
