@@ -5,6 +5,7 @@ and HSM could work; not what hbtd has read, thought or written.
 """
 
 from bisect import bisect_right
+from collections.abc import Callable
 from enum import Enum
 from itertools import pairwise
 
@@ -25,6 +26,7 @@ class Promise(Enum):
     ONE_JUDGE = "One replica at a time tells HSM"
     REST = "At rest HSM knows the truth"
     TABLE = "What others write in HSM's table is put right"
+    DISRUPTIONS = "Much silence at once is told as one thing"
     PUBLISHED_TRUTH = "Kafka is told nothing that is not so"
     PUBLISHED_ORDER = "Kafka is told about a component in order"
     PUBLISHED = "Kafka is told of each change"
@@ -166,6 +168,8 @@ class Oracle:
         """After how many heartbeats in time a dead component is started."""
         self.compared = False
         """Whether HSM's table is compared."""
+        self.waits: Callable[[str], float] = lambda name: 0.0
+        """Returns how many seconds the death of a component may wait, because of the guard."""
         self.hears = Timeline()
         """When hbtd ran."""
         self.works = Timeline()
@@ -397,7 +401,7 @@ class Oracle:
             worked = self.works.within(component.died, now)
             bound = self._bound(component.died, now) + self._settling(component.died, now)
             bound += self._misled(component)
-            if worked > bound:
+            if worked > bound and worked > bound + self.waits(name):
                 raise Violation(
                     Promise.EVERY_DEATH,
                     f"{name} died at {component.died:.1f}; HSM knows {component.told or 'nothing'}"

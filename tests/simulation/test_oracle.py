@@ -9,7 +9,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.simulation import mutants, oracle, telemetry_oracle
+from tests.simulation import guard_judge, mutants, oracle, telemetry_oracle
 from tests.simulation.changes import SETTLED
 from tests.simulation.oracle import Oracle, Promise, Timeline, Violation
 from tests.simulation.replica_oracle import COMPARED, SHARED, MixedOracle, ReplicaOracle
@@ -49,6 +49,7 @@ class GuaranteeTests(SynchronousTestCase):
             f"within {COMPARED:g} s in which all works, a replica among it",
             f"After {oracle.CONTESTED} words of originals or more",
             f"all works again {NOTICED:g} s after the network has done so",
+            f"of these things {guard_judge.AT_ONCE:g} s after it is due",
             f"for {oracle.RESUMED:g} s one of a component that died since",
         ):
             self.assertIn(" ".join(said.split()), " ".join(self.text.split()))
