@@ -131,8 +131,8 @@ test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etc
 test-browser: $(STAMP)  ## look at the page in a headless Chromium (Debian's chromium and chromium-driver)
 	$(TRIAL) $(TRIALFLAGS) $(addprefix tests.browser.,$(call modules,tests/browser))
 
-simulate: $(STAMP)  ## simulated machine rooms with all faults: SEEDS=100 of them, or SEED=123 with its story; REPLICAS=3 on an etcd, ORIGINAL=yes beside the original; TABLE=yes small ones in which others write HSM's table; HANDOVER=yes small ones whose replicas lead in turn; KAFKA=no; FAULTS=no; START_BEATS=3; JOBS=2
-	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100)) $(if $(WITHIN),--within $(WITHIN)) $(if $(REPLICAS),--replicas) $(if $(ORIGINAL),--original) $(if $(TABLE),--table) $(if $(HANDOVER),--handover) $(if $(filter no,$(KAFKA)),--without-kafka) $(if $(filter no,$(FAULTS)),--no-faults) $(if $(START_BEATS),--start-beats $(START_BEATS)) $(if $(JOBS),--jobs $(JOBS))
+simulate: $(STAMP)  ## simulated machine rooms with all faults: SEEDS=100 of them, or SEED=123 with its story; REPLICAS=3 on an etcd, ORIGINAL=yes beside the original; TABLE=yes small ones in which others write HSM's table; HANDOVER=yes small ones whose replicas lead in turn; GUARD=yes small ones whose failure domains fall silent, with REPLICAS=3 while these lead in turn; KAFKA=no; FAULTS=no; START_BEATS=3; JOBS=2
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100)) $(if $(WITHIN),--within $(WITHIN)) $(if $(GUARD),$(if $(REPLICAS),--guarded-replicas,--guarded),$(if $(REPLICAS),--replicas)) $(if $(ORIGINAL),--original) $(if $(TABLE),--table) $(if $(HANDOVER),--handover) $(if $(filter no,$(KAFKA)),--without-kafka) $(if $(filter no,$(FAULTS)),--no-faults) $(if $(START_BEATS),--start-beats $(START_BEATS)) $(if $(JOBS),--jobs $(JOBS))
 
 test-simulation: $(STAMP)  ## run the simulated worlds of a fixed set of seeds
 	$(TRIAL) $(or $(TRIALFLAGS),-j2) tests.simulation.seeds

@@ -28,6 +28,7 @@ from functools import partial
 
 from twisted.logger import globalLogBeginner
 
+from tests.simulation.guard_judge import COLUMNS, ROWS
 from tests.simulation.kinds import KINDS
 from tests.simulation.runs import Outcome, run_worlds
 from tests.simulation.world import World
@@ -70,7 +71,11 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--first", type=int, help="the seed of the first one")
     options = parser.parse_args(arguments)
-    kind = next(each for each in KINDS.values() if not each.option or vars(options)[each.option])
+    kind = next(
+        each
+        for each in KINDS.values()
+        if not each.option or vars(options)[each.option.replace("-", "_")]
+    )
     # The oracle of Kafka does not know how heartbeats are counted.
     kafka = kind.kafka and not options.without_kafka and options.start_beats == 1
     make = partial(kind.world, kafka=kafka, with_faults=not options.no_faults)
@@ -118,6 +123,7 @@ class Summary:
         self._count = 0
         self._seconds = self._node_seconds = self._excused = 0.0
         self._happened: Counter[str] = Counter()
+        self._table: Counter[tuple[str, str]] = Counter()
 
     def add(self, outcome: Outcome) -> None:
         """Count a world, and print its story, if there is one."""
@@ -127,6 +133,7 @@ class Summary:
         self._node_seconds += outcome.node_seconds
         self._excused += outcome.excused
         self._happened += outcome.counts
+        self._table += outcome.table
         if outcome.wrong:
             self.wrong.append(outcome.seed)
         if outcome.wrong or outcome.story:
@@ -168,6 +175,20 @@ class Summary:
         )
         faults = ", ".join(f"{self._happened[kind]} {kind}" for kind in kinds)
         print(f"{self._happened['heard']} heartbeats; {faults}")
+        if self._table:
+            print("\n".join(table_lines(self._table)))
+
+
+def table_lines(table: Counter[tuple[str, str]]) -> list[str]:
+    """Return the lines of a table of disruptions."""
+    rows = [(row, [table[row, column] for column in COLUMNS]) for row in ROWS]
+    rows.append(("all", [sum(each) for each in zip(*(row for _, row in rows), strict=True)]))
+    lines = [" | ".join([f"{'disrupted':<9}", *(f"{column:>11}" for column in COLUMNS)])]
+    lines += [
+        " | ".join([f"{name:<9}", *(f"{number:>11,}" for number in numbers)])
+        for name, numbers in rows
+    ]
+    return lines
 
 
 def run(

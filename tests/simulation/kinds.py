@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from tests.simulation.guarded import GuardedReplicas, GuardedWorld
 from tests.simulation.handover import HandoverWorld
 from tests.simulation.mixed import MixedWorld
 from tests.simulation.replicated import ReplicatedWorld
@@ -28,34 +29,48 @@ class Kind(NamedTuple):
 
 
 KINDS = {
+    "guarded": Kind(
+        GuardedWorld,
+        "small worlds whose failure domains fall silent",
+        "guarded",
+        kafka=False,
+        share=0.1,
+    ),
+    "guarded-replicas": Kind(
+        GuardedReplicas,
+        "the same while replicas lead in turn",
+        "guarded-replicas",
+        kafka=False,
+        share=0.1,
+    ),
     "mixed": Kind(
         MixedWorld,
         "worlds of replicas beside an original hbtd",
         "original",
         kafka=False,
-        share=0.15,
+        share=0.1,
     ),
     "handover": Kind(
         HandoverWorld,
         "small worlds whose replicas lead in turn",
         "handover",
         kafka=False,
-        share=0.15,
+        share=0.1,
     ),
     "table": Kind(
         TableWorld,
         "small worlds in which others write HSM's table",
         "table",
         kafka=False,
-        share=0.2,
+        share=0.15,
     ),
     "replicas": Kind(
         ReplicatedWorld,
         "worlds with three replicas and an etcd",
         "replicas",
         kafka=True,
-        share=0.25,
+        share=0.225,
     ),
-    "single": Kind(SingleWorld, "worlds with one hbtd", "", kafka=True, share=0.25),
+    "single": Kind(SingleWorld, "worlds with one hbtd", "", kafka=True, share=0.225),
 }
 """All kinds; of two whose options are given, the first one is run."""
