@@ -102,10 +102,11 @@ class Guard(Silences):
             for disruption in self._disruptions:
                 disruption.unsure = False
             self._end_due(now, deciding)
-        yield from self._declare(now, settled)
+        joined = yield from self._declare(now, settled)
         self._tell(now, deciding)
         self._expire(now, deciding)
-        self._stale, self._next = False, self._next_due(settled, now)
+        # Who did not count before, and is explained now, may make a larger domain disrupted.
+        self._stale, self._next = joined, self._next_due(settled, now)
         return self._decisions(deciding)
 
     def release(self, domain: str | None, now: float) -> Decisions:
@@ -224,10 +225,14 @@ class Guard(Silences):
         else:
             disruption.ended = now
 
-    def _join(self, now: float) -> Generator[None, None, None]:
-        """Make unexplained silences those of disruptions that are known already."""
+    def _join(self, now: float) -> Generator[None, None, bool]:
+        """Make unexplained silences those of disruptions that are known already.
+
+        Return whether one of them has yet to be looked at.
+        """
+        joined = False
         if not self._disruptions:
-            return
+            return joined
         known: dict[str, list[Disruption]] = defaultdict(list)
         for disruption in self._disruptions:
             known[disruption.domain].append(disruption)
@@ -245,9 +250,14 @@ class Guard(Silences):
                     disruption = min(found, key=lambda each: self._domains.size(each.domain))
                     disruption.take(member)
                     self._hold([member] if disruption.active else (), now)
+                    joined = joined or member.new
+        return joined
 
-    def _declare(self, now: float, settled: float) -> Generator[None, None, None]:
-        """Find what is disrupted by the silences that are unexplained so far."""
+    def _declare(self, now: float, settled: float) -> Generator[None, None, bool]:
+        """Find what is disrupted by the silences that are unexplained so far.
+
+        Return what the last `_join` returns.
+        """
         counted = [
             member
             for member in self._members.values()
@@ -267,7 +277,7 @@ class Guard(Silences):
             member.new = False
         self._fewer.clear()
         yield
-        yield from self._join(now)
+        return (yield from self._join(now))
 
     def _is_certain(self, member: SilentMember) -> bool:
         """Return whether a silence has nothing to do with the last gap, or with the start."""

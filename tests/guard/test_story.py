@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -51,6 +51,14 @@ story = st.lists(
     ),
     max_size=25,
 )
+JOINED_LATER = [
+    ("gap",),
+    ("wait", 8.0),
+    ("silent", "x1c0s1", -1, 0.0),
+    ("silent", "x1", 0b110111101100000, 12.0),
+    ("wait", 0.0),
+]
+"""One who does not count, as it may have to connect again, is explained by a disruption at last."""
 
 
 class Story:
@@ -194,6 +202,7 @@ class StoryTests(SynchronousTestCase):
 
     @settings(max_examples=100)
     @given(story)
+    @example(JOINED_LATER)
     def test_reference(self, events: list[tuple[Any, ...]]) -> None:
         """What is decided is what the rules say, and nobody is held for longer than is allowed."""
         story = Story()
