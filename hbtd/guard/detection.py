@@ -203,7 +203,7 @@ class _Search:
         )
 
 
-_since = attrgetter("since")
+_began = attrgetter("began")
 
 
 def _most_together(members: Sequence[SilentMember], errtime: float) -> Sequence[SilentMember]:
@@ -211,14 +211,14 @@ def _most_together(members: Sequence[SilentMember], errtime: float) -> Sequence[
 
     Of several such sets the one that began first is returned.
     """
-    first, last = min(map(_since, members)), max(map(_since, members))
+    first, last = min(map(_began, members)), max(map(_began, members))
     if last - first <= errtime:
         return members
-    ordered = sorted(members, key=_since)
-    times = [member.since for member in ordered]
+    ordered = sorted(members, key=_began)
+    times = [member.began for member in ordered]
     best, until = 0, 0
-    for start, since in enumerate(times):
-        end = bisect_right(times, since + errtime, lo=start)
+    for start, began in enumerate(times):
+        end = bisect_right(times, began + errtime, lo=start)
         if end - start > until - best:
             best, until = start, end
     return ordered[best:until]

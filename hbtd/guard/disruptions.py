@@ -55,7 +55,17 @@ def silence_limit(mean: float, warntime: float, errtime: float) -> float:
 class SilentMember:
     """A silent component, as the guard sees it."""
 
-    __slots__ = ("dead", "disruption", "domains", "first", "limit", "new", "since", "xname")
+    __slots__ = (
+        "began",
+        "dead",
+        "disruption",
+        "domains",
+        "first",
+        "limit",
+        "new",
+        "since",
+        "xname",
+    )
 
     def __init__(
         self, xname: str, since: float, limit: float, domains: tuple[str, ...] = ()
@@ -63,6 +73,12 @@ class SilentMember:
         self.xname = xname
         self.since = since
         """The observed time of the component's last heartbeat."""
+        self.began = since
+        """When this silence began, as far as that is known: `since`, or earlier.
+
+        A process that starts takes everybody to have been heard lately, but it may know by which
+        disruption somebody has been silent before.
+        """
         self.limit = limit
         """The seconds of silence after which the component counted as silent."""
         self.domains = domains
@@ -90,12 +106,15 @@ class Disruption:
         "domain",
         "ended",
         "includes",
+        "last",
         "latest",
         "start",
         "tell_at",
         "told",
         "unsure",
         "until",
+        "vague_last",
+        "vague_until",
     )
 
     def __init__(
@@ -111,6 +130,13 @@ class Disruption:
 
         After hbtd has started, it may be later: of those who were silent before, it is not known
         when they were heard last.
+        """
+        self.last = start
+        """When the last of its members so far was heard last."""
+        self.vague_until = -inf
+        """Silences that seem to have begun up to then may have begun earlier: hbtd has started."""
+        self.vague_last = inf
+        """When the last of them has begun at the latest: `last` as the process before has left it.
         """
         self.until = until
         """When it ends at the latest, and until when the deaths of its members may wait."""
@@ -145,6 +171,10 @@ class Disruption:
         if member.first is None:
             parts = [each for each in self.absorbed if each.explains(member)]
             member.first = min((self, *parts), key=_until) if parts else self
+        if member.since <= self.vague_until:
+            member.began = min(member.began, self.vague_last)
+        else:
+            self.last = max(self.last, member.began)
         member.disruption = self
         self.away[member.xname] = member
 

@@ -288,7 +288,7 @@ class Guard(Silences):
     def _begin(self, found: Found, now: float) -> Generator[None, None, None]:
         """Begin a disruption, which takes members from smaller ones."""
         settings = self._settings
-        start = min(member.since for member in found.members)
+        start = min(member.began for member in found.members)
         disruption = Disruption(
             found.domain,
             began=now,

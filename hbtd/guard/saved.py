@@ -28,6 +28,7 @@ def _save_times(disruption: Disruption, now: float) -> dict[str, object]:
         "domain": disruption.domain,
         "began": round(now - disruption.began, 3),
         "start": round(now - disruption.start, 3),
+        "last": round(now - disruption.last, 3),
         "latest": round(now - disruption.latest, 3),
         "left": round(disruption.until - now, 3),
     }
@@ -38,7 +39,7 @@ def load(saved: object, then: float, steady_since: float) -> Disruption | None:
 
     `then` is the observed time, on the clock of this process, at which it was saved. Silences that
     began before `steady_since` may have begun earlier than they seem, so that the disruption
-    explains them, too.
+    explains them, too, and knows better when they did.
     """
     try:
         disruption = _load_times(saved, then, steady_since)
@@ -56,13 +57,16 @@ def load(saved: object, then: float, steady_since: float) -> Disruption | None:
 
 
 def _load_times(saved: Any, then: float, steady_since: float) -> Disruption:
-    return Disruption(
+    disruption = Disruption(
         _text(saved["domain"]),
         began=then - _age(saved["began"]),
         start=then - _age(saved["start"]),
         latest=max(then - _number(saved["latest"]), steady_since),
         until=then + _number(saved["left"]),
     )
+    disruption.last = disruption.vague_last = then - _age(saved["last"])
+    disruption.vague_until = steady_since
+    return disruption
 
 
 def _text(value: object) -> str:

@@ -27,6 +27,7 @@ SAVED: dict[str, object] = {
     "domain": "x1000c0s0",
     "began": 20.0,
     "start": 27.0,
+    "last": 26.0,
     "latest": -3.0,
     "left": 70.0,
     "told": True,
@@ -95,6 +96,27 @@ class RestartTests(RestartTestCase):
         self.silence("x1000c0s0b0n3", 2.0)
         self.decide(10.0)
         self.assertHeld("x1000c0s0b0n[0-2]")
+
+    def test_spread_after(self) -> None:
+        """Nor is one silent with others that fall silent after a restart who was so long before.
+
+        After the restart it seems to have been heard lately; the disruption knows better.
+        """
+        self.begin(CHASSIS)
+        self.silence(SLOT, 0.0)
+        self.decide(7.0)
+        self.decide(10.0)
+        self.restart(37.0, now=0.0)
+        self.silence(SLOT, 0.0)
+        self.decide(10.0)
+        self.silence("x1000c0s[1-7]b0n[0-2]", 15.0)
+        self.decide(25.0)
+        (statement,) = self.decide(30.0).disrupted
+        self.assertEqual((statement.domain, statement.away), ("x1000c0", 21))
+        self.assertEqual((statement.start, statement.includes), (15.0, ()))
+        self.silence("x1000c0s1b0n3", 40.0)
+        self.decide(60.0)
+        self.assertIn("x1000c0s1b0n3", self.guard.held)
 
     def test_over(self) -> None:
         """A hold that ends while it is not known who is silent is not begun again."""

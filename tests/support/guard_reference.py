@@ -4,6 +4,7 @@
 components, and each domain is found by going through all their names.
 """
 
+from math import inf
 from typing import NamedTuple
 
 from hbtd.guard.disruptions import EndReason, GuardMode, GuardSettings
@@ -18,6 +19,7 @@ class Fallen:
     def __init__(self, domain: str, began: float, start: float, latest: float, until: float):
         self.domain, self.began, self.until = domain, began, until
         self.start, self.latest = start, latest
+        self.last, self.vague_last, self.vague_until = start, inf, -inf
         self.tell_at = began
         self.told = self.unsure = False
         self.includes: tuple[str, ...] = ()
@@ -29,7 +31,8 @@ class Quiet:
     """A silence."""
 
     def __init__(self, since: float, limit: float) -> None:
-        self.since, self.limit = since, limit
+        self.since = self.began = since
+        self.limit = limit
         self.by: Fallen | None = None
         self.first: Fallen | None = None
         self.dead = False
@@ -222,9 +225,18 @@ class Reference:
         for xname, quiet in self.quiet.items():
             found = [each for each in self.fallen if self.is_of(xname, quiet, each)]
             if quiet.by is None and found:
-                quiet.by = min(found, key=lambda each: self.size(each.domain))
-                parts = [each for each in quiet.by.absorbed if self.is_of(xname, quiet, each)]
-                quiet.first = min((quiet.by, *parts), key=lambda each: each.until)
+                smallest = min(found, key=lambda each: self.size(each.domain))
+                self.take(quiet, smallest)
+                parts = [each for each in smallest.absorbed if self.is_of(xname, quiet, each)]
+                quiet.first = min((smallest, *parts), key=lambda each: each.until)
+
+    def take(self, quiet: Quiet, fallen: Fallen) -> None:
+        """Make a silence one of a disruption."""
+        if quiet.since <= fallen.vague_until:
+            quiet.began = min(quiet.began, fallen.vague_last)
+        else:
+            fallen.last = max(fallen.last, quiet.began)
+        quiet.by = fallen
 
     def meets(self, count: int, among: int) -> bool:
         """Return whether so many are a disruption."""
@@ -243,8 +255,8 @@ class Reference:
             )
         }
         best: set[str] = set()
-        for first in sorted(here[x].since for x in usable):
-            within = {x for x in usable if first <= here[x].since <= first + self.settings.errtime}
+        for first in sorted(here[x].began for x in usable):
+            within = {x for x in usable if first <= here[x].began <= first + self.settings.errtime}
             if len(within) > len(best):
                 best = within
         explained = [x for x in here if (here[x].by or x in taken) and x not in best]
@@ -285,7 +297,7 @@ class Reference:
     def begin(self, domain: str, names: set[str], now: float) -> None:
         """Begin a disruption."""
         members = [self.quiet[x] for x in names]
-        start = min(quiet.since for quiet in members)
+        start = min(quiet.began for quiet in members)
         latest = start + self.settings.errtime
         fallen = Fallen(domain, now, start, latest, now + self.settings.hold)
         fallen.tell_at = min(now + max(quiet.limit for quiet in members) / 2, latest)
@@ -294,12 +306,12 @@ class Reference:
             fallen.absorbed += (each, *each.absorbed)
         for quiet in members:
             quiet.first = quiet.first or fallen
-            quiet.by = fallen
+            self.take(quiet, fallen)
         for each in smaller:
             rest = [self.quiet[x] for x in self.away(each)]
             if all(quiet.dead for quiet in rest):
                 for quiet in rest:
-                    quiet.by = fallen
+                    self.take(quiet, fallen)
                 self.fallen.remove(each)
                 told = (each.domain,) if each.told else ()
                 fallen.includes += (*each.includes, *told)
@@ -313,6 +325,8 @@ class Reference:
             each.began, each.start = each.began + shift, each.start + shift
             each.until, each.tell_at = each.until + shift, each.began
             each.latest = max(each.latest + shift, steady_since)
+            each.last = each.vague_last = each.last + shift
+            each.vague_until = steady_since
             each.ended = None if each.ended is None else each.ended + shift
         for each in self.active():
             each.unsure = True
