@@ -6,7 +6,8 @@ such silences, so that people are told one thing; in the mode `hold`, HSM is tol
 only if they last.
 
 **Silent** is here who has been silent for more than twice its own mean period
-(`hbtd.guard.disruptions.silence_limit`); that is well before a death is due.
+(`hbtd.guard.disruptions.silence_limit`, and `hbtd.guarding.watching.limit_of` for periods that
+mislead); that is well before a death is due.
 
 **Disrupted** is the smallest domain that explains silences of more than two of its living
 components, and of at least `share` percent of them, that began within one `errtime` of each other

@@ -19,6 +19,9 @@ from hbtd.tracker.turnover import Standing, Turnover
 _PORTION: Final = 200
 """The most components of which the guard is told before the time is looked at."""
 
+_SHORTEST: Final = 0.5
+"""The shortest period, in seconds, after which a heartbeat has not waited for those before it."""
+
 _LOOKED_AT: Final = 2000
 """The most components that are looked at before the time is looked at: few of them are silent."""
 
@@ -113,13 +116,13 @@ class Watcher:
                     continue
                 rule = ORDINARY
             limits = rule.over(warntime, errtime)
+            first = min(limits)
             async for portion in turns.over(components, _LOOKED_AT):
                 # Most are left out here.
                 silent = [
                     each
                     for each in portion
-                    if (silence := at - each.last_heard) > MISSED * each.mean
-                    or silence >= limits[1]
+                    if (silence := at - each.last_heard) > MISSED * each.mean or silence >= first
                 ]
                 async for some in turns.over(silent, _PORTION):
                     for component in some:
@@ -147,8 +150,20 @@ class Watcher:
 def limit_of(component: Component, warntime: float, errtime: float, late: float) -> float:
     """Return the observed seconds of silence after which a component counts as silent.
 
-    It is that of `silence_limit`, and `late` seconds more if the component's period is known, but
-    never more than `errtime`. `late` is how much later a heartbeat may be known than it is taken.
+    It is that of `silence_limit` for its mean period, unless that misleads:
+
+    - Heartbeats that have waited, as in a network that was down, come together. The mean of who
+      begins with them is too short for minutes, and is not known while it has sent no others. So
+      nobody is silent before its silence is longer than any since it started, up to `warntime`.
+    - One long silence makes the mean much too long. So whoever has been silent for `warntime`
+      since it started, and has not died of it, is silent after `warntime`.
+
+    If the period is known, the limit is `late` seconds more, but never more than `errtime`. `late`
+    is how much later a heartbeat may be known than it is taken.
     """
+    longest = component.longest
+    if component.mean <= 0.0 or longest < _SHORTEST:
+        return silence_limit(0.0, warntime, errtime)
     limit = silence_limit(component.mean, warntime, errtime)
-    return min(limit + late, errtime) if component.mean > 0.0 else limit
+    limit = warntime if longest >= warntime else max(limit, longest)
+    return min(limit + late, errtime)

@@ -159,8 +159,29 @@ class WatcherTests(SynchronousTestCase):
         self.assertEqual([each for each in self.silent(29.9) if each == "x1"], [])
         self.assertEqual([each for each in self.silent(30.0) if each == "x1"], ["x1"])
         slow = Component("x2", 0.0, "", "")
-        slow.mean = 60.0
-        self.assertEqual(limit_of(slow, 10.0, 30.0, 3.0), 30.0)
+        slow.mean = slow.longest = 9.0
+        self.assertEqual(limit_of(slow, 10.0, 30.0, 3.0), 21.0)
+        self.assertEqual(limit_of(slow, 10.0, 20.0, 3.0), 20.0)
+
+    def test_long_silence(self) -> None:
+        """Who was silent for long once does not seem to have a long period for that."""
+        self.counted()
+        self.beat(NODES[0], at=48.0)
+        self.beat(NODES[0], at=51.0)
+        self.assertNotIn(NODES[0], self.silent(60.9))
+        self.assertIn(NODES[0], self.silent(61.0))
+
+    def test_waited(self) -> None:
+        """Heartbeats that come together say nothing about the period, as do few others at first."""
+        self.counted()
+        for at in (20.0, 20.0, 20.1):
+            self.beat("x1", at=at)
+        self.assertNotIn("x1", self.silent(21.0))
+        self.beat("x1", at=22.0)
+        for at in (25.0, 28.0, 31.0):
+            self.beat("x1", at=at)
+            self.assertNotIn("x1", self.silent(at + 2.9))
+        self.assertIn("x1", self.silent(31.0 + 3.2))
 
     def test_own_limits(self) -> None:
         """Own limits take the place of the parameters."""
