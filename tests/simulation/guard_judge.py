@@ -66,16 +66,18 @@ class Judge:
         """Find the cluster that a statement is about."""
         self.table[statement.kind, "events"] += 1
         near = [each for each in self._clusters if self._is_near(each, statement)]
-        for cluster in near:
-            for found in cluster.found:
-                at = statement.began
-                if (
-                    found.domain.name == statement.domain
-                    and found.earliest - 1.0 <= at <= found.latest + 1.0
-                ):
-                    found.statements.append(statement)
-                    cluster.statements.append(statement)
-                    return
+        fitting = [
+            (cluster, found)
+            for cluster in near
+            for found in cluster.found
+            if found.domain.name == statement.domain
+            and found.earliest - EDGE <= statement.began <= found.latest + 1.0
+        ]
+        if fitting:
+            cluster, found = min(fitting, key=lambda each: len(each[1].statements))
+            found.statements.append(statement)
+            cluster.statements.append(statement)
+            return
         for cluster in near:
             if cluster.lenient:
                 cluster.statements.append(statement)

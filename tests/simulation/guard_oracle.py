@@ -15,7 +15,7 @@ from math import inf
 from typing import NamedTuple
 
 from tests.simulation.guard_watch import Statement
-from tests.simulation.outages import Domain, disrupted
+from tests.simulation.outages import FEWEST, Domain, disrupted
 from tests.simulation.silences import Silence, Silences
 
 MOST_UNSURE = 6
@@ -196,8 +196,8 @@ class GuardOracle:
                 cluster.lenient = cluster.lenient or "it may have spread"
                 return
             else:
-                earliest = due if self._nothing_due(cluster, due) else cluster.since
-                self._find(cluster, answers, earliest - rules.late, due + wait)
+                earliest = due - rules.late if self._nothing_due(cluster, due) else -inf
+                self._find(cluster, answers, earliest, due + wait)
                 members = {name for each in cluster.found for name in each.members}
             buried |= dying - members
 
@@ -238,14 +238,18 @@ class GuardOracle:
         if len({frozenset(answer) for answer in answers}) > 1:
             cluster.lenient = cluster.lenient or "hbtd was disturbed, and may look early or late"
         elif any(answers):
-            self._find(cluster, answers, cluster.since, last)
+            self._find(cluster, answers, -inf, last)
 
     def _find(
         self, cluster: Cluster, answers: Sequence[Answer], earliest: float, latest: float
     ) -> None:
         for name in answers[0]:
             members = frozenset[str].intersection(*(answer[name] for answer in answers))
-            cluster.found.append(Found(self.domains[name], members, earliest, latest))
+            # It is not found before enough of its members are silent.
+            silent = sorted(self.log.last(each, latest) + self._least(each) for each in members)
+            begins = silent[FEWEST - 1] if len(silent) >= FEWEST else cluster.since
+            found = Found(self.domains[name], members, max(earliest, begins), latest)
+            cluster.found.append(found)
 
     def _nothing_due(self, cluster: Cluster, due: float) -> bool:
         """Return whether nobody else's death makes hbtd look before a death is due in a cluster."""
