@@ -6,10 +6,10 @@
 With --table the outcome is written into `mutants/README.md`, beside those of other mutants.
 
 A patch in the folder `mutants` begins with a sentence that says what is wrong then, and with the
-worlds that are run: single, table, replicas, handover or mixed. Behind that it may say `, seeds
-from 20001`: only these worlds have changed parameters, rarer troubles of the network, and messages
-in pieces. A patch is applied to a copy of the checkout. One that no longer applies is an error:
-make it anew.
+worlds that are run: single, table, replicas, handover, mixed, guarded or guarded-replicas. Behind
+that it may say `, seeds from 20001`: only these worlds have changed parameters, rarer troubles of
+the network, and messages in pieces. A patch is applied to a copy of the checkout. One that no
+longer applies is an error: make it anew.
 """
 
 import argparse

@@ -33,6 +33,9 @@ FOUND_IN_TABLES = (
 # fmt: on
 """The same for small worlds in which others write HSM's table: hbtd, and the oracle."""
 
+FOUND_WITH_GUARD = (3, 42, 47, 54)
+"""The same for small worlds whose failure domains fall silent: hbtd, and in 47 the oracle."""
+
 HANDING_OVER = (3, 5, 12)
 """Seeds of small worlds whose replicas lead in turn."""
 
@@ -107,6 +110,18 @@ class WorldTests(SynchronousTestCase):
     def test_handover(self):
         """Nor do leaders that are cut off, stopped or killed while they owe something."""
         status, said = simulate("--handover", "--seed", *map(str, HANDING_OVER))
+        self.assertEqual(status, 0, said[-3000:])
+
+    def test_guarded(self):
+        """Nor do domains that fall silent, which are told as one thing, at one hbtd or replicas."""
+        for options in (("--guarded", "--seeds=8"), ("--guarded-replicas", "--seeds=2")):
+            status, said = simulate(*options, "--first=1")
+            self.assertEqual(status, 0, said[-3000:])
+            self.assertRegex(said, r"(?m)^all +\|  +[1-9]")
+
+    def test_found_with_guard(self):
+        """Nor do they in those that have found a fault."""
+        status, said = simulate("--guarded", "--seed", *map(str, FOUND_WITH_GUARD))
         self.assertEqual(status, 0, said[-3000:])
 
     def test_found_in_tables(self):
