@@ -95,5 +95,6 @@ def make_queries(
         leader,
         replica,
         maintenance.update,
+        list if guard is None else guard.summary,
     )
     return Components(tracker, monitor, machine, facts, explainer, summary, marks)

@@ -125,6 +125,10 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
         away = f", {shown(found['Away'])} away" if found.get("Away") else ""
         number = counted(found["Components"], "component")
         lines.append(f"  in maintenance: {number}, {shown(found['Silent'])} of them silent{away}")
+    for each in summary.get("Disruptions") or ():
+        until = each.get("HeldUntil")
+        waits = f"; deaths in it wait until {shown_time(until)} UTC at most" if until else ""
+        lines.append(run.terminal.paint(f"  {shown(each['Text'])}{waits}", "warned"))
     for group in summary.get("Groups") or ():
         state = "dead" if group.get("Dead") else "warned"
         lines.append(run.terminal.paint(f"  {shown(group['Text'])}", state))

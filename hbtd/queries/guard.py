@@ -28,6 +28,9 @@ from hbtd.tracker.tracker import Tracker
 MOST_NAMED: Final = 1000
 """The most members of a disruption that are named; `Away` counts all."""
 
+_MOST_DISRUPTIONS: Final = 100
+"""The most disruptions that the summary of the machine has."""
+
 _INEXACT: Final = 2.0
 """Observed seconds by which the clocks of two replicas may disagree about a heartbeat."""
 
@@ -145,6 +148,17 @@ class GuardFacts:
         first, *more = known
         text = f"{first['Text']} since {first['At']}"
         return text + (f", and {counted(len(more), 'other failure domain')}" if more else "")
+
+    def summary(self) -> list[dict[str, object]]:
+        """Return what the summary of the machine says of disruptions, the earliest ones first."""
+        fields = ("Domain", "Kind", "At", "Away", "Living", "Text")
+        return [
+            {
+                **{field: each[field] for field in fields},
+                "HeldUntil": each["Until"] if self._holding else None,
+            }
+            for each in self._known()[:_MOST_DISRUPTIONS]
+        ]
 
     async def describe(self, turn: Turn) -> dict[str, Any]:
         """Return the API's JSON object about the guard; `turn` is awaited between portions."""

@@ -80,12 +80,13 @@ class Summary:
         leader: Callable[[], str | None],
         replica: str,
         maintenance: CountMaintenance | None = None,
+        disruptions: Callable[[], list[dict[str, object]]] = list,
     ) -> None:
         """Make the object; `leading` returns whether this replica, named `replica`, leads.
 
         `leader` returns the name of the leader, `None` if it is not known. `wall` returns the Unix
         time in seconds, and `hsm` the state of updates to HSM. `maintenance` counts what is in
-        maintenance.
+        maintenance, and `disruptions` returns JSON objects about disrupted failure domains.
         """
         self._tracker = tracker
         self._machine = machine
@@ -96,6 +97,7 @@ class Summary:
         self._leader = leader
         self._replica = replica
         self._maintenance = maintenance
+        self._disruptions = disruptions
 
     async def summarise(self, turn: Turn) -> dict[str, object]:
         """Return the answer to `GET /summary`: counts, silent groups, and other silent components.
@@ -105,7 +107,7 @@ class Summary:
         silence = await self._machine.silence(turn)
         groups = (await find_silent_groups(silence, turn))[:_MOST_GROUPS]
         single, more = _in_no_group(silence, groups)
-        tracker, hsm = self._tracker, self._hsm()
+        tracker, hsm, disruptions = self._tracker, self._hsm(), self._disruptions()
         healthy, warned, dead = tracker.healthy, tracker.warned, tracker.dead
         return {
             "At": format_time(self._wall()),
@@ -130,6 +132,7 @@ class Summary:
             "Leader": self._leader(),
             "Leading": self._leading(),
             **(await self._show_maintenance(turn)),
+            **({"Disruptions": disruptions} if disruptions else {}),
         }
 
     async def _show_maintenance(self, turn: Turn) -> dict[str, object]:

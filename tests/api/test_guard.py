@@ -147,6 +147,23 @@ class GuardAPITests(APITestCase):
         self.assertEqual(internals["Disruptions"][0]["Domain"], "x1000c0")
         self.assertIn("Serving", self.service.views.in_words("x"))
 
+    def test_summary(self) -> None:
+        """The summary has what is disrupted, and until when deaths wait, only while it is so."""
+        self.beat_for(6.0)
+        self.assertNotIn("Disruptions", self.request("GET", "/v1/summary").json())
+        self.disrupt()
+        (found,) = self.request("GET", "/v1/summary").json()["Disruptions"]
+        whole = self.guard()["Disruptions"][0]
+        self.assertEqual((found["Away"], found["HeldUntil"]), (8, whole["Until"]))
+        self.assertEqual({**whole, **found, "HeldUntil": None}, {**whole, "HeldUntil": None})
+
+    def test_summary_of_report(self) -> None:
+        """Where deaths don't wait, the summary gives no time until which they do."""
+        self.begin(guard="report")
+        self.disrupt()
+        (found,) = self.request("GET", "/v1/summary").json()["Disruptions"]
+        self.assertIsNone(found["HeldUntil"])
+
     def test_metrics(self) -> None:
         """Metrics count disruptions by kind, their ends, and the deaths that wait."""
         self.disrupt()

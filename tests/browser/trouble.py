@@ -380,6 +380,28 @@ class TableTests(BeatsTestCase):
         await self.look(story)
 
 
+class GuardTests(BeatsTestCase):
+    """Failure domains are disrupted."""
+
+    async def test_line(self) -> None:
+        """A line says which domain is disrupted, and goes when none is."""
+        await self.serve("--guard=hold", "--errtime=8", "--guard_hold=60")
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.assertFalse(page.run("return !document.getElementById('disruptions').hidden"))
+            self.beat(*(f"x1000c0s0b0n{number}" for number in range(4)))
+            text = "is disrupted: 4 members silent, since"
+            page.until(lambda: text in page.text("#disruptions"), "it is disrupted", 60)
+            self.assertRegex(page.text("#disruptions"), "; deaths in it wait until .* at most")
+            release = self.sender.request("POST", f"{self.url}/hmi/v1/guard/release", {})
+            self.assertEqual(wait_for(release)[0], 200)
+            page.until(lambda: page.text("#disruptions") == "", "it has ended", 60)
+            self.assertEqual(page.complaints(), [])
+
+        await self.look(story)
+
+
 class MaintenanceTests(BeatsTestCase):
     """Components are in maintenance."""
 

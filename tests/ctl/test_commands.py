@@ -58,6 +58,16 @@ class LookingTests(CommandTestCase):
             "  x1000c7 4/4 silent since 18:56:00, HSM told 18:56:30\n",
         )
 
+    def test_status_disrupted(self) -> None:
+        """`status` says which failure domains are disrupted, and until when deaths wait."""
+        text = "chassis x1000c7 is disrupted: 4 members silent"
+        found = {"Domain": "x1000c7", "Text": text, "HeldUntil": None}
+        self.hbtd.components = chassis(0)
+        self.hbtd.disruptions = [found, {**found, "HeldUntil": AT}]
+        self.assertEqual(self.hbtctl("status"), 0)
+        until = "deaths in it wait until 2026-11-26 18:56:00 UTC at most"
+        self.assertEqual(self.out.splitlines()[2:], [f"  {text}", f"  {text}; {until}"])
+
     def absent(self, names: str, number: int, **more: object) -> None:
         """Have hbtd say that nodes are absent."""
         found = {"After": 600, "At": AT, "Number": number, "XNames": names, **more}

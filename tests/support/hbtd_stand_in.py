@@ -75,6 +75,8 @@ class StandIn:
         """How many nodes are absent."""
         self.maintenance: dict[str, int] | None = None
         """What the summary says of maintenance."""
+        self.disruptions: list[dict[str, Any]] = []
+        """What the summary says of disrupted failure domains."""
         self.components: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
         self.hindrances: list[dict[str, Any]] = []
@@ -195,6 +197,7 @@ class StandIn:
             "Leading": True,
             "Replica": "host-1",
             **({} if self.maintenance is None else {"Maintenance": self.maintenance}),
+            **({"Disruptions": self.disruptions} if self.disruptions else {}),
         }
 
     def _tree(self, path: str, query: dict[str, str], body: Any) -> Any:

@@ -102,6 +102,7 @@ async function summarize() {
     const said = await get("summary", ask);
     hear(said.At);
     header.showTable(said.HSM.Table, said.HSM.Absent);
+    header.showDisruptions(said.Disruptions);
     header.showMaintenance(said.Maintenance);
     const { healthy, warned, dead, total } = said.Counts;
     if (feed.resting) {

@@ -84,6 +84,18 @@ export class Header {
     if (line.textContent !== text) line.textContent = text;
   }
 
+  /** Say which failure domains are disrupted, as /summary has them; nothing if none are. */
+  showDisruptions(found) {
+    const line = find("disruptions");
+    line.hidden = !found?.length;
+    if (line.hidden) return;
+    const [first] = found, parts = [`${first.Text}, since ${local(Date.parse(first.At))}`];
+    if (first.HeldUntil) parts.push(`deaths in it wait until ${local(Date.parse(first.HeldUntil))} at most`);
+    if (found.length > 1) parts.push(`${found.length - 1} more disrupted`);
+    const text = `${visible(parts.join("; "))} (hbtctl guard)`;
+    if (line.textContent !== text) line.textContent = text;
+  }
+
   /** Say what is in maintenance, as /summary has it. */
   showMaintenance(found) {
     const line = find("maintenance");
