@@ -1,8 +1,11 @@
 """Who is flapping, and how dead components are started, as clients of the whole service see it."""
 
+from typing import Any
+
 from twisted.logger import capturedLogs
 
 from hbtd.tracker.transitions import Judgement, Phase, Transition
+from tests.support.clocked_api import ClockedAPITestCase
 from tests.support.components_api import CHASSIS, ComponentsTestCase
 from tests.support.event_stream import EventStream, unchunked
 from tests.support.hsm_memory import lines
@@ -126,3 +129,51 @@ class FlappingTests(ComponentsTestCase):
         self.change_parameter("Start_beats", "1")
         self.beat(C)
         self.assertEqual(self.get(f"/components/{C}")["State"], "healthy")
+
+
+class StartingTests(ClockedAPITestCase):
+    """Which heartbeats start dead components."""
+
+    options = {"start_beats": 2, "warntime": 10, "errtime": 20, "interval": 1}
+
+    def die(self, *names: str) -> None:
+        """Let components send a heartbeat, and die."""
+        self.begin()
+        self.beat(*names)
+        self.reactor.pump([0.1] * 250)
+        self.assertEqual(self.states(*names), ["dead"] * len(names))
+
+    def beat(self, *names: str) -> None:
+        """Send a heartbeat of each of some components."""
+        for name in names:
+            self.service.monitor.beat(name, "t", "OK")
+        self.reactor.pump([0.1] * 12)
+
+    def states(self, *names: str) -> list[str]:
+        """Return the states of components."""
+        return [self.shown(name)["State"] for name in names]
+
+    def shown(self, name: str) -> Any:
+        """Return what is known of a component."""
+        return self.request("GET", f"/v1/components/{name}").json()
+
+    def test_threshold(self) -> None:
+        """Heartbeats of a component that has times of its own are in time by these."""
+        self.die(A, B)
+        limits = [{"Match": A, "Warntime": 3, "Errtime": 20}]
+        self.assertEqual(self.request("PUT", "/v1/thresholds", limits).status, 200)
+        self.beat(A, B)
+        self.reactor.pump([0.1] * 40)
+        self.beat(A, B)
+        self.assertEqual(self.states(A, B), ["dead", "healthy"])
+
+    def test_maintenance(self) -> None:
+        """A maintenance until they are back ends with the first one, and the last one starts."""
+        self.die(A)
+        wanted = {"XNames": [A], "For": 600, "Until": "back"}
+        self.assertEqual(self.request("POST", "/v1/maintenance", wanted).status, 201)
+        self.assertTrue(self.shown(A)["Maintenance"])
+        for expected in ("dead", "healthy"):
+            self.beat(A)
+            shown = self.shown(A)
+            self.assertEqual((shown["State"], shown.get("Maintenance")), (expected, None))

@@ -3,15 +3,11 @@
 from typing import Any
 
 import orjson
-from twisted.internet.defer import Deferred
 
-from hbtd.app.service import HbtdService
-from hbtd.config.params import Params
-from hbtd.runtime.host import Host
 from tests.api.test_events import Subscriber
+from tests.support.clocked_api import ClockedAPITestCase
 from tests.support.guarded_memory import names
-from tests.support.hsm_memory import WALL
-from tests.support.http_memory import HEARTBEAT, APITestCase, MemoryReactor, no_kafka
+from tests.support.http_memory import HEARTBEAT
 
 C0 = "x1000c0s[0-1]b0n[0-3]"
 MACHINE = "x1000c[0-1]s[0-1]b0n[0-3]"
@@ -19,28 +15,10 @@ PATH = "/hmi/v1/guard"
 RELEASE = "/hmi/v1/guard/release"
 
 
-class GuardAPITests(APITestCase):
+class GuardAPITests(ClockedAPITestCase):
     """A machine of two chassis, of which one falls silent."""
 
-    def begin(self, **options: Any) -> None:
-        """Start a service on the clock of its reactor."""
-        options = {"guard": "hold", "interval": 1, **options}
-        options.update(kv_url="mem:", nosm=True, use_telemetry=False, tls=False, sm_sync=0)
-        self.reactor: Any = MemoryReactor()
-        now = self.reactor.seconds
-        host = Host(elapsed=now, wall=lambda: WALL + now(), processor=lambda: 0.0)
-        service = HbtdService(Params(**options), self.reactor, connect_kafka=no_kafka, host=host)
-        self.service = service
-        service.startService()
-        self.addCleanup(self.end, service, self.reactor)
-        self.factory = self.reactor.tcpServers[0][1]
-
-    @staticmethod
-    def end(service: HbtdService, reactor: Any) -> Deferred[None]:
-        """Stop a service."""
-        ended = service.stopService()
-        reactor.pump([0.2] * 20)
-        return ended
+    options = {"guard": "hold", "interval": 1}
 
     def beat_for(self, seconds: float, silent: str = "") -> None:
         """Let time pass while all beat but some."""
