@@ -14,6 +14,7 @@ from hbtd.api.many_names import read_many_names
 from hbtd.api.queries import (
     ROW_SIZE,
     ascii_reply,
+    encode,
     fold_many,
     hold,
     printable,
@@ -54,6 +55,14 @@ _ROW_SIZE: Final = 8 * ROW_SIZE
 
 _LOGGED: Final = 4000
 """The most characters of a nodeset in a log line."""
+
+
+def encode_notice(what: str, row: Mapping[str, object]) -> bytes:
+    """Return the bytes of a Server-Sent Event that says what has become of a maintenance.
+
+    `row` is the API's JSON object about it. The event has no ID, as it is no entry of the log.
+    """
+    return b"event: maintenance\ndata: %b\n\n" % encode({"What": what, **row})
 
 
 class MaintenanceHandlers:

@@ -13,7 +13,7 @@ from hbtd.api.guard import GuardHandlers, encode_statement
 from hbtd.api.health import HealthSources
 from hbtd.api.history import History
 from hbtd.api.internals import InternalsHandler
-from hbtd.api.maintenance import MaintenanceHandlers
+from hbtd.api.maintenance import MaintenanceHandlers, encode_notice
 from hbtd.api.picture import Picture
 from hbtd.api.reconciliation import Reconciliation
 from hbtd.api.thresholds import ThresholdsHandler
@@ -120,6 +120,11 @@ class Views:
         counts = MachineCounts(machine)
         self._maintenance = MaintenanceFacts(
             core.maintenances, core.tracker, core.observed.now, core.params
+        )
+        core.maintenances.on_notice(
+            lambda entry, what: core.event_hub.announce(
+                encode_notice(what, self._maintenance.row(entry)), lambda _: True
+            )
         )
         self.registry = self._make_registry(counts)
         """The registry of all metrics."""

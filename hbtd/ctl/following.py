@@ -14,6 +14,7 @@ from hbtd.ctl.failures import YES, Busy, Failure, Misused, Unreachable
 from hbtd.ctl.guarding import statement_line
 from hbtd.ctl.invocation import API, Invocation
 from hbtd.ctl.looking import flapping_line, status_lines, transition_line
+from hbtd.ctl.maintaining import SHOWN_FIELDS, notice_line
 from hbtd.ctl.names import LONGEST
 
 _SILENCE = 45.0
@@ -81,13 +82,15 @@ def events(run: Invocation) -> int:
         if event.type == "missed":
             run.terminal.note("some transitions are missing here: `hbtctl history` has them")
         elif event.type == "transition":
-            _show(run, _decoded(event))
+            _show(run, _decoded(event, "XName", "Transition"))
         elif event.type == "flapping":
-            mark = _decoded(event, "Flapping")
+            mark = _decoded(event, "XName", "Flapping")
             run.terminal.line(shown_json(mark, None) if run.json else flapping_line(mark))
         elif event.type == "guard":
             # Not among the transitions, which programs may read.
-            run.terminal.note(statement_line(_statement(event)))
+            run.terminal.note(statement_line(_decoded(event, "Text")))
+        elif event.type == "maintenance":
+            run.terminal.note(notice_line(_decoded(event, "What", *SHOWN_FIELDS)))
         run.terminal.out.flush()
     raise AssertionError("it has no end")
 
@@ -128,23 +131,15 @@ def _show_after(run: Invocation, query: Query) -> None:
         _show(run, entry)
 
 
-def _decoded(event: Event, field: str = "Transition") -> dict[str, Any]:
-    """Return the data of an event about a component, which has `field`."""
+def _decoded(event: Event, *fields: str) -> dict[str, Any]:
+    """Return the data of an event; raise `Failure` unless it is an object that has `fields`."""
     try:
         entry = json.loads(event.data)
-        entry["XName"], entry[field]
+        for field in fields:
+            entry[field]
     except (ValueError, KeyError, TypeError):
         raise Failure(f"/events sent what is no {event.type}: {shown(event.data, 60)}") from None
     return entry  # type: ignore[no-any-return]
-
-
-def _statement(event: Event) -> dict[str, Any]:
-    try:
-        statement = json.loads(event.data)
-        statement["Text"]
-    except (ValueError, KeyError, TypeError):
-        raise Failure(f"/events sent no statement: {shown(event.data, 60)}") from None
-    return statement  # type: ignore[no-any-return]
 
 
 def _show(run: Invocation, entry: dict[str, Any]) -> None:
@@ -187,13 +182,15 @@ def watch(run: Invocation, follower: API) -> int:
             if isinstance(each, str):
                 remark = each
             elif each.type == "transition":
-                entry = _decoded(each)
+                entry = _decoded(each, "XName", "Transition")
                 line = transition_line(entry, named=True)
                 latest.append(run.terminal.paint(line, _colour(entry)))
             elif each.type == "flapping":
-                latest.append(flapping_line(_decoded(each, "Flapping")))
+                latest.append(flapping_line(_decoded(each, "XName", "Flapping")))
             elif each.type == "guard":
-                latest.append(run.terminal.paint(statement_line(_statement(each)), "dead"))
+                latest.append(run.terminal.paint(statement_line(_decoded(each, "Text")), "dead"))
+            elif each.type == "maintenance":
+                latest.append(notice_line(_decoded(each, "What", *SHOWN_FIELDS)))
         del latest[:-_SHOWN]
 
 

@@ -24,6 +24,19 @@ _NOT_SET = {
 """The parts of the answer about names that are not in the maintenance, and what each means."""
 
 
+SHOWN_FIELDS = ("Id", "Until", "Back", "Number", "XNames")
+"""The fields of a maintenance that a line about it needs."""
+
+
+def notice_line(row: dict[str, Any]) -> str:
+    """Return one line of text about an event that says what has become of a maintenance."""
+    number = counted(row["Number"], "component")
+    return (
+        f"maintenance {shown(row['Id'])} {shown(row['What'])}: {_until(row)}; {number}:"
+        f" {shown(row['XNames'], 200)}"
+    )
+
+
 def maintenance(run: Invocation) -> int:
     """Show maintenances, or set, change or end one, as the first argument says.
 

@@ -31,6 +31,14 @@ class Entry:
         """How many there were when the store could not be told, as the text was too long."""
 
 
+Notice = Callable[[Entry, str], None]
+"""A function that is told what has become of a maintenance: it was set, changed, or has ended."""
+
+
+def tell_nobody(entry: Entry, what: str) -> None:
+    """Do nothing: nobody has asked to be told."""
+
+
 class InForce:
     """The maintenances that are in force, and which components each of them includes.
 

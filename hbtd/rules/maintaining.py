@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from hbtd.config.live_params import LiveParams
 from hbtd.formats.counts import counted
 from hbtd.formats.nodesets import expand, pieces, portions
-from hbtd.rules.in_force import Entry, InForce
+from hbtd.rules.in_force import Entry, InForce, Notice, tell_nobody
 from hbtd.rules.maintenance import (
     AWAY,
     LONGEST,
@@ -119,6 +119,8 @@ class Maintaining:
 
         They are to be removed from the store.
         """
+        self.notice: Notice = tell_nobody
+        """A function that is told what has become of each maintenance; see `Notice`."""
         self.with_returns: dict[str, Entry] = {}
         """The maintenances that components have left as they are back, by identifier.
 
@@ -250,12 +252,15 @@ class Maintaining:
         self._wait_for(entry)
         async for some in self._components(wanted):
             self._tracker.spare(self.in_force.include(entry, some))
+        self.notice(entry, "set")
 
     async def _change(self, entry: Entry, wanted: Maintenance, *, anew: bool) -> None:
         before, entry.maintenance = entry.maintenance, wanted
         if wanted.given != before.given:
             entry.ends = self._time(wanted) + self._left(wanted, anew=anew)
             self._wait_for(entry)
+        if wanted._replace(nodeset=before.nodeset) != before:
+            self.notice(entry, "changed")
         if wanted.nodeset == before.nodeset:
             return
         # The leader has removed those that are back.
@@ -277,6 +282,7 @@ class Maintaining:
         wanted = entry.maintenance
         del self.in_force.entries[wanted.id]
         self.with_returns.pop(wanted.id, None)
+        self.notice(entry, "ended")
         async for some in self._components(wanted):
             free = self.in_force.exclude(entry, some)
             if given_up:
@@ -381,6 +387,7 @@ class Maintaining:
                 # It has no components left, so that nobody is judged when it is applied.
                 self.in_force.entries.pop(wanted.id, None)
                 self._note_over(wanted)
+                self.notice(entry, "ended")
             else:
                 self._note_returns(entry)
         return xname in self.in_force

@@ -13,7 +13,7 @@ from hbtd.config.live_params import LiveParams
 from hbtd.formats.counts import counted
 from hbtd.formats.nodesets import fold
 from hbtd.rules.gathered_writes import GatheredWrites
-from hbtd.rules.in_force import Entry
+from hbtd.rules.in_force import Entry, Notice
 from hbtd.rules.maintaining import Maintaining, Observed, components
 from hbtd.rules.maintenance import (
     AWAY,
@@ -106,6 +106,10 @@ class Maintenances:
         store.settings.on_change(AWAY, self._note_away)
         self.in_force = self._maintaining.in_force
         """The maintenances that are in force on this replica, and who is in them."""
+
+    def on_notice(self, notice: Notice) -> None:
+        """Have a function told what becomes of maintenances on this replica from now on."""
+        self._maintaining.notice = notice
 
     def find(self, id: str) -> Entry:
         """Return a maintenance that is in force. Raise `NoSuchMaintenance` if there is none."""

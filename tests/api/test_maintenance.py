@@ -1,5 +1,6 @@
 """The API of maintenance: what is set, shown, changed and ended, and what is refused."""
 
+import json
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -10,6 +11,7 @@ from hbtd.store.interface import StoreUnusable
 from tests.support.access_memory import CREDENTIALS
 from tests.support.change_lines import ChangeTestCase
 from tests.support.components_api import CHASSIS, ComponentsTestCase
+from tests.support.event_stream import EventStream, unchunked
 from tests.support.http_memory import XNAME, Connection, Response, encode_request
 from tests.support.logged import said
 
@@ -394,3 +396,47 @@ class LogTests(ChangeTestCase):
         self.assertTrue(line.endswith(f"maintenance of {XNAME}; the client did not wait for it."))
         write(waiting[0])
         self.assertTrue(self.service.tracker.is_spared(XNAME))
+
+
+class EventTests(MaintenanceTestCase):
+    """What readers of events are sent."""
+
+    def read(self, query: str = "") -> Connection:
+        """Begin to read events."""
+        client = self.connect()
+        client.send(encode_request("GET", f"/hmi/v1/events{query}"))
+        return client
+
+    def events(self, client: Connection) -> list[dict[str, Any]]:
+        """Return the news of maintenances that a reader was sent."""
+        stream = EventStream()
+        stream.feed(unchunked(client.received().partition(b"\r\n\r\n")[2]))
+        return [json.loads(each.data) for each in stream.events if each.type == "maintenance"]
+
+    def test_story(self) -> None:
+        """It is said when one is set, changed and ended, with what it is then."""
+        client = self.read()
+        id = self.set(CHASSIS[0], CHASSIS[1])["Id"]
+        self.assertEqual(self.ask("PATCH", f"/{id}", {"Reason": "fw"}).status, 200)
+        self.assertEqual(self.ask("DELETE", f"/{id}").status, 200)
+        self.reactor.pump([0.1] * 12)
+        events = self.events(client)
+        self.assertEqual([each["What"] for each in events], ["set", "changed", "ended"])
+        self.assertEqual([each["Reason"] for each in events], ["", "fw", "fw"])
+        self.assertEqual({(x["Id"], x["Number"]) for x in events}, {(id, 2)})
+
+    def test_away(self) -> None:
+        """A component that will be away is news, too."""
+        client = self.read()
+        path = f"/hmi/v1/heartbeat/{CHASSIS[0]}/away"
+        self.assertEqual(self.request("POST", path, {"For": 60}).status, 204)
+        self.reactor.pump([0.1] * 12)
+        (event,) = self.events(client)
+        self.assertEqual((event["What"], event["XNames"]), ("set", CHASSIS[0]))
+
+    def test_names(self) -> None:
+        """Readers of some components are told of all maintenances."""
+        readers = [self.read(query) for query in (f"?names={CHASSIS[2]}", "?under=x1000c7s1")]
+        self.ask("DELETE", f"/{self.set(CHASSIS[0])['Id']}")
+        self.reactor.pump([0.1] * 12)
+        self.assertEqual([len(self.events(each)) for each in readers], [2, 2])

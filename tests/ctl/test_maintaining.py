@@ -1,10 +1,12 @@
 """The command `maintenance`, and what other commands say of maintenance."""
 
+import json
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
 
-from hbtd.ctl import maintaining
+from hbtd.ctl import following, maintaining
+from hbtd.ctl.event_stream import Event
 from tests.support.hbtd_stand_in import CommandTestCase, component, problem
 
 _ROW = {
@@ -46,6 +48,19 @@ class MaintenanceTests(CommandTestCase):
         self.assertEqual(lines[1][:6], ["4g4r75", "2026-11-26", "20:56:00", "no", "4", "alice"])
         self.assertIn("new \\x1bfirmware", self.out)
         self.assertEqual(lines[2][3:], ["yes", "1", "-", "-", "x1000c7s[0-1]b0n[0-1]"])
+
+    def test_events(self) -> None:
+        """`events --follow` says what becomes of maintenances, apart from the transitions."""
+        found = Event("maintenance", json.dumps({**_ROW, "What": "set"}), "")
+        self.patch(following, "follow", lambda *_: iter([found]))
+        with self.assertRaises(AssertionError):
+            self.hbtctl("events", "--follow", "-n", "0")
+        self.assertEqual(self.out, "")
+        self.assertIn(
+            "maintenance 4g4r75 set: until 2026-11-26 20:56:00; 4 components:"
+            " x1000c7s[0-1]b0n[0-1]\n",
+            self.err,
+        )
 
     def test_list_one(self) -> None:
         """One is shown in full, with how many of its components are silent."""
