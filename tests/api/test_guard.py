@@ -4,8 +4,8 @@ from typing import Any
 
 import orjson
 
-from tests.api.test_events import Subscriber
 from tests.support.clocked_api import ClockedAPITestCase
+from tests.support.event_subscriber import Subscriber
 from tests.support.guarded_memory import names
 from tests.support.http_memory import HEARTBEAT
 
