@@ -299,7 +299,13 @@ class Notifier(Service):
     async def _step(self, lane: Lane) -> None:
         """Send the next batch on a connection, or wait until there may be one."""
         batch = self._next_batch(lane) if self._may_use(lane) else []
-        await (self._send(lane, batch) if batch else self._wait_for_work(lane))
+        if not batch:
+            await self._wait_for_work(lane)
+            return
+        await self._send(lane, batch)
+        if self.running:
+            # What follows from an acknowledgement takes long enough for one iteration of the reactor.
+            await lane.wakeup.pause(0)
 
     async def _wait_for_work(self, lane: Lane) -> None:
         if not self._quarantine.has_work:

@@ -52,6 +52,7 @@ class SendingTests(StartedTestCase):
         self.notifier.tell(
             [Judgement(name, what, "") for name, what in zip(names, mixed, strict=True)]
         )
+        self.advance(1)
         self.assertEqual(
             sorted(self.sent(), key=lambda each: each[1]),
             [

@@ -252,6 +252,7 @@ class StopTests(StartedTestCase):
         """It does not wait for components that are set aside."""
         self.hsm.behaviour.refuse = {A}
         self.tell(STARTED, A, B)
+        self.advance(1)
         self.assertEqual(self.notifier.set_aside_count, 1)
         self.successResultOf(self.notifier.stopService())
 

@@ -359,6 +359,7 @@ class RejectionTests(StartedTestCase):
         culprit, *others = nodes(20)
         self.reject(culprit)
         self.tell(STARTED, culprit, *others)
+        self.advance(1)
         self.hsm.updates.clear()
         with capturedLogs() as events:
             self.tell(WARNED, culprit, *others)
