@@ -22,7 +22,7 @@ _LONG = 1 << 20
 _NAMED = 1000
 """The most absent nodes that hbtd names in an answer."""
 
-_SOON = "being told already, or told once the leader has listened for Errtime"
+_SOON = "being told already, or decided once the leader has listened for Errtime"
 
 _GROUPS = (
     ("Told", "told again", "would be told again", False),

@@ -256,9 +256,8 @@ class Reconciler(Service):
     def trouble(self) -> str | None:
         """Return a text about differences of the last comparison that HSM is not told of.
 
-        These are the differences in `Report.contested` or, if there are none, in `Report.held`. The
-        text says how many there are, names the first component, and says why HSM is not told.
-        Return `None` if there are no such differences, or if there was no comparison.
+        These are the differences in `Report.contested` and in `Report.held`. Of each, the text says
+        how many there are, names the first component, and says why HSM is not told. Return `None` if there are no such differences, or if there was no comparison.
         """
         return None if self.last is None else self.last.trouble(self._contested(self.last))
 

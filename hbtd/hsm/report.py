@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from hbtd.formats.counts import counted
@@ -65,17 +66,18 @@ class Report:
     def trouble(self, contested: Collection[Difference]) -> str | None:
         """Return a phrase about differences that HSM is not told of; `None` if there are none.
 
-        These are those in `contested`, which still last, or, if there are none, those in `held`.
-        The phrase says how many there are, names the first component, and says why HSM is not told.
+        These are those in `contested`, which still last, and those in `held`. Of each group, the
+        phrase says how many there are, names the first component, and says why HSM is not told.
         """
-        for group, why in (
-            (contested, "somebody else writes HSM's table"),
-            (self.held, "dead, and not told without `hbtctl reconcile`: too many"),
-        ):
-            for first in group:
-                number = counted(len(group), "component")
-                return f"{number}, first {first.component} ({first.said}): {why}"
-        return None
+        phrases = [
+            f"{counted(len(group), 'component')}, first {first.component} ({first.said}): {why}"
+            for group, why in (
+                (contested, "somebody else writes HSM's table"),
+                (self.held, "dead, and not told without `hbtctl reconcile`: too many"),
+            )
+            for first in islice(group, 1)
+        ]
+        return "; ".join(phrases) or None
 
     def described(self) -> str:
         """Return a phrase that lists the differences by what is done about them; "" if none."""
@@ -93,7 +95,7 @@ class Report:
                 ("more deaths than are told without `hbtctl reconcile`", self.held),
                 ("contested, left alone", self.contested),
                 (
-                    "being told already, or told once this replica has listened for Errtime",
+                    "being told already, or decided once this replica has listened for Errtime",
                     self.unsettled,
                 ),
             )

@@ -315,7 +315,8 @@ class LimitTests(ReconcilerTestCase):
         self.assertEqual(len(last.held), len(many))
         self.assertEqual(self.told(), [("Ready/OK", [NODES[0]])])
         trouble = self.reconciler.trouble()
-        self.assertIn("104 components, first x1c0s0b0n0 (Ready/OK): dead, and not", trouble or "")
+        assert trouble is not None
+        self.assertIn("104 components, first x1c0s0b0n0 (Ready/OK): dead, and not", trouble)
         self.assertEqual(len(self.report(dry_run=True).held), len(many))
         self.assertEqual(self.reconciler.trouble(), trouble)
         self.report()
