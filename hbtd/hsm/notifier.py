@@ -304,7 +304,7 @@ class Notifier(Service):
             return
         await self._send(lane, batch)
         if self.running:
-            # What follows from an acknowledgement takes long enough for one iteration of the reactor.
+            # What follows from an acknowledgement is enough for one iteration of the reactor.
             await lane.wakeup.pause(0)
 
     async def _wait_for_work(self, lane: Lane) -> None:

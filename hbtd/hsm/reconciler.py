@@ -257,7 +257,8 @@ class Reconciler(Service):
         """Return a text about differences of the last comparison that HSM is not told of.
 
         These are the differences in `Report.contested` and in `Report.held`. Of each, the text says
-        how many there are, names the first component, and says why HSM is not told. Return `None` if there are no such differences, or if there was no comparison.
+        how many there are, names the first component, and says why HSM is not told. Return `None`
+        if there are no such differences, or if there was no comparison.
         """
         return None if self.last is None else self.last.trouble(self._contested(self.last))
 

@@ -118,7 +118,9 @@ class HSMOptions(_Options):
     longdesc = (
         "Serves a fake Hardware State Manager and prints a line for every update it applies. "
         "GET and PATCH /control/behaviour show and change its faults; "
-        "GET /control/updates?since=N lists the updates, DELETE /control/updates forgets them."
+        "GET /control/updates?since=N lists the updates, DELETE /control/updates forgets them. "
+        "PUT /control/components replaces its table, PATCH changes rows of it, as another client "
+        "of HSM might; both take rows as HSM returns them."
     )
     optParameters: ClassVar = [
         ["host", None, "127.0.0.1", "Address to listen on."],

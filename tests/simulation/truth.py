@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
 
-_USUAL = {"heard", "told", "log", "topic"}
+_USUAL = {"heard", "told", "log", "topic", "times"}
 """Kinds of things that happen in every world, whatever goes wrong."""
 
 

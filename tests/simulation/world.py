@@ -140,6 +140,10 @@ class World:
             self.truth.note("network", "divides what is sent at once")
             self.network.pieces = partial(divided, pieces)
         self.warntime, self.errtime, self.interval = self.random.choice(rules)
+        self.truth.note(
+            "times",
+            f"Warntime {self.warntime} s, Errtime {self.errtime} s, Interval {self.interval} s",
+        )
         self.oracle = make_oracle(self.warntime, self.errtime, self.interval)
         self.oracle.start_beats = start_beats
         self.telemetry_oracle = TelemetryOracle(
