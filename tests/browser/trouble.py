@@ -3,6 +3,7 @@
 import re
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -383,20 +384,37 @@ class TableTests(BeatsTestCase):
 class GuardTests(BeatsTestCase):
     """Failure domains are disrupted."""
 
-    async def test_line(self) -> None:
-        """A line says which domain is disrupted, and goes when none is."""
+    async def test_shown(self) -> None:
+        """A line and a frame show which domain is disrupted, and go when none is."""
         await self.serve("--guard=hold", "--errtime=8", "--guard_hold=60")
+        slot = "x1000c0s0"
+        others = [f"x1000c0s1b0n{number}" for number in range(8)]
 
         def story(page: Browser) -> None:
+            def until(condition: Callable[[], object], what: str) -> None:
+                """Wait while others in the chassis beat, so that it is the slot alone."""
+
+                def met() -> object:
+                    self.beat(*others)
+                    return condition()
+
+                page.until(met, what, 60)
+
+            def framed(name: str) -> bool:
+                return bool(page.run("return window.isFramed(given[0])", name))
+
             page.until_live()
             self.assertFalse(page.run("return !document.getElementById('disruptions').hidden"))
-            self.beat(*(f"x1000c0s0b0n{number}" for number in range(4)))
-            text = "is disrupted: 4 members silent, since"
-            page.until(lambda: text in page.text("#disruptions"), "it is disrupted", 60)
+            self.beat(*(f"{slot}b0n{number}" for number in range(4)))
+            text = f"slot {slot} is disrupted: 4 members silent, since"
+            until(lambda: text in page.text("#disruptions"), "it is disrupted")
             self.assertRegex(page.text("#disruptions"), "; deaths in it wait until .* at most")
+            until(lambda: framed(slot), "it has a frame")
+            self.assertFalse(framed("x1000c0s1"))
             release = self.sender.request("POST", f"{self.url}/hmi/v1/guard/release", {})
             self.assertEqual(wait_for(release)[0], 200)
-            page.until(lambda: page.text("#disruptions") == "", "it has ended", 60)
+            until(lambda: page.text("#disruptions") == "", "it has ended")
+            until(lambda: not framed(slot), "it has no frame")
             self.assertEqual(page.complaints(), [])
 
         await self.look(story)

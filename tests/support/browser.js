@@ -37,6 +37,15 @@ window.colourOf = (name) => {
   return found === "ground" ? "" : found;
 };
 
+/** Return whether there is the line of a frame on the left of a part of the machine. */
+window.isFramed = (name) => {
+  const { map } = window.hbtd, { scale, x, y } = map.view;
+  const part = map.layout.parts.find((each) => each.name === name);
+  const left = (part.x - 0.22) * scale + x, middle = (part.y + part.height / 2) * scale + y;
+  const pixel = map.context.getImageData(left * map.ratio, middle * map.ratio, 1, 1).data;
+  return map.colours.warned.match(/\w\w/g).every((digits, k) => Math.abs(parseInt(digits, 16) - pixel[k]) < 6);
+};
+
 /** Return where a component is on the page. */
 window.placeOf = (name) => {
   const box = window.hbtd.map.canvas.getBoundingClientRect(), point = pointOf(name, 0.4);

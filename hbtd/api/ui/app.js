@@ -41,7 +41,7 @@ const told = new Told();
 const maintenance = new Maintenance();
 const wishes = [];
 let onlyState = -1, onlyNames = null, past = null, current = "", doubted = -1;
-let lone = [], heldUntil = 0, letGo, led = false, params = null;
+let lone = [], heldUntil = 0, letGo, led = false, params = null, disrupted = new Set();
 
 // What hbtd says
 
@@ -103,6 +103,8 @@ async function summarize() {
     hear(said.At);
     header.showTable(said.HSM.Table, said.HSM.Absent);
     header.showDisruptions(said.Disruptions);
+    disrupted = new Set(said.Disruptions?.map((each) => each.Domain));
+    frame();
     header.showMaintenance(said.Maintenance);
     const { healthy, warned, dead, total } = said.Counts;
     if (feed.resting) {
@@ -192,8 +194,17 @@ function shownStates() {
 
 function showStates() {
   map.states = shownStates();
-  // Who was silent in maintenance before is not recorded.
+  // Who was silent in maintenance before is not recorded, nor is what was disrupted.
   map.spared = past === null ? machine.spared : NONE;
+  frame();
+}
+
+/** Draw frames around what is disrupted now. */
+function frame() {
+  const shown = past === null ? [...disrupted] : [];
+  if (shown.length === map.framed.size && shown.every((each) => map.framed.has(each))) return;
+  map.framed = new Set(shown);
+  map.redraw();
 }
 
 function filter() {

@@ -1,5 +1,6 @@
 // The map: draws the machine on a canvas.
 
+import { drawFrames } from "./frames.js";
 import { drawLabels } from "./labels.js";
 import { ABSENT, DEAD, HEALTHY, WARNED } from "./machine.js";
 import { listenToPointers } from "./pointing.js";
@@ -24,6 +25,8 @@ export class Map2D {
     this.spared = this.states;
     /** Which components are shown, as a Uint8Array of 1 and 0; null for all. The rest is dimmed. */
     this.shown = null;
+    /** The names of the parts that have a frame. */
+    this.framed = new Set();
     this.selected = -1;
     this.view = { scale: 1, x: 0, y: 0 };
     this.fitted = true;
@@ -203,6 +206,7 @@ export class Map2D {
     if (this.whole || this.dirty.size > (marks ? MOST_MARKS_ALONE : MOST_ALONE)) this.drawAll();
     else {
       for (const i of this.dirty) marks ? this.drawAround(i) : this.drawOne(i);
+      drawFrames(this);
       if (this.covered) drawLabels(this);
       if (this.selected >= 0 && (marks || this.dirty.has(this.selected))) this.drawSelection();
     }
@@ -236,6 +240,7 @@ export class Map2D {
       if (glyphs) for (const i of k % 4 === HEALTHY ? spared : group) this.drawGlyph(i, k % 4);
     });
     context.globalAlpha = 1;
+    drawFrames(this);
     this.covered = drawLabels(this);
     if (this.selected >= 0) this.drawSelection();
   }
