@@ -44,7 +44,7 @@ def beat(connection: socket.socket, names: list[str], round_: int) -> None:
     began = monotonic()
     for first in range(0, len(names), _AT_ONCE):
         some = names[first : first + _AT_ONCE]
-        requests = (_heartbeat(name, first + i, round_) for i, name in enumerate(some))
+        requests = (heartbeat(name, first + i, round_) for i, name in enumerate(some))
         connection.sendall(b"".join(requests))
         answers = 0
         while answers < len(some):
@@ -52,7 +52,8 @@ def beat(connection: socket.socket, names: list[str], round_: int) -> None:
         sleep(max(began + first / _PER_SECOND - monotonic(), 0.0))
 
 
-def _heartbeat(name: str, number: int, round_: int) -> bytes:
+def heartbeat(name: str, number: int, round_: int) -> bytes:
+    """Return a request with a heartbeat; what differs in it between heartbeats are the numbers."""
     body = (
         f'{{"Component":"{name}","Hostname":"nid{number:06}","NID":"{number}","Status":"OK",'
         f'"Timestamp":"2026-11-23T00:00:{round_:02}.{number % 1_000_000:06}+00:00"}}'

@@ -25,6 +25,9 @@ from hbtd.config.params import Params
 from hbtd.simulator.fleet import node_names
 from hbtd.tracker.tracker import Tracker
 
+_HOLD = 12
+"""Seconds for which deaths wait in the measurement with the guard."""
+
 _TIMESTAMP = "2026-11-23T00:00:00.%06d+00:00"
 
 
@@ -49,14 +52,17 @@ def measure(largest: int) -> list[Row]:
     rows += [_mass_death(10_000, 10_000, "mem:"), _mass_death(largest // 10, 10_000, "mem:")]
     with TemporaryDirectory() as folder:
         rows.append(_mass_death(largest // 10, 10_000, f"sqlite:{folder}/hbtd.sqlite"))
-    return rows
+    return [*rows, _mass_death(largest // 10, 10_000, "mem:", _HOLD)]
 
 
-def _mass_death(components: int, dying: int, store: str) -> Row:
-    """Measure a mass death; of three, return the one with the shortest block."""
-    runs = [_in_own_process("deaths", components, dying, store) for _ in range(3)]
+def _mass_death(components: int, dying: int, store: str, hold: int = 0) -> Row:
+    """Measure a mass death; of three, return the one with the shortest block.
+
+    With `hold` the deaths wait for so many seconds, as what dies is a failure domain.
+    """
+    runs = [_in_own_process("deaths", components, dying, store, hold) for _ in range(3)]
     figures = min(runs, key=lambda each: each["blocked"])
-    kind = store.partition(":")[0]
+    kind = store.partition(":")[0] + (", --guard=hold" if hold else "")
     return Row(
         f"{dying:,} of {components:,} die at once, store {kind}: reactor blocked for at most",
         f"{figures['blocked'] * 1e3:.1f} ms; busy for {figures['busy'] * 1e3:.1f} ms",
@@ -120,10 +126,10 @@ def _resident() -> int:
     return pages * 4096
 
 
-async def _deaths(reactor: Any, count: int, dying: int, store: str) -> dict[str, float]:
+async def _deaths(reactor: Any, count: int, dying: int, store: str, hold: int) -> dict[str, float]:
     """Measure for how long a service's reactor is blocked when some components die at once.
 
-    The others go on beating, 10,000 times a second.
+    The others go on beating, 10,000 times a second. With `hold` the deaths wait for so long.
     """
     service = HbtdService(
         Params(
@@ -134,6 +140,8 @@ async def _deaths(reactor: Any, count: int, dying: int, store: str) -> dict[str,
             errtime=12,
             warntime=12,
             use_telemetry=False,
+            guard="hold" if hold else "report",
+            guard_hold=str(hold) if hold else "auto",
         ),
         reactor,
     )
@@ -168,20 +176,23 @@ async def _deaths(reactor: Any, count: int, dying: int, store: str) -> dict[str,
 
     ticking = LoopingCall(tick)
     ticking.start(0.001)
-    await deferLater(reactor, 15.0)
+    await deferLater(reactor, 15.0 + hold)
     ticking.stop()
     if living:
         beating.stop()
     assert service.tracker.dead == dying, service.tracker.dead
+    assert not hold or service.core.guard.stated, "no domain was disrupted"
     await service.stopService()
     return {"blocked": longest[0], "busy": longest[1]}
 
 
-def _main(reactor: Any, what: str, count: str, dying: str = "", store: str = "") -> Any:
+def _main(
+    reactor: Any, what: str, count: str, dying: str = "", store: str = "", hold: str = ""
+) -> Any:
     if what == "memory":
         print(json.dumps(_memory_and_sweep(int(count))))
         return succeed(None)
-    done = Deferred.fromCoroutine(_deaths(reactor, int(count), int(dying), store))
+    done = Deferred.fromCoroutine(_deaths(reactor, int(count), int(dying), store, int(hold)))
     return done.addCallback(lambda figures: print(json.dumps(figures)))
 
 
