@@ -1,23 +1,17 @@
 """HSM's table, in which others write what is not true, is put right within two comparisons."""
 
-import re
 import signal
-import socket
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import cycle
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
 
-from hbtd.simulator.fleet import node_names
 from hbtd.simulator.hsm_table import ComponentState, read_rows
-from tests.support.hsm_load import MeteredHSM
 from tests.support.hsm_memory import DIED as DIED_UPDATE
-from tests.support.load_generator import Generator
+from tests.support.many_nodes import ManyNodesTestCase
 from tests.support.mixed_fleet import (
     DIED,
     ERRTIME,
@@ -29,12 +23,8 @@ from tests.support.mixed_fleet import (
     SEED,
     MixedFleetTestCase,
 )
-from tests.support.own_metrics import numbers
-from tests.support.processes import spawn
 from tests.support.replicas_running import Spawned, until_true
-from tests.support.running import WebClient, reactor, until
-from tests.support.service_manager import ServiceManager
-from tests.support.steady_load import Load
+from tests.support.running import reactor, until
 
 SYNC = 20
 """Seconds between two comparisons."""
@@ -46,33 +36,26 @@ FALSE = ("Standby/Alert", "Ready/Warning", "Off/OK")
 """What somebody writes into HSM's table of nodes that live."""
 
 
-class ManyComponentsTests(TestCase):
+class ManyComponentsTests(ManyNodesTestCase):
     """A machine of ten thousand nodes, a few of which are dead."""
 
-    timeout = 300
-
-    COUNT, DEAD, WRONG, WRONG_DEAD = 10_000, 50, 490, 10
-    PERIOD, WARNTIME, ERRTIME = 5, 15, 20
-    RIGHT = SYNC + PAUSE + 2 * PERIOD + LATE
+    DEAD, WRONG, WRONG_DEAD = 50, 490, 10
+    RIGHT = SYNC + PAUSE + 2 * ManyNodesTestCase.PERIOD + LATE
     """Seconds: the next two looks, and two heartbeats of each node after the first."""
 
     async def test_five_hundred_wrong(self) -> None:
         """What is wrong about 500 of them is right after two looks; no living one is told dead."""
         random = Random(SEED)
-        names = node_names(self.COUNT)
+        names = self.NAMES
         dying = set(random.sample(names, self.DEAD))
         living = [name for name in names if name not in dying]
         truth = {name: "Standby/Alert" if name in dying else "Ready/OK" for name in names}
-        self.client = WebClient(self)
         started = reactor.seconds()
-        await self.start()
-        await self.until_table(dict.fromkeys(names, "Ready/OK"), 60)
+        await self.start(f"--sm_sync={SYNC}")
         stopped = dict.fromkeys(dying, reactor.seconds())
-        for name in dying:
-            self.generator.stop(name)
+        self.generator.stop(*dying)
         await self.until_table(truth, 2 * self.ERRTIME)
-        # Each second in which hbtd is deaf on a busy machine is followed by as long a standstill.
-        excused = 2 * (await numbers(self.client, self.url))["deaf_seconds_total"]
+        excused = await self.deaf()
 
         before = await self.comparison()
         known = len(await self.updates())
@@ -114,50 +97,6 @@ class ManyComponentsTests(TestCase):
         self.assertLess(load["reads"].received, looks * 100 * self.COUNT)
         self.assertLessEqual(load["probes"].requests, took / 5 + 2)
 
-    async def start(self) -> None:
-        """Start a fake HSM, hbtd, and what sends the heartbeats."""
-        fake = spawn(self, ["-m", "hbtd.simulator", "hsm", "--port=0"])
-        fake.url.addErrback(lambda failure: None)
-        announced = re.compile(r"listening on \S+:(\d+)/")
-        await until(lambda: announced.search(fake.said), 20)
-        (port,) = announced.findall(fake.said)
-        self.hsm = f"http://127.0.0.1:{port}"
-        self.metered = MeteredHSM(self, int(port))
-        listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        self.addCleanup(listening.close)
-        directory = Path(self.mktemp()).absolute()
-        directory.mkdir()
-        process = ServiceManager(self).start(
-            *("-m", "hbtd", "--use_telemetry=no", "--tls=no", f"--interval={INTERVAL}"),
-            *(f"--warntime={self.WARNTIME}", f"--errtime={self.ERRTIME}", f"--sm_sync={SYNC}"),
-            *(f"--sm_url={self.metered.url}", f"--kv_url=sqlite:{directory}/store"),
-            passed=listening,
-        )
-        self.url = await process.url
-        load = Load(False, self.COUNT, self.COUNT // 10, self.COUNT / self.PERIOD, 0, 0)
-        self.generator = Generator(self, listening.getsockname()[1], load)
-
-    async def table(self) -> dict[str, str]:
-        """Return what HSM's table says, by component."""
-        path = "/hsm/v1/State/Components?stateonly=true"
-        _, answer = await self.client.request("GET", f"{self.hsm}{path}")
-        return {row["ID"]: f"{row['State']}/{row['Flag']}" for row in answer["Components"]}
-
-    async def until_table(self, wanted: dict[str, str], within: float) -> None:
-        """Wait until HSM's table says this, and nothing else."""
-        deadline = reactor.seconds() + within
-        while (table := await self.table()) != wanted:
-            if reactor.seconds() > deadline:
-                wrong = sorted(wanted.items() ^ table.items())
-                said = await self.comparison()
-                self.fail(f"after {within:.0f} s {len(wrong)} are wrong: {wrong[:10]}; {said}")
-            await deferLater(reactor, 0.5)
-
-    async def updates(self) -> list[dict[str, Any]]:
-        """Return the updates that HSM has received."""
-        _, updates = await self.client.request("GET", f"{self.hsm}/control/updates")
-        return list(updates)
-
     def deaths(
         self, updates: Iterable[dict[str, Any]], stopped: dict[str, float]
     ) -> tuple[dict[str, float], list[str]]:
@@ -173,12 +112,6 @@ class ManyComponentsTests(TestCase):
                 else:
                     false.append(name)
         return deaths, false
-
-    async def comparison(self) -> dict[str, Any]:
-        """Return what hbtd says of its comparisons."""
-        status, body = await self.client.request("GET", f"{self.url}/hmi/v1/reconcile")
-        self.assertEqual(status, 200)
-        return dict(body)
 
 
 class MixedTableTests(MixedFleetTestCase):

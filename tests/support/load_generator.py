@@ -33,10 +33,14 @@ class Generator(ProcessProtocol):
         reactor.spawnProcess(self, sys.executable, command, env=environment)
         test.addCleanup(self.end)
 
-    def stop(self, name: str) -> None:
-        """Send no more heartbeats of a component."""
+    def stop(self, *names: str) -> None:
+        """Send no more heartbeats of components."""
         assert self.transport is not None
-        self.transport.write(f"{name}\n".encode())
+        self.transport.write("".join(f"{name}\n" for name in names).encode())
+
+    def resume(self, *names: str) -> None:
+        """Send heartbeats of components again."""
+        self.stop(*(f"+{name}" for name in names))
 
     def counts(self) -> Deferred[Any]:
         """Return a Deferred that fires with the counts since the last call."""

@@ -2,9 +2,10 @@
 
 Run as `python -m tests.support.steady_load PORT OPTIONS`, with options as JSON, it sends heartbeats
 until its standard input ends, at a constant rate over kept connections and over fresh ones. Each
-line of the input names a component that it sends no more heartbeats of, or is `?`. After a `?`, and
-at the end, it prints a line of JSON with the counts since the last one, by kind of connection; and
-`held_up`, the longest time between two rounds of its own.
+line of the input names a component that it sends no more heartbeats of, or after a `+` one that it
+sends heartbeats of again, or is `?`. After a `?`, and at the end, it prints a line of JSON with the
+counts since the last one, by kind of connection; and `held_up`, the longest time between two rounds
+of its own.
 
 Each kept connection, and each fresh component, has a loopback address of its own, as nodes have. A
 heartbeat that fails is not sent again: its component has its next turn. One whose connection still
@@ -108,6 +109,7 @@ class Generator:
         self._poll = select.epoll()
         self._clients: dict[int, _Client] = {}
         self._stopped: set[str] = set()
+        self._input = b""
         self._hosts = (f"127.{1 + n // 62500}.{n // 250 % 250}.{1 + n % 250}" for n in count())
         names = list(node_names(load.components + load.fresh_components))
         self._kept, self._fresh = Counts(), Counts()
@@ -159,11 +161,19 @@ class Generator:
                     return
 
     def _obey(self) -> bool:
-        words = os.read(0, 65536).decode().split()
-        if not words or "?" in words:
+        read = os.read(0, 65536)
+        *lines, self._input = (self._input + read).split(b"\n")
+        for line in lines:
+            word = line.decode()
+            if word == "?":
+                self.report()
+            elif word.startswith("+"):
+                self._stopped.discard(word[1:])
+            else:
+                self._stopped.add(word)
+        if not read:
             self.report()
-        self._stopped.update(words)
-        return bool(words)
+        return bool(read)
 
     def report(self) -> None:
         """Print the counts, and begin anew."""
