@@ -22,7 +22,7 @@ SUITE  ?= bookworm
 # The modules of a folder of tests that trial is not to find by itself.
 modules = $(patsubst $(1)/%.py,%,$(wildcard $(1)/[a-z]*.py))
 # Tests of faults that take all of the machine; the others mostly wait, so that two of them can run at a time.
-FAULTS_MEASURING := replicas agents crowd handshakes strangers restart maintenance
+FAULTS_MEASURING := replicas agents crowd handshakes strangers restart guard maintenance
 FAULTS_WAITING   := $(filter-out $(FAULTS_MEASURING),$(call modules,tests/faults))
 CHART_TOOLS := $(VENV)/chart-tools
 HELM   ?= v3.16.4
@@ -122,7 +122,7 @@ test-container: $(STAMP)  ## check the Dockerfile and deploy/compose; make the i
 test-systemd: $(STAMP)  ## run the tests of the unit under a real systemd (root, and make systemd-root); takes two minutes
 	$(TRIAL) $(TRIALFLAGS) tests.real.systemd.root tests.real.systemd.life tests.real.systemd.failures tests.real.systemd.agent
 
-test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etcd; mix it with the original; ask it at night; crowd, attack and restart it; have agents beat meanwhile; reboot ten thousand nodes in maintenance; takes twenty minutes
+test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etcd; mix it with the original; ask it at night; crowd, attack and restart it; have agents beat meanwhile; silence a chassis and a system, and reboot ten thousand nodes in maintenance; takes twenty-five minutes
 	@status=0; \
 	$(TRIAL) $(or $(TRIALFLAGS),-j2) $(FAULTS_WAITING:%=tests.faults.%) || status=1; \
 	$(TRIAL) $(TRIALFLAGS) $(FAULTS_MEASURING:%=tests.faults.%) || status=1; \
