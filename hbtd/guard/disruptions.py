@@ -108,6 +108,7 @@ class Disruption:
         "includes",
         "last",
         "latest",
+        "slack",
         "start",
         "tell_at",
         "told",
@@ -125,6 +126,10 @@ class Disruption:
         """When it was found that the domain is disrupted."""
         self.start = start
         """When its first member was heard last. Who was heard last before that is no member."""
+        self.slack = 0.0
+        """By how many seconds members may seem to have been heard earlier, as another process has
+        told `start`.
+        """
         self.latest = latest
         """When its last member may have been heard last: one `errtime` after `start`.
 
@@ -162,7 +167,8 @@ class Disruption:
 
     def explains(self, member: SilentMember) -> bool:
         """Return whether a silence is one of this disruption, by its place and its beginning."""
-        return self.start <= member.since <= self.latest and self.domain in member.domains
+        in_time = self.start - self.slack <= member.since <= self.latest
+        return in_time and self.domain in member.domains
 
     def take(self, member: SilentMember) -> None:
         """Make a silence one of this disruption; it leaves the one that it is of so far."""

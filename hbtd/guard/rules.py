@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Generator, Iterable
+from functools import partial
 from math import inf
 
 from hbtd.guard.detection import AT_ONCE, Found, find_disrupted
@@ -16,7 +17,7 @@ from hbtd.guard.disruptions import (
     GuardSettings,
     SilentMember,
 )
-from hbtd.guard.domains import Domains
+from hbtd.guard.domains import Domains, Size
 from hbtd.guard.saved import load, save
 from hbtd.guard.silences import Silences
 
@@ -247,11 +248,15 @@ class Guard(Silences):
                     if each.explains(member)
                 ]
                 if found:
-                    disruption = min(found, key=lambda each: self._domains.size(each.domain))
+                    disruption = min(found, key=partial(self._precedence, member))
                     disruption.take(member)
                     self._hold([member] if disruption.active else (), now)
                     joined = joined or member.new
         return joined
+
+    def _precedence(self, member: SilentMember, each: Disruption) -> tuple[bool, Size]:
+        """Return what the disruptions that explain a silence are compared by."""
+        return member.since < each.start, self._domains.size(each.domain)
 
     def _declare(self, now: float, settled: float) -> Generator[None, None, bool]:
         """Find what is disrupted by the silences that are unexplained so far.

@@ -3,6 +3,11 @@
 What is stored are ages, not times, because the observed clock of each process has its own zero. The
 members are not stored, since the tracker of whoever comes next knows who is silent: a silence in
 the domain that began early enough is one of the disruption (`Disruption.explains`).
+
+Two replicas do not agree on when somebody was heard last: their observed clocks may have stood
+still at different times, heartbeats reach them at different times, and so does what is stored. So
+silences that began up to one `errtime` before the first one are of the disruption, too. Who fell
+silent earlier than that is dead; who did not, and was no member, has hardly been overlooked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,6 +69,7 @@ def _load_times(saved: Any, then: float, steady_since: float) -> Disruption:
         latest=max(then - _number(saved["latest"]), steady_since),
         until=then + _number(saved["left"]),
     )
+    disruption.slack = max(_number(saved["start"]) - _number(saved["latest"]), 0.0)
     disruption.last = disruption.vague_last = then - _age(saved["last"])
     disruption.vague_until = steady_since
     return disruption

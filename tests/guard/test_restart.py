@@ -233,6 +233,32 @@ class LeaderTests(RestartTestCase):
         self.assertEqual(self.told(self.decide(1069.0)), [])
         self.assertHeld("x1000c0s0b0n[1-2]", 1130.0)
 
+    def test_other_clock(self) -> None:
+        """So they are if they seem to have been heard earlier here, by a clock that stood less."""
+        for earlier in (0.002, 9.0):
+            self.setUp()
+            self.silence(SLOT, 0.0)
+            self.decide(10.0)
+            self.lead(60.0, now=1060.0)
+            self.silence(SLOT, 1000.0 - earlier)
+            self.assertEqual(self.ended(self.decide(1061.0)), [])
+            self.assertHeld(SLOT, 1100.0)
+
+    def test_two(self) -> None:
+        """Who is a member of one by its time is none of a smaller one that began later."""
+        self.begin(CHASSIS, pdu="x1000c0s[0-7]b0n3")
+        self.silence("x1000c0s[0-7]b0n3", 0.0)
+        self.decide(7.0)
+        self.silence("x1000c0s0b0n[0-2]", 25.0)
+        self.decide(32.0)
+        self.assertDisrupted("pdu", "x1000c0s0")
+        self.lead(40.0, now=1040.0)
+        self.silence("x1000c0s[0-7]b0n3", 1000.0)
+        self.silence("x1000c0s0b0n[0-2]", 1025.0)
+        self.decide(1040.0)
+        self.assertEqual(self.guard.held["x1000c0s0b0n3"], 1097.0)
+        self.assertEqual(self.guard.held["x1000c0s0b0n0"], 1122.0)
+
     def test_all_back(self) -> None:
         """A domain that is back by then is no longer disrupted at the first decision."""
         self.silence(SLOT, 0.0)

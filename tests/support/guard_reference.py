@@ -18,7 +18,7 @@ class Fallen:
 
     def __init__(self, domain: str, began: float, start: float, latest: float, until: float):
         self.domain, self.began, self.until = domain, began, until
-        self.start, self.latest = start, latest
+        self.start, self.latest, self.slack = start, latest, 0.0
         self.last, self.vague_last, self.vague_until = start, inf, -inf
         self.tell_at = began
         self.told = self.unsure = False
@@ -218,14 +218,17 @@ class Reference:
 
     def is_of(self, xname: str, quiet: Quiet, fallen: Fallen) -> bool:
         """Return whether a silence is of a disruption, by place and time."""
-        return fallen.start <= quiet.since <= fallen.latest and self.inside(fallen.domain, xname)
+        earliest = fallen.start - fallen.slack
+        return earliest <= quiet.since <= fallen.latest and self.inside(fallen.domain, xname)
 
     def join(self) -> None:
         """Make silences those of known disruptions."""
         for xname, quiet in self.quiet.items():
             found = [each for each in self.fallen if self.is_of(xname, quiet, each)]
             if quiet.by is None and found:
-                smallest = min(found, key=lambda each: self.size(each.domain))
+                smallest = min(
+                    found, key=lambda each: (quiet.since < each.start, self.size(each.domain))
+                )
                 self.take(quiet, smallest)
                 parts = [each for each in smallest.absorbed if self.is_of(xname, quiet, each)]
                 quiet.first = min((smallest, *parts), key=lambda each: each.until)
@@ -322,6 +325,7 @@ class Reference:
         self.quiet.clear()
         self.left.clear()
         for each in {part for whole in self.fallen for part in (whole, *whole.absorbed)}:
+            each.slack = each.latest - each.start
             each.began, each.start = each.began + shift, each.start + shift
             each.until, each.tell_at = each.until + shift, each.began
             each.latest = max(each.latest + shift, steady_since)
