@@ -267,7 +267,7 @@ class Guard(Silences):
             member
             for member in self._members.values()
             if not member.dead
-            and (member.disruption is not None or now >= settled or self._is_certain(member))
+            and (member.disruption is not None or now >= settled or self._is_certain(member, now))
         ]
         settings, found = self._settings, True
         # What has been found may leave fewer components among whom others count.
@@ -284,11 +284,17 @@ class Guard(Silences):
         yield
         return (yield from self._join(now))
 
-    def _is_certain(self, member: SilentMember) -> bool:
-        """Return whether a silence has nothing to do with the last gap, or with the start."""
+    def _is_certain(self, member: SilentMember, now: float) -> bool:
+        """Return whether a silence has nothing to do with the last gap, or with the start.
+
+        Nor does it matter for one from before the start whose death is due: those who had been
+        warned about die one `warntime` after the start, also if a gap follows that ends later.
+        """
         if member.since > self._steady_since:
             return True
-        return self._known_since <= member.since <= self._steady_since - member.limit
+        if member.since < self._known_since:
+            return now - member.since >= self._settings.errtime
+        return member.since <= self._steady_since - member.limit
 
     def _begin(self, found: Found, now: float) -> Generator[None, None, None]:
         """Begin a disruption, which takes members from smaller ones."""
@@ -348,4 +354,9 @@ class Guard(Silences):
                 due.append(disruption.tell_at)
         if now < settled and (self._members or self._disruptions):
             due.append(settled)
+            due += [
+                member.since + self._settings.errtime
+                for member in self._members.values()
+                if member.since < self._known_since and not self._is_certain(member, now)
+            ]
         return min(due, default=inf)

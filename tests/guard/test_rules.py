@@ -363,6 +363,19 @@ class SteadyTests(GuardTestCase):
         self.decide(50.0)
         self.assertDisrupted("x1000c0")
 
+    def test_death_due(self) -> None:
+        """Those warned about before a start count when their deaths are due, if a gap follows it.
+
+        They are due one Warntime after the start, however long the gap is.
+        """
+        self.steady_since = 3.0
+        self.silence(CHASSIS, -20.0)
+        for now in (8.0, 9.5):
+            self.guard.decide(now, self.settings, self.steady_since, known_since=0.0)
+            self.assertDisrupted()
+        self.guard.decide(10.0, self.settings, self.steady_since, known_since=0.0)
+        self.assertHeld(CHASSIS, 100.0)
+
     def test_later_silences(self) -> None:
         """Silences that begin after it count at once."""
         self.steady_since = 20.0
