@@ -136,16 +136,28 @@ class Guard(Silences):
         """
         return [save(each, now) for each in self._disruptions]
 
-    def restore(self, saved: object, now: float, steady_since: float, elapsed: float = 0.0) -> None:
+    def restore(
+        self,
+        saved: object,
+        now: float,
+        known_since: float,
+        elapsed: float = 0.0,
+        then: float | None = None,
+    ) -> None:
         """Continue the disruptions of a snapshot, in place of those of this guard.
 
-        `elapsed` are the observed seconds that have passed since the snapshot, as far as they are
-        known. What is not valid in it is left out. Note who is silent before `decide` is called
-        with a time one `warntime` after `steady_since`, or later: whoever is not silent by then is
-        taken to be back.
+        `elapsed` are the seconds that have passed since the snapshot, as far as they are known.
+        `then` is the observed time at which it was made, if the observed clock has stood still
+        since then; that makes no hold longer. What was heard before `known_since`, the start, is
+        known only roughly. What is not valid in the snapshot is left out.
+
+        Note who is silent before `decide` is called with a time one `warntime` after its
+        `steady_since`, or later: whoever is not silent by then is taken to be back.
         """
         items = saved if isinstance(saved, list) else []
-        loaded = [load(each, now - max(elapsed, 0.0), steady_since) for each in items]
+        counted = now - max(elapsed, 0.0)
+        then = counted if then is None else then
+        loaded = [load(each, then, known_since, counted) for each in items]
         self._disruptions = dict.fromkeys(each for each in loaded if each is not None)
         self._members = {x: member for x, member in self._members.items() if not member.dead}
         for member in self._members.values():

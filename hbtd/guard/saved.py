@@ -39,39 +39,43 @@ def _save_times(disruption: Disruption, now: float) -> dict[str, object]:
     }
 
 
-def load(saved: object, then: float, steady_since: float) -> Disruption | None:
+def load(
+    saved: object, then: float, known_since: float, counted: float | None = None
+) -> Disruption | None:
     """Return the disruption that `save` has returned as `saved`; `None` if it is not valid.
 
     `then` is the observed time, on the clock of this process, at which it was saved. Silences that
-    began before `steady_since` may have begun earlier than they seem, so that the disruption
-    explains them, too, and knows better when they did.
+    began before `known_since`, the start, may have begun earlier than they seem, so that the
+    disruption explains them, too, and knows better when they did. What is left of it counts from
+    `counted`, if that is given.
     """
+    counted = then if counted is None else counted
     try:
-        disruption = _load_times(saved, then, steady_since)
+        disruption = _load_times(saved, then, known_since, counted)
         assert isinstance(saved, Mapping)
         disruption.told = saved["told"] is True
         disruption.includes = tuple(map(_text, saved["includes"]))
         disruption.ended = inf if saved["ended"] is None else then - _age(saved["ended"])
         disruption.unsure = disruption.active
         disruption.absorbed = [
-            _load_times(each, then, steady_since) for each in _items(saved["absorbed"])
+            _load_times(each, then, known_since, counted) for each in _items(saved["absorbed"])
         ]
     except (KeyError, TypeError, ValueError):
         return None
     return disruption
 
 
-def _load_times(saved: Any, then: float, steady_since: float) -> Disruption:
+def _load_times(saved: Any, then: float, known_since: float, counted: float) -> Disruption:
     disruption = Disruption(
         _text(saved["domain"]),
         began=then - _age(saved["began"]),
         start=then - _age(saved["start"]),
-        latest=max(then - _number(saved["latest"]), steady_since),
-        until=then + _number(saved["left"]),
+        latest=max(then - _number(saved["latest"]), known_since),
+        until=counted + _number(saved["left"]),
     )
     disruption.slack = max(_number(saved["start"]) - _number(saved["latest"]), 0.0)
     disruption.last = disruption.vague_last = then - _age(saved["last"])
-    disruption.vague_until = steady_since
+    disruption.vague_until = known_since
     return disruption
 
 

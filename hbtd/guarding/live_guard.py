@@ -107,11 +107,10 @@ class LiveGuard:
         self._renew()
         self.leading = self._unsettled = True
         self._sharing.lead()
-        state = self._sharing.state
+        disruptions, age = list(self._sharing.state.disruptions), self._sharing.age
         self._shared = None
-        self.rules.restore(
-            list(state.disruptions), self._observed.now(), self.steady_since, self._sharing.age
-        )
+        now, then = self._observed.now(), self._observed.shown(age)
+        self.rules.restore(disruptions, now, self._began, age, then)
         if settings_of(self._params.current).mode is not GuardMode.OFF:
             self._watch()
 

@@ -115,6 +115,21 @@ class ReplicaTests(SynchronousTestCase):
                 self.assertEqual(self.said(each), [("x1000c0", None), ("x1000c0", "over")])
         self.assertEqual(self.world.kinds("x1000c0s1b0n0").count(WARNED), 1)
 
+    def test_again(self) -> None:
+        """What falls silent later is no part of it for the next leader, though that has not heard.
+
+        Its clock stood still from the death of the leader on, but it knows who was silent before.
+        """
+        first, second = "x1000c0s0b0n[0-2],x1000c0s1b0n[0-1]", "x1000c0s0b0n3,x1000c0s1b0n[2-3]"
+        self.beat_for(ERRTIME + 4, silent=first)
+        self.beat_for(8.0, silent=C0)
+        self.change_leader()
+        self.assertGreater(self.leader.guard.steady_since, 50.0)
+        self.assertEqual(self.said(self.leader), [("x1000c0", None), ("x1000c0", None)])
+        self.beat_for(HOLD - 22.0 + INTERVAL, silent=C0)
+        self.assertEqual(self.dead(), {*names(first)})
+        self.assertEqual(self.held(self.leader), {*names(second)})
+
     def test_wrong_clocks(self) -> None:
         """Whatever the wall clocks of the replicas say, the hold is as long."""
         numbers = (1000, 1001, 1002)
