@@ -107,6 +107,13 @@ class View:
         self.certain -= names
         self.unsure -= names
 
+    def bury(self, names: Set[str]) -> "View":
+        """Return what hbtd sees once some of those whose deaths wait are dead."""
+        view = View()
+        view.since = {name: since for name, since in self.since.items() if name not in names}
+        view.certain, view.unsure, view.older = self.certain, self.unsure, self.older - names
+        return view
+
     def answers(self, domains: Iterable[Domain], share: float) -> Iterator[Answer]:
         """Return all that may be found."""
         # Those whose deaths wait already don't count, but for the size of a domain.
@@ -185,7 +192,7 @@ class GuardOracle:
             if log.disturbed(due - EDGE, due + wait, rules.settle):
                 cluster.lenient = cluster.lenient or "hbtd was disturbed before the last death"
                 return
-            answers = list(view.answers(self.domains.values(), rules.share))
+            answers = self._answers(view, due, due + wait)
             names = {frozenset(answer) for answer in answers}
             if names <= {frozenset[str](), frozenset(each.domain.name for each in cluster.found)}:
                 pass  # nothing new
@@ -234,11 +241,26 @@ class GuardOracle:
         view = self._view(cluster, dues[0], last - dues[0], set())
         if not self._is_clear(cluster, view, set()):
             return
-        answers = list(view.answers(self.domains.values(), rules.share))
+        answers = self._answers(view, dues[0], last)
         if len({frozenset(answer) for answer in answers}) > 1:
             cluster.lenient = cluster.lenient or "hbtd was disturbed, and may look early or late"
         elif any(answers):
             self._find(cluster, answers, -inf, last)
+
+    def _answers(self, view: View, begin: float, end: float) -> list[Answer]:
+        """Return all that may be found in a view, by who looks between two times.
+
+        Deaths that wait from before may be declared then, so that domains become smaller: which one
+        explains others depends on whether that is before or after hbtd looks.
+        """
+        log = self.log
+        times = {word.at for name in view.older for word in log.words(name, begin, end)}
+        views = [view]
+        for at in sorted(times):
+            dead = {name for name in view.older if log.dead(name, at)}
+            views += [view.bury(dead)] if dead else []
+        answers = (each.answers(self.domains.values(), self.rules.share) for each in views)
+        return [*chain.from_iterable(answers)]
 
     def _find(
         self, cluster: Cluster, answers: Sequence[Answer], earliest: float, latest: float

@@ -181,3 +181,23 @@ class JudgeTests(SynchronousTestCase):
         wrong, table = self.judge()
         self.assertEqual(table["slot", "events"], 1)
         self.assertEqual([each for each in wrong if "stated" in each], [])
+
+    def test_buried(self) -> None:
+        """So they are if deaths that waited are declared just as hbtd looks, or just before."""
+        slots = [each for each in NODES if each.startswith(("x1c0s0", "x1c1s0"))]
+        later = ["x1c0s1b0n0", "x1c0s1b0n1", "x1c1s1b0n0", "x1c1s1b0n1"]
+        later += ["x2c0s0b0n0", "x2c0s1b0n0", "x2c1s0b0n0"]
+        self.silent = dict.fromkeys(slots, (FELL, BACK))
+        self.silent |= dict.fromkeys(later, (130.5, BACK))
+        self.words = {each: [(104.5, WARNED), (139.5, DEAD), (200.5, WELL)] for each in slots}
+        for each in later:
+            died = 170.0 if each in GROUPS["pdu"] else 140.0
+            self.words[each] = [(134.5, WARNED), (died, DEAD), (200.5, WELL)]
+        self.statements = [
+            self.stated(each, "slot", ended, 109.5)
+            for ended in ("", "over")
+            for each in ("x1c0s0", "x1c1s0")
+        ]
+        self.statements += [self.stated("pdu", "group", each, 140.0) for each in ("", "over")]
+        wrong, table = self.judge()
+        self.assertEqual((wrong, table["group", "lenient"]), ([], 1))
