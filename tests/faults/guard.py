@@ -45,13 +45,13 @@ class Story(GuardedFleet):
         await self.told_dead([STRAY])
         stray, excused = self.death(STRAY) - self.heard[STRAY], await self.excused()
         self.figures.append(f"a node elsewhere told dead after {stray:.1f} s")
+        self.assertGreaterEqual(stray, ERRTIME)
+        self.assertLess(stray, ERRTIME + INTERVAL + LATE + excused, "it had to wait")
         await self.disturb()
         await self.come_back(CHASSIS)
         await self.after_the_hold()
         await self.report()
         self.assert_told(back=CHASSIS, away=[STRAY])
-        self.assertGreaterEqual(stray, ERRTIME)
-        self.assertLess(stray, ERRTIME + INTERVAL + LATE + excused)
         await self.assert_stated("x1000c3", "back")
 
     async def system(self) -> None:
