@@ -12,7 +12,7 @@ from tests.support.event_reader import EventReader
 from tests.support.hsm_memory import DIED, KINDS, STARTED, WARNED
 from tests.support.many_nodes import INTERVAL, ManyNodesTestCase
 from tests.support.replicas_running import until_true
-from tests.support.running import reactor
+from tests.support.running import reactor, until
 
 LIMIT = 50
 """Seconds from the beginning of the maintenance to its end."""
@@ -50,14 +50,12 @@ class RebootTests(ManyNodesTestCase):
         self.assertEqual([each["message"] for each in (await self.updates())[known:]], [])
         self.generator.resume(*others)
         returning = reactor.seconds()
-        path = f"maintenance/{maintenance['Id']}"
-
-        async def all_back() -> bool:
-            return bool((await self.ask("GET", path))["Number"] == 1)
-
-        await until_true(all_back, self.PERIOD + PATIENCE)
+        # Events cost hbtd less than to be asked again and again. On a machine that is too busy for
+        # this test not all are back before the end.
+        await until(lambda: reader.count("transition") >= len(others), end - returning)
         back = reactor.seconds()
-        self.assertLess(back, end, "the machine is too busy for this test")
+        left = await self.ask("GET", f"maintenance/{maintenance['Id']}")
+        self.assertEqual((left["Number"], left["XNames"]), (1, one))
 
         async def told() -> bool:
             said = await self.ask("GET", f"components/{one}")

@@ -47,6 +47,10 @@ class EventReader(Protocol):
             maybeDeferred(self.transport.loseConnection)
         return self._ended
 
+    def count(self, kind: str) -> int:
+        """Return the number of events of a type so far."""
+        return sum(each.type == kind for each in self._stream.events)
+
     def read(self, kind: str) -> Sequence[Any]:
         """Return the data of the events of a type so far."""
         return [orjson.loads(each.data) for each in self._stream.events if each.type == kind]
