@@ -40,10 +40,12 @@ silent once more begins a new silence, with all that follows.
 **After a gap or a start** of hbtd, nodes that have yet to connect again are no fallen domain.
 Silences that began before `steady_since`, the time since which hbtd has heard without a gap, make
 no domain disrupted for one `warntime` after it, unless these components were silent before the gap.
-(They are members of what is disrupted already.)
+(They are members of what is disrupted already.) Who had been warned about before a start counts
+when its death is due, if that is earlier.
 
 **A restart or a change of the leader** continues disruptions (`snapshot`, `restore`), each with
-what is left of its hold.
+what is left of its hold. Observed clocks differ, so silences that began up to one `errtime` before
+the first one are of a disruption that is continued, unless another one explains them strictly.
 
 So every effect is bounded in time: nobody's death waits longer than `hold` from the beginning of
 the first disruption of its silence, whatever happens.
