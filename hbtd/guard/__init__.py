@@ -40,8 +40,8 @@ silent once more begins a new silence, with all that follows.
 **After a gap or a start** of hbtd, nodes that have yet to connect again are no fallen domain.
 Silences that began before `steady_since`, the time since which hbtd has heard without a gap, make
 no domain disrupted for one `warntime` after it, unless these components were silent before the gap.
-(They are members of what is disrupted already.) Who had been warned about before a start counts
-when its death is due, if that is earlier.
+(They are members of what is disrupted already.) If that is earlier, a silence counts one period
+before its death is due; of who had been warned about before a start, when its death is due.
 
 **A restart or a change of the leader** continues disruptions (`snapshot`, `restore`), each with
 what is left of its hold. Observed clocks differ, so silences that began up to one `errtime` before

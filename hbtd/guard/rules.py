@@ -279,7 +279,7 @@ class Guard(Silences):
             member
             for member in self._members.values()
             if not member.dead
-            and (member.disruption is not None or now >= settled or self._is_certain(member, now))
+            and (member.disruption is not None or now >= settled or now >= self._certain_at(member))
         ]
         settings, found = self._settings, True
         # What has been found may leave fewer components among whom others count.
@@ -296,17 +296,20 @@ class Guard(Silences):
         yield
         return (yield from self._join(now))
 
-    def _is_certain(self, member: SilentMember, now: float) -> bool:
-        """Return whether a silence has nothing to do with the last gap, or with the start.
+    def _certain_at(self, member: SilentMember) -> float:
+        """Return when a silence counts, before nodes have had the time to connect again.
 
-        Nor does it matter for one from before the start whose death is due: those who had been
-        warned about die one `warntime` after the start, also if a gap follows that ends later.
+        It counts at once if it has nothing to do with the last gap, or with the start. Otherwise it
+        counts one period before its death is due: with a short `errtime` that may be before the
+        time is over, and all that fell silent with it are counted then. Who had been warned about
+        before the start dies one `warntime` after it, also if a gap follows that ends later.
         """
-        if member.since > self._steady_since:
-            return True
+        due = member.since + self._settings.errtime
         if member.since < self._known_since:
-            return now - member.since >= self._settings.errtime
-        return member.since <= self._steady_since - member.limit
+            return due
+        if self._steady_since - member.limit < member.since <= self._steady_since:
+            return due - member.limit / MISSED
+        return -inf
 
     def _begin(self, found: Found, now: float) -> Generator[None, None, None]:
         """Begin a disruption, which takes members from smaller ones."""
@@ -366,9 +369,5 @@ class Guard(Silences):
                 due.append(disruption.tell_at)
         if now < settled and (self._members or self._disruptions):
             due.append(settled)
-            due += [
-                member.since + self._settings.errtime
-                for member in self._members.values()
-                if member.since < self._known_since and not self._is_certain(member, now)
-            ]
+            due += [at for at in map(self._certain_at, self._members.values()) if at > now]
         return min(due, default=inf)

@@ -354,13 +354,13 @@ class SteadyTests(GuardTestCase):
         self.assertDisrupted("x1000c0")
 
     def test_short_errtime(self) -> None:
-        """With an Errtime below Warntime they count when the first death may be due."""
+        """With a short Errtime they count one period before the first death is due."""
         self.settings = HOLD._replace(warntime=60.0)
         self.steady_since = 20.0
         self.silence(CHASSIS, 15.0)
-        self.decide(49.0)
+        self.decide(41.5)
         self.assertDisrupted()
-        self.decide(50.0)
+        self.decide(42.0)
         self.assertDisrupted("x1000c0")
 
     def test_death_due(self) -> None:

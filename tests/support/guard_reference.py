@@ -155,6 +155,7 @@ class Reference:
                 quiet.by
                 or quiet.since > steady_since
                 or quiet.since + quiet.limit <= steady_since
+                or now >= quiet.since + settings.errtime - quiet.limit / 2
                 or now >= settled
             )
         }
