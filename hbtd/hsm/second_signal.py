@@ -34,7 +34,10 @@ class Expected(NamedTuple):
     state: str
     """The state of the node in HSM's table: `On` or `Ready`."""
     since: float
-    """The observed time, in seconds, of the look at HSM's table that has first found it so."""
+    """The observed time, in seconds, of the look at HSM's table that has first found it so.
+
+    If a maintenance included the node after that, it is when the maintenance ended.
+    """
     absent: bool
     """Whether the node has not been heard for `boot_time` seconds since then."""
 
@@ -44,7 +47,8 @@ class SecondSignal(PeriodicService):
 
     A node is *expected* if HSM's table has it enabled, and `On` or `Ready`, and it is not tracked.
     It is *absent* if it has been so for `boot_time` observed seconds, since the first of successive
-    looks at the table that found it so. Only the leader looks; other replicas know nothing. If
+    looks at the table that found it so. While a maintenance includes a node it is not absent, and
+    its time begins when that has ended. Only the leader looks; other replicas know nothing. If
     `boot_time` is 0, no node is expected.
     """
 
@@ -162,6 +166,8 @@ class SecondSignal(PeriodicService):
                     if xname in self._tracker:
                         # If it is forgotten later, it is expected anew from the next look on.
                         since.pop(xname, None)
+                    elif self._tracker.is_spared(xname):
+                        since[xname] = now
                     elif now - since[xname] >= boot_time:
                         absent.append(xname)
         if epoch == self._epoch:

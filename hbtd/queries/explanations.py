@@ -199,8 +199,8 @@ class Explainer:
         boot_time = f"Boot_time ({self._monitor.limits.boot_time} s)"
         silent = max(self._monitor.now() - expected.since, 0.0)
         text = (
-            f"HSM's table has it enabled and {expected.state} since the look at {since}, and it has"
-            f" not been heard here in the {silent:.0f} s since then"
+            f"HSM's table has it enabled and {expected.state}, and it has not been heard here in"
+            f" the {silent:.0f} s since {since}"
         )
         if expected.absent:
             return f"Absent: {text}, longer than {boot_time}."

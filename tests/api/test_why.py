@@ -329,8 +329,8 @@ class WhyTests(TimedAPITestCase):
             {"XName": "x1c0s0b0n0", "Type": "Node", "State": "unknown", "Transitions": []},
         )
         text = (
-            "HSM's table has it enabled and On since the look at 08:00:05, and it has not been"
-            " heard here in the 15 s since then"
+            "HSM's table has it enabled and On, and it has not been heard here in the 15 s since"
+            " 08:00:05"
         )
         self.assertEqual(
             said["Why"]["Text"],

@@ -134,6 +134,25 @@ class AbsentTests(LooksTestCase):
         self.pass_time(300)
         self.assertEqual(self.absent(), UP[:1])
 
+    def test_in_maintenance(self) -> None:
+        """Who is in maintenance is not absent, and has all of boot_time from its end."""
+        self.look(*UP[:2])
+        self.pass_time(600)
+        self.assertEqual(self.absent(), UP[:2])
+        self.tracker.spare(UP[:1])
+        self.pass_time(1)
+        self.assertEqual(self.absent(), UP[1:2])
+        self.pass_time(1000)
+        self.look(*UP[:2])
+        expected = self.signal.expected(UP[0])
+        assert expected is not None
+        self.assertFalse(expected.absent)
+        self.tracker.judge_anew(UP[:1], self.clock.seconds(), (10.0, 30.0))
+        self.pass_time(590)
+        self.assertEqual(self.absent(), UP[1:2])
+        self.pass_time(10)
+        self.assertEqual(self.absent(), UP[:2])
+
     def test_forgotten(self) -> None:
         """Who was heard and is forgotten is expected anew, from the next look on."""
         self.look(UP[0])
