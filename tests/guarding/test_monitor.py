@@ -128,6 +128,17 @@ class HoldTests(GuardedTestCase):
         self.beat_all(2.3, silent=C0)
         self.assertEqual(fold(self.told_dead()), fold(names(C0)))
 
+    def test_share(self) -> None:
+        """How much of a domain has to be silent is `guard_share`, also when that changes."""
+        most = "x1000c0s0b0n[0-2]"
+        self.up(guard_share=80)
+        self.beat_all(28.2, silent=most)
+        self.assertEqual((self.told_dead(), self.said), (names(most), []))
+        self.beat_all(30.0)
+        self.params.patch({"Guard_share": "75"})
+        self.beat_all(28.2, silent=most)
+        self.assertHeld(most)
+
     def test_spared(self) -> None:
         """Who is in maintenance is no living member: the rest is the chassis."""
         self.up()

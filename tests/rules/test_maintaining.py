@@ -14,6 +14,7 @@ from hbtd.rules.maintenance import LONGEST_NODESET, MAINTENANCE, MOST, Maintenan
 from hbtd.rules.maintenances import NoRoomForMaintenance, NoSuchMaintenance
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.settings import Setting
+from hbtd.tracker.cohorts import ORDINARY, Limits
 from hbtd.tracker.forgotten import ForgottenLately
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Phase
@@ -300,6 +301,18 @@ class BackTests(MaintenanceTestCase):
         self.assertEqual(self.beat(A), ["STARTED"])
         self.assertEqual(self.advance(WARNTIME), [(A, "WARNED")])
         self.assertEqual(self.advance(4000), [(A, "DIED")])
+
+    def test_own_warntime(self) -> None:
+        """Of a component with a threshold, that silence is as long as its own Warntime."""
+        self.tracker.set_limits(lambda xname: Limits(40.0, 90.0) if xname == A else ORDINARY)
+        self.beat(A, B)
+        self.set(A, B, back=True, seconds=5000)
+        self.advance(39)
+        self.assertEqual(self.beat(A, B), ["STARTED"])
+        self.assertEqual([self.tracker.is_spared(each) for each in (A, B)], [True, False])
+        self.advance(40)
+        self.assertEqual(self.beat(A), ["STARTED"])
+        self.assertFalse(self.tracker.is_spared(A))
 
     def test_kept(self) -> None:
         """The leader writes who is back a moment later, many in one go, and the rest remains."""

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
@@ -15,6 +17,9 @@ from hbtd.store.etcd_format import FORGET, JUDGEMENT, LOCK, PRESENCE, REQUEST
 from hbtd.store.etcd_format import STARTED as STARTED_REQUEST
 from hbtd.store.etcd_log_format import LOG
 from hbtd.store.interface import NotLeading, StoreUnusable
+from hbtd.store.past import Noticed
+from hbtd.tracker.silences import LongSilence
+from tests.support.etcd_memory import MemoryEtcd
 from tests.support.etcd_running import EtcdTestCase
 from tests.support.hsm_memory import lines
 from tests.support.store_contract import (
@@ -69,6 +74,23 @@ class EtcdStoreTests(
     def make_store(self) -> EtcdStore:
         """Make a store on the shared etcd."""
         return LeadersStore(self.client)
+
+
+class SilenceTests(SynchronousTestCase):
+    """Long silences."""
+
+    def test_not_in_etcd(self) -> None:
+        """They are kept in the memory of the replica that has noticed them, and not in etcd."""
+        clock = Clock()
+        etcd = MemoryEtcd(clock.seconds)
+        store = EtcdStore(etcd.client(clock), lambda: WALL)
+        store.writer.lock_gained(LOCK)
+        before = etcd.revision
+        silences = [LongSilence("x1", WALL, 40.0), LongSilence("x2", WALL, 50.0)]
+        self.successResultOf(store.keep_silences(silences, Noticed(WALL)))
+        clock.pump([0.01] * 10)
+        self.assertEqual(self.successResultOf(store.silences()).silences, silences)
+        self.assertEqual((etcd.revision, store.last_number()), (before, 0))
 
 
 class Counted(EtcdClient):

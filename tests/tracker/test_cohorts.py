@@ -322,6 +322,17 @@ class CohortTests(SynchronousTestCase):
             (_NAMES[0], "silent for 90.0 s; its death was held back by the guard"),
         )
 
+    def test_held_without_a_warning(self) -> None:
+        """Whoever was not warned about, and is heard while its death is held, is judged as ever."""
+        self.tracker.set_limits(lambda _: Limits(warntime=60.0))
+        self.beat(0.0, 0)
+        held = {_NAMES[0]: Deadlines(90.0, 90.0, held=True)}
+        self.assertEqual(self.sweep(30.0, held=held), [])
+        self.assertEqual(self.tracker.phase(_NAMES[0]), Phase.HEALTHY)
+        self.beat(40.0, 0)
+        self.assertEqual(self.sweep(69.9), [])
+        self.assertEqual(self.sweep(70.0), [(0, "DIED")])
+
     def test_held_once(self) -> None:
         """One silence is held back once: a later deadline does not replace the first."""
         self.beat(0.0, 0)
