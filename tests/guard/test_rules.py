@@ -282,6 +282,20 @@ class EndTests(GuardTestCase):
         self.assertHeld("")
         self.assertDisrupted()
 
+    def test_released_and_more(self) -> None:
+        """What is released counts for no other domain that falls silent, and is not held again."""
+        self.begin("x1000c0s[0-1]b0n[0-3]")
+        self.silence("x1000c0s0b0n[0-3]", 0.0)
+        self.decide(10.0)
+        self.guard.release("x1000c0s0", 11.0)
+        self.silence("x1000c0s1b0n[0-1]", 5.0)
+        self.decide(15.0)
+        self.assertDisrupted()
+        self.assertHeld("")
+        self.silence("x1000c0s1b0n2", 5.0)
+        self.decide(16.0)
+        self.assertHeld("x1000c0s1b0n[0-2]", 106.0)
+
     def test_switched_off(self) -> None:
         """To switch the guard off, or to report, releases everybody who is held."""
         for mode, disrupted in ((GuardMode.OFF, []), (GuardMode.REPORT, ["x1000c0s0"])):
