@@ -155,8 +155,9 @@ class Notifier(Service):
         said = self._quarantine.why_set_aside(xname)
         if said is not None:
             return Standing(Told.SET_ASIDE, 0.0, f"its updates fail, the last one with: {said}")
-        if self._outbox.latest(xname) is not None:
-            return Standing(Told.WAITING, 0.0, self._why_waiting(xname))
+        latest = self._outbox.latest(xname)
+        if latest is not None:
+            return Standing(Told.WAITING, 0.0, self._why_waiting(latest))
         if xname in self._in_doubt:
             reason = "HSM may still carry out an older update, and is told again after that"
             return Standing(Told.IN_DOUBT, self._told(xname), reason)
@@ -165,14 +166,16 @@ class Notifier(Service):
             return Standing(Told.TOLD, at)
         return Standing(Told.UNKNOWN, 0.0, "another replica tells HSM")
 
-    def _why_waiting(self, xname: str) -> str:
+    def _why_waiting(self, judgement: Judgement) -> str:
+        if self._is_stale(judgement):
+            return "it is not sent any more, since the component was heard"
         if self._params.current.nosm:
             return "no updates are sent to HSM: nosm is set"
         if self._condition.in_outage or not self._readiness.ready:
             return self._condition.why_not_ready()
         if not self._may_send():
             return "this replica does not lead at the moment"
-        if self._quarantine.is_suspect(xname):
+        if self._quarantine.is_suspect(judgement.component):
             return "an update with it has failed; it is sent again"
         return "it is about to be sent, or HSM has not answered yet"
 

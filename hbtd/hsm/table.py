@@ -44,7 +44,8 @@ class TableParser:
         """Make a parser that calls `take` with each row."""
         self._take = take
         self._events: list[tuple[str, Any]] = ijson.sendable_list()
-        self._parser = ijson.basic_parse_coro(self._events, use_float=True)
+        # Not with use_float=True, by which integers of more than 64 bits are errors.
+        self._parser = ijson.basic_parse_coro(self._events)
         self._level = 0
         self._in_rows = False
         self._key = ""

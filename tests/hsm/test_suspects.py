@@ -112,6 +112,15 @@ class OneBadComponentTests(SuspectsTestCase):
             (error,) = lines(events, "error")
             self.assertIn(D, error)
 
+    def test_heard_meanwhile(self):
+        """If it is heard before it is set aside, its alarm is said to be sent no more."""
+        self.begin_with("hang", D, sm_timeout=4)
+        self.tell(DIED, *nodes(40))
+        self.advance(4.5)
+        self.assertIn("it is sent again", self.notifier.standing(D).reason or "")
+        self.hear(D)
+        self.assertIn("it is not sent any more", self.notifier.standing(D).reason or "")
+
     def test_others(self):
         """Others wait for one `sm_timeout` at most, also while it is tried again."""
         for fault in KINDS:

@@ -68,6 +68,12 @@ class ParserTests(SynchronousTestCase):
             rows = self.parse(b'{"Components":[' + row.replace(b"true", value) + b"]}\n")
             self.assertEqual(rows, [("x1000c0s0b0n0", "Ready", "OK", enabled)])
 
+    def test_large_numbers(self):
+        """A number of any size in another field harms no row."""
+        for number in (b"9" * 100, b"-1.5e400", b"18446744073709551616"):
+            data = b'{"Components":[{"ID":"x0","NID":' + number + b',"State":"On","Flag":"OK"}]}'
+            self.assertEqual(self.parse(data), [("x0", "On", "OK", False)])
+
     def test_long(self):
         """A text without end is refused before it takes memory, and time for each portion."""
         parser = TableParser(lambda *_: None)
