@@ -1,7 +1,7 @@
 """Applies maintenance to the tracker: who is in it is not judged, and is judged anew at its end."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Final, Protocol
 
@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from hbtd.config.live_params import LiveParams
 from hbtd.formats.counts import counted
-from hbtd.formats.nodesets import expand, pieces, portions
+from hbtd.formats.nodesets import NodesetError, expand, pieces, portions
 from hbtd.rules.in_force import Entry, InForce, Notice, tell_nobody
 from hbtd.rules.maintenance import (
     AWAY,
@@ -39,6 +39,9 @@ _LONGEST_WAIT: Final = 60.0
 _SHORTEST_WAIT: Final = 0.1
 """The least seconds to wait for an end, as the clock that counts them may stand still."""
 
+_STALE_ENDS: Final = 100
+"""The most ends that no longer matter, and wait besides as many as there are maintenances."""
+
 _ENDED: Final = "; judged anew since its maintenance ended"
 _NOT_BACK: Final = "; it had said that it would be back by then"
 
@@ -47,15 +50,23 @@ Key = tuple[str, str]
 
 
 async def components(
-    wanted: Maintenance, turn: Callable[[], Awaitable[None]]
+    wanted: Maintenance,
+    turn: Callable[[], Awaitable[None]],
+    fault: Callable[[NodesetError], None] = lambda _: None,
 ) -> AsyncIterator[list[str]]:
     """Yield the xnames of the components of a maintenance, in portions.
 
-    `turn` is awaited between portions, so that the reactor does other work.
+    `turn` is awaited between portions, so that the reactor does other work. Pieces of the nodeset
+    that can't be read, as a store may have after all, are left out, and passed to `fault`.
     """
     first = True
     for piece in pieces(wanted.nodeset, _CHARACTERS_AT_ONCE):
-        for some in portions(expand(piece, MOST_NAMES), _AT_ONCE):
+        try:
+            names = expand(piece, MOST_NAMES)
+        except NodesetError as error:
+            fault(error)
+            continue
+        for some in portions(names, _AT_ONCE):
             if not first:
                 await turn()
             first = False
@@ -183,11 +194,6 @@ class Maintaining:
         if not self._working:
             self._working = True
             self._work = Deferred.fromCoroutine(self._apply_stale(anew=anew))
-            self._work.addErrback(
-                lambda failure: self._log.failure(
-                    "Maintenance could not be applied because of a bug in hbtd.", failure
-                )
-            )
         while self._hurrying and self._pause is not None:
             (waiting, call), self._pause = self._pause, None
             call.cancel()
@@ -199,7 +205,13 @@ class Maintaining:
             while self._stale:
                 key = next(iter(self._stale))
                 del self._stale[key]
-                await self._apply_one(*key, anew=anew or self._hurrying)
+                try:
+                    await self._apply_one(*key, anew=anew or self._hurrying)
+                except Exception:  # noqa: BLE001  # the others have to be in force
+                    self._log.failure(
+                        "Maintenance {id} could not be applied because of a bug in hbtd.",
+                        id=id_of(*key),
+                    )
         finally:
             self._working = False
 
@@ -250,7 +262,7 @@ class Maintaining:
         entry = Entry(wanted, began, self._time(wanted) + left)
         self.in_force.begin(entry)
         self._wait_for(entry)
-        async for some in self._components(wanted):
+        async for some in self._components(wanted, self._unreadable(wanted)):
             self._tracker.spare(self.in_force.include(entry, some))
         self.notice(entry, "set")
 
@@ -265,7 +277,7 @@ class Maintaining:
             return
         # The leader has removed those that are back.
         kept: set[str] = set()
-        async for some in self._components(wanted):
+        async for some in self._components(wanted, self._unreadable(wanted)):
             kept.update(some)
             self._tracker.spare(self.in_force.include(entry, some))
         async for some in self._components(before):
@@ -296,9 +308,24 @@ class Maintaining:
         limits = params.warntime, params.errtime
         self._tracker.judge_anew(xnames, self._observed.now(), limits, _ENDED)
 
-    async def _components(self, wanted: Maintenance) -> AsyncIterator[list[str]]:
-        async for some in components(wanted, self._turn):
+    async def _components(
+        self, wanted: Maintenance, fault: Callable[[NodesetError], None] = lambda _: None
+    ) -> AsyncIterator[list[str]]:
+        async for some in components(wanted, self._turn, fault):
             yield some
+
+    def _unreadable(self, wanted: Maintenance) -> Callable[[NodesetError], None]:
+        """Return a function that logs why some components of a maintenance can't be read."""
+
+        def log(error: NodesetError) -> None:
+            self._log.error(
+                "Some components of the maintenance {id} in the store can't be read, and are not in"
+                " it: {error}",
+                id=wanted.id,
+                error=str(error),
+            )
+
+        return log
 
     # Ends
 
@@ -324,6 +351,12 @@ class Maintaining:
     def _wait_for(self, entry: Entry) -> None:
         ends = self._returns_due if entry.maintenance.away else self._ends
         heappush(ends, (entry.ends, entry.maintenance.id))
+        if len(ends) > 2 * len(self.in_force.entries) + _STALE_ENDS:
+            # Who is back early, or has its end moved, must not take memory until that was due.
+            away = entry.maintenance.away
+            kept = [e for e in self.in_force.entries.values() if e.maintenance.away is away]
+            ends[:] = [(each.ends, each.maintenance.id) for each in kept]
+            heapify(ends)
         self._set_timer()
 
     def _set_timer(self) -> None:

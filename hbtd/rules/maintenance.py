@@ -31,6 +31,8 @@ LONGEST_NODESETS: Final = 16 * 1024 * 1024
 """The most characters of the nodesets of all maintenances; etcd's answers have 64 MiB at most."""
 LONGEST: Final = 365 * 86400
 """The most seconds that any maintenance may last, whatever the option `maintenance_max` says."""
+SHORTEST: Final = 0.001
+"""The least seconds for which one can be set: Unix times in seconds differ by less hardly."""
 LONGEST_TEXT: Final = 256
 """The most characters of a reason, and of the name of whoever has set a maintenance."""
 
@@ -145,7 +147,7 @@ def parse(kind: str, name: str, text: str) -> Maintenance | None:
         nodeset = name if kind == AWAY else fields["XNames"]
         texts = (nodeset, fields["Reason"], fields["By"])
         back = fields["Back"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
     if not all(isinstance(each, str) for each in texts) or not isinstance(back, bool):
         return None
@@ -217,6 +219,8 @@ def _positive(seconds: object) -> float:
         raise MaintenanceRefused("For must be a number of seconds")
     if not (isfinite(seconds) and seconds > 0):
         raise MaintenanceRefused("For must be more than 0 seconds")
+    if seconds < SHORTEST:
+        raise MaintenanceRefused(f"For must be {SHORTEST:g} seconds at least")
     return float(min(seconds, 10 * LONGEST))
 
 

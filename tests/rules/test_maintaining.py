@@ -19,7 +19,13 @@ from hbtd.tracker.forgotten import ForgottenLately
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Phase
 from tests.support.logged import said
-from tests.support.maintenance_memory import ERRTIME, WALL, WARNTIME, MaintenanceTestCase
+from tests.support.maintenance_memory import (
+    ERRTIME,
+    WALL,
+    WARNTIME,
+    FailingStore,
+    MaintenanceTestCase,
+)
 
 A, B, C, D = (f"x0c0s0b0n{number}" for number in range(4))
 
@@ -175,6 +181,53 @@ class TimedTests(MaintenanceTestCase):
         )
         self.set(A)
         self.assertTrue(self.tracker.is_spared(A))
+
+    def test_unreadable_components(self) -> None:
+        """Components that can't be read are logged, and are not in it; all others are."""
+        text = self.store.settings.text(MAINTENANCE, self.set(A))
+        assert text is not None
+        for odd in ("x0c0s[5-1]b0n0", "x[0-9999]c[0-9999]", "@all"):
+            for call in self.clock.getDelayedCalls():
+                call.cancel()
+            self.store = FailingStore()
+            self.begin()
+            with capturedLogs() as events:
+                self.store.settings.replace(
+                    (Setting(MAINTENANCE, name, text.replace(A, odd if odd_too else A)), 0)
+                    for name, odd_too in (("a", True), ("b", False), ("c", True))
+                )
+            self.assertEqual(len(said(events, LogLevel.error)), 2)
+            self.assertTrue(self.tracker.is_spared(A))
+            self.assertEqual([self.maintenances.find(id).number for id in "abc"], [0, 1, 0])
+            for id in "abc":
+                self.end(id)
+            self.assertFalse(self.tracker.is_spared(A))
+
+    def test_bug(self) -> None:
+        """A bug in one of them harms no other."""
+        spare = self.tracker.spare
+        self.patch(self.tracker, "spare", lambda _: 1 / 0)
+        id = self.set(A)
+        (failure,) = self.flushLoggedErrors(ZeroDivisionError)
+        self.assertIsNotNone(failure)
+        self.patch(self.tracker, "spare", spare)
+        self.set(B)
+        self.assertEqual([self.tracker.is_spared(x) for x in (A, B)], [False, True])
+        self.end(id)
+
+    def test_ends_take_no_memory(self) -> None:
+        """Ends that matter no more are not kept, however often they are moved."""
+        id = self.set(A)
+        self.set(B, seconds=50)
+        for number in range(300):
+            self.change(id, For=60_000 + number)
+        self.assertLess(len(self.maintenances._maintaining._ends), 110)
+        self.beat(B)
+        self.advance(50)
+        self.assertFalse(self.tracker.is_spared(B))
+        self.change(id, For=5)
+        self.advance(6)
+        self.assertEqual(self.maintenances.in_force.entries, {})
 
     def test_follower(self) -> None:
         """A follower finds the end by its own clock, and leaves the store to the leader."""

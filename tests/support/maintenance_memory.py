@@ -30,16 +30,29 @@ class FailingStore(MemoryStore):
         self.fails = False
         self.written: list[list[Setting]] = []
         self.hold: Deferred[None] | None = None
+        self._held: Deferred[None] | None = None
 
     def write_settings(self, settings: Any) -> Deferred[None]:
         """Write settings, or fail; if there is `hold`, when that has fired."""
         self.written.append(list(settings))
+        return self._in_turn(lambda: MemoryStore.write_settings(self, settings))
+
+    def replace_settings(self, replacements: Any) -> Deferred[Any]:
+        """Replace settings, or fail; if there is `hold`, when that has fired."""
+        self.written.append([setting for setting, _ in replacements])
+        return self._in_turn(lambda: MemoryStore.replace_settings(self, replacements))
+
+    def _in_turn(self, write: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """Write, after the write that is held, if one is."""
         if self.fails:
             return fail(StoreUnusable("the disk is full"))
         if self.hold is not None:
-            held, self.hold = self.hold, None
-            return held.addCallback(lambda _: MemoryStore.write_settings(self, settings))
-        return super().write_settings(settings)
+            self._held, self.hold = self.hold, None
+        elif self._held is None or self._held.called:
+            return write()
+        done: Deferred[Any] = Deferred()
+        self._held.addCallback(lambda _: write().chainDeferred(done))
+        return done
 
 
 class Deafness:
