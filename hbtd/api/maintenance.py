@@ -167,6 +167,8 @@ class MaintenanceHandlers:
             wanted = await self._stored(self._maintenances.change(entry, fields))
         except MaintenanceRefused as refused:
             raise Problem(400, str(refused)) from None
+        except NoSuchMaintenance:
+            raise _unknown(before.id) from None
         except CancelledError:
             return Reply(200, change=f"maintenance {before.id}; the client did not wait for it.")
         change = f"{_described(wanted, entry.number)}; it was until {format_time(before.until)}."
@@ -220,9 +222,7 @@ class MaintenanceHandlers:
         try:
             return self._maintenances.find(id)
         except NoSuchMaintenance:
-            raise Problem(
-                404, f"There is no maintenance {printable(id)}: it is over, or never was"
-            ) from None
+            raise _unknown(id) from None
 
     async def _stored(self, change: Coroutine[Deferred[Any], Any, Any]) -> Any:
         """Return the result of a change; raise `Problem` 503 if it can't be stored."""
@@ -232,6 +232,10 @@ class MaintenanceHandlers:
             raise Problem(
                 503, f"The store can't be written, so nothing was changed: {error}"
             ) from None
+
+
+def _unknown(id: str) -> Problem:
+    return Problem(404, f"There is no maintenance {printable(id)}: it is over, or never was")
 
 
 def _read(request: Request, limit: int | None = None) -> Mapping[str, Any]:

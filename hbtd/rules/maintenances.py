@@ -34,7 +34,7 @@ from hbtd.rules.maintenance import (
 )
 from hbtd.runtime.backoff import Backoff
 from hbtd.store.interface import IStore, StoreUnusable
-from hbtd.store.settings import Setting
+from hbtd.store.settings import Replacement, Setting
 from hbtd.tracker.forgotten import Forgotten
 from hbtd.tracker.tracker import Tracker
 
@@ -48,6 +48,9 @@ _RETRY: Final = (1.0, 30.0)
 """The shortest and the longest pause, in seconds, before a failed write is tried again."""
 
 _REMOVED_AT_ONCE: Final = 500
+
+_ATTEMPTS: Final = 5
+"""How often a change is tried again that others have been faster with."""
 
 _LETTERS: Final = "23456789bcdfghjkmnpqrstvwxyz"
 """The letters of identifiers: without vowels, and what looks alike."""
@@ -176,10 +179,26 @@ class Maintenances:
         """Change the end of a maintenance, or its texts, as a request says; return what it is now.
 
         `For` and `Until` are read as when it is set. It goes on to end with the returns of
-        components if it did. Raise `MaintenanceRefused` if the request can't be granted, and
-        `StoreUnusable` if the change can't be stored.
+        components if it did. Raise `MaintenanceRefused` if the request can't be granted,
+        `NoSuchMaintenance` if it has been ended meanwhile, and `StoreUnusable` if the change can't
+        be stored.
         """
-        changed = before = entry.maintenance
+        for _ in range(_ATTEMPTS):
+            changed, before = self._changed(entry.maintenance, fields), entry.maintenance
+            setting = Setting(changed.kind, changed.name, changed.text())
+            text, done = self._text_of(before), False
+            if text is not None:
+                (done,) = await self._store.replace_settings([(setting, text)])
+            await self._maintaining.applied()
+            # etcd may have written it although its first answer was lost.
+            if done or self._text_of(changed) is not None:
+                return changed
+            entry = self.find(changed.id)
+        raise StoreUnusable("others are changing it")
+
+    def _changed(self, before: Maintenance, fields: Mapping[str, Any]) -> Maintenance:
+        """Return a maintenance as a request changes it; raise `MaintenanceRefused` as `change`."""
+        changed = before
         if all(fields.get(field) is None for field in ("For", "Until", "Reason", "By")):
             raise MaintenanceRefused("Nothing is to be changed: give For, Until, Reason or By")
         if fields.get("For") is not None or fields.get("Until") is not None:
@@ -189,8 +208,13 @@ class Maintenances:
             changed = changed._replace(reason=read_text(fields, "Reason"))
         if fields.get("By") is not None:
             changed = changed._replace(by=read_text(fields, "By"))
-        await self._write(changed)
         return changed
+
+    def _text_of(self, wanted: Maintenance) -> str | None:
+        """Return the text of a maintenance in the store; `None` if it is another one by now."""
+        text = self._store.settings.text(wanted.kind, wanted.name)
+        known = None if text is None else parse(wanted.kind, wanted.name, text)
+        return text if known == wanted else None
 
     async def end(self, entry: Entry) -> None:
         """End a maintenance now. Raise `StoreUnusable` if that can't be stored."""
@@ -225,7 +249,12 @@ class Maintenances:
             return False
         self._lately.note(xname, self._clock.seconds(), self._params.current.errtime)
         now = self._wall()
-        await self._write(Maintenance(AWAY, xname, xname, now, now + seconds, True, reason, xname))
+        wanted = Maintenance(AWAY, xname, xname, now, now + seconds, True, reason, xname)
+        try:
+            await self._write(wanted)
+        except StoreUnusable:
+            self._lately.drop(xname)  # it may say so again
+            raise
         return True
 
     async def _write(self, wanted: Maintenance) -> None:
@@ -304,22 +333,26 @@ class Maintenances:
     async def _remove(self) -> None:
         """Remove the settings of maintenances that are over."""
         over = self._maintaining.over
-        removed: list[Setting] = []
+        removed: list[Replacement] = []
         for (kind, name), given in list(over.items()):
             text = self._store.settings.text(kind, name)
             wanted = None if text is None else parse(kind, name, text)
             if wanted is None or wanted.given != given:
                 over.pop((kind, name), None)  # it was removed, or has another end
             else:
-                removed.append(Setting(kind, name, None))
+                removed.append((Setting(kind, name, None), text))
         for start in range(0, len(removed), _REMOVED_AT_ONCE):
-            await self._store.write_settings(removed[start : start + _REMOVED_AT_ONCE])
-            for kind, name, _ in removed[start : start + _REMOVED_AT_ONCE]:
-                over.pop((kind, name), None)
+            some = removed[start : start + _REMOVED_AT_ONCE]
+            # One whose end somebody has put off in the same moment goes on.
+            replaced = await self._store.replace_settings(some)
+            for ((kind, name, _), _), done in zip(some, replaced, strict=True):
+                if done:
+                    over.pop((kind, name), None)
 
     async def _save(self, entry: Entry) -> None:
         """Write a maintenance without the components that are back; without any, remove it."""
         wanted, back = entry.maintenance, len(entry.left)
+        before = self._text_of(wanted)
         if entry.tried == back:
             self._maintaining.with_returns.pop(wanted.id, None)
             return
@@ -327,18 +360,21 @@ class Maintenances:
         async for some in components(wanted, lambda: deferLater(self._clock, 0)):
             folded.append(fold(xname for xname in some if xname not in entry.left))
         nodeset = ",".join(filter(None, folded))
-        if entry is not self._maintaining.find(wanted.id) or entry.maintenance is not wanted:
+        found = self._maintaining.find(wanted.id)
+        if entry is not found or entry.maintenance is not wanted or before is None:
             return  # it was changed meanwhile, and is looked at again
         if len(nodeset) > LONGEST_SHORTENED:
             entry.tried = back
             return
-        self._log.info(
-            "Maintenance {id} has ended for {components}, which are back; {number} are still in"
-            " it.",
-            id=wanted.id,
-            components=counted(back - entry.said, "component"),
-            number=entry.number,
-        )
-        entry.said = back
+        if back != entry.said:
+            self._log.info(
+                "Maintenance {id} has ended for {components}, which are back; {number} are still"
+                " in it.",
+                id=wanted.id,
+                components=counted(back - entry.said, "component"),
+                number=entry.number,
+            )
+            entry.said = back
         text = wanted._replace(nodeset=nodeset).text() if nodeset else None
-        await self._store.write_settings([Setting(wanted.kind, wanted.name, text)])
+        # Who has ended it in the same moment, or has moved its end, must not be overruled.
+        await self._store.replace_settings([(Setting(wanted.kind, wanted.name, text), before)])

@@ -12,7 +12,7 @@ from zope.interface import implementer
 from hbtd.config.params import Params
 from hbtd.etcd.client import MAX_OPERATIONS, EtcdClient
 from hbtd.etcd.errors import RESOURCE_EXHAUSTED, Compacted, EtcdRefused, EtcdUnavailable
-from hbtd.etcd.messages import Delete, Put
+from hbtd.etcd.messages import Compare, Delete, Put
 from hbtd.store.etcd_blocks import Blocks, Plan
 from hbtd.store.etcd_commits import Numbering, request, steps_of_follower, steps_of_leader
 from hbtd.store.etcd_format import FORGET, HEALTH, JUDGEMENT, RECORDS, REQUEST, judgement_value
@@ -22,15 +22,15 @@ from hbtd.store.etcd_log_format import CURSOR, LOG, LOG_END
 from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
 from hbtd.store.etcd_notes import EtcdNotes
 from hbtd.store.etcd_past import EtcdPast
-from hbtd.store.etcd_settings import SETTING, setting_step, settings_in
-from hbtd.store.etcd_steps import Step, batches, key_of, transactions
+from hbtd.store.etcd_settings import SETTING, read_setting, setting_key, setting_step, settings_in
+from hbtd.store.etcd_steps import Step, batches, key_of, operations_of, transactions
 from hbtd.store.etcd_trimming import EtcdTrimming
 from hbtd.store.etcd_writer import EtcdWriter
 from hbtd.store.interface import IStore, LogEntry, NotLeading, StoreUnusable
 from hbtd.store.memory_silences import MemorySilences
 from hbtd.store.past import EVERYTHING, Noticed, Selection, SilencesThen, Span, StatesThen
 from hbtd.store.questions import AT_ONCE
-from hbtd.store.settings import Setting, Settings
+from hbtd.store.settings import Replacement, Setting, Settings
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.silences import LongSilence
 from hbtd.tracker.transitions import Judgement, Transition
@@ -423,6 +423,52 @@ class EtcdStore:
                     self.settings.apply(setting, revision)
 
         return self._noting(self._in_turn(work))
+
+    def replace_settings(self, replacements: Sequence[Replacement]) -> Deferred[Sequence[bool]]:
+        """Write those settings that still have the texts that they are expected to have.
+
+        `IStore.replace_settings` says more. Any replica may write them.
+        """
+
+        async def work() -> Sequence[bool]:
+            replaced: list[bool] = []
+            left = iter(replacements)
+            for batch in transactions(setting_step(setting) for setting, _ in replacements):
+                some = list(islice(left, len(batch)))
+                if await self._replaced(some):
+                    replaced += [True] * len(some)
+                    continue
+                for each in some:
+                    replaced.append(await self._replaced([each]))
+                    if not replaced[-1]:
+                        await self._read_setting(each[0])
+            return replaced
+
+        return self._noting(self._in_turn(work))
+
+    async def _replaced(self, replacements: Sequence[Replacement]) -> bool:
+        """Write settings in one transaction, unless one of them has changed; return whether so."""
+        settings, known = [setting for setting, _ in replacements], self.settings
+        if any(known.text(each.kind, each.name) != before for each, before in replacements):
+            return False
+        compares = [
+            Compare.mod_revision(setting_key(each), known.number(each.kind, each.name))
+            for each in settings
+        ]
+        operations = operations_of(map(setting_step, settings))
+        result = await self.writer.attempt(compares, operations)
+        for setting in settings if result.succeeded else ():
+            known.apply(setting, result.revision)
+        return result.succeeded
+
+    async def _read_setting(self, setting: Setting) -> None:
+        """Take over what a setting is now in etcd, also if it is gone."""
+        key = setting_key(setting)
+        page = await self._client.range(key, key + b"\0")
+        for item in page.items:
+            self.settings.apply(read_setting(key, item.value), item.mod_revision)
+        if not page.items:
+            self.settings.apply(setting._replace(text=None), page.revision)
 
     async def restore_settings(self) -> None:
         """Write settings that etcd has lost again. Raise `StoreUnusable` if etcd fails."""

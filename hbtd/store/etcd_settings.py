@@ -24,8 +24,12 @@ def settings_in(items: Iterable[KeyValue]) -> Iterator[tuple[Setting, int]]:
             yield read_setting(item.key, item.value), item.mod_revision
 
 
+def setting_key(setting: Setting) -> bytes:
+    """Return the key of a setting."""
+    return SETTING + f"{setting.kind}/{setting.name}".encode()
+
+
 def setting_step(setting: Setting) -> Step:
     """Return the step that writes or removes a setting."""
-    key = SETTING + f"{setting.kind}/{setting.name}".encode()
-    text = setting.text
+    key, text = setting_key(setting), setting.text
     return Step([Delete(key) if text is None else Put(key, text.encode())])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from hbtd.etcd.client import EtcdClient
-from hbtd.etcd.messages import Compare, Delete, Operation, Put
+from hbtd.etcd.messages import Compare, Delete, Operation, Put, TxnResult
 from hbtd.store.etcd_format import REQUEST
 from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
 from hbtd.store.etcd_steps import Step, key_of, operations_of, size_of, transactions
@@ -106,8 +106,13 @@ class EtcdWriter:
         Return whether the operations were carried out. Raise the exceptions of `EtcdClient.txn` if
         etcd fails.
         """
-        result = await self._client.txn(compares, self._with_presence(operations))
-        return result.succeeded
+        return (await self.attempt(compares, operations)).succeeded
+
+    async def attempt(
+        self, compares: Sequence[Compare], operations: Sequence[Operation]
+    ) -> TxnResult:
+        """Do what `write_if` does; return the revision, too."""
+        return await self._client.txn(compares, self._with_presence(operations))
 
     async def remove(self, requests: dict[str, LeaderRequest]) -> bool:
         """Delete requests to the leader from etcd, and from the mirror.

@@ -16,7 +16,7 @@ from hbtd.store.past import (
     Span,
     StatesThen,
 )
-from hbtd.store.settings import Setting
+from hbtd.store.settings import Replacement, Setting
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.silences import LongSilence
 from hbtd.tracker.transitions import Judgement, Transition
@@ -234,6 +234,13 @@ class IStore(Interface):
         Every replica may write settings, and each learns of those that others write. Once the
         Deferred has fired, they are in `settings`, whose listeners have been called. The Deferred
         fails with `StoreUnusable` if they can't be stored; even then, some may have been written.
+        """
+
+    def replace_settings(replacements: Sequence[Replacement]) -> Deferred[Sequence[bool]]:
+        """Write, of these settings, those that still have the texts that they are expected to have.
+
+        The result says of each whether it was written. If one was not, since somebody has changed
+        or removed it meanwhile, `settings` has what it is now. For the rest, see `write_settings`.
         """
 
     def undelivered(

@@ -11,7 +11,7 @@ from hbtd.store.interface import IStore, LogEntry
 from hbtd.store.memory_log import MemoryLog
 from hbtd.store.memory_silences import MemorySilences
 from hbtd.store.past import EVERYTHING, Noticed, Selection, SilencesThen, Span, StatesThen
-from hbtd.store.settings import Setting, Settings
+from hbtd.store.settings import Replacement, Setting, Settings
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.silences import LongSilence
 from hbtd.tracker.transitions import Judgement, Transition
@@ -220,6 +220,15 @@ class MemoryStore:
         for setting in settings:
             self.settings.apply(setting, 0)
         return succeed(None)
+
+    def replace_settings(self, replacements: Sequence[Replacement]) -> Deferred[Sequence[bool]]:
+        """Write those settings that still have the texts that they are expected to have."""
+        replaced: list[bool] = []
+        for setting, before in replacements:
+            replaced.append(self.settings.text(setting.kind, setting.name) == before)
+            if replaced[-1]:
+                self.settings.apply(setting, 0)
+        return succeed(replaced)
 
     def undelivered(
         self, share: Callable[[str, str], tuple[str, str]] | None = None

@@ -25,6 +25,10 @@ class Setting(NamedTuple):
     """The text; `None` if the setting was removed."""
 
 
+Replacement = tuple[Setting, str | None]
+"""A setting to be written, and the text that it must have until then; `None` if it must be new."""
+
+
 class Settings:
     """The settings that this replica knows, and the listeners: functions called when they change.
 
@@ -52,6 +56,11 @@ class Settings:
     def text(self, kind: str, name: str) -> str | None:
         """Return the text of a setting; `None` if there is no such setting."""
         return self._known.get((kind, name), (None, 0))[0]
+
+    def number(self, kind: str, name: str) -> int:
+        """Return the number of the change by which a setting came; 0 if there is no setting."""
+        text, number = self._known.get((kind, name), (None, 0))
+        return 0 if text is None else number
 
     def on_change(self, kind: str, listener: Listener) -> None:
         """Call `listener(names, anew)` whenever settings of a kind have changed, from now on.

@@ -35,7 +35,7 @@ from hbtd.store.past import (
     StateThen,
 )
 from hbtd.store.questions import Questions
-from hbtd.store.settings import Setting, Settings
+from hbtd.store.settings import Replacement, Setting, Settings
 from hbtd.store.sqlite_file import (
     Contents,
     DatabaseFile,
@@ -458,6 +458,18 @@ class SqliteStore:
                 self.settings.apply(setting, 0)
 
         write = self._write(lambda cursor, now: sqlite_notes.write_settings(cursor, settings))
+        return write.addCallback(written)
+
+    def replace_settings(self, replacements: Sequence[Replacement]) -> Deferred[Sequence[bool]]:
+        """Write those settings that still have the texts that they are expected to have."""
+
+        def written(replaced: Sequence[bool]) -> Sequence[bool]:
+            for (setting, _), done in zip(replacements, replaced, strict=True):
+                if done:
+                    self.settings.apply(setting, 0)
+            return replaced
+
+        write = self._write(lambda cursor, now: sqlite_notes.replace_settings(cursor, replacements))
         return write.addCallback(written)
 
     def undelivered(

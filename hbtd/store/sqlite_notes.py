@@ -6,7 +6,7 @@ All functions run in the store's thread, in a transaction of the caller.
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from hbtd.store.settings import Setting
+from hbtd.store.settings import Replacement, Setting
 from hbtd.store.sqlite_log import text
 
 _SETTING: Final = "setting/"
@@ -42,6 +42,21 @@ def write_settings(cursor: Any, settings: Iterable[Setting]) -> None:
     """Write settings; remove those whose text is `None`."""
     for kind, name, value in settings:
         write(cursor, f"{_SETTING}{kind}", {name: value})
+
+
+def replace_settings(cursor: Any, replacements: Iterable[Replacement]) -> list[bool]:
+    """Write those settings that have the texts that they are expected to have; return which."""
+    replaced: list[bool] = []
+    for setting, before in replacements:
+        cursor.execute(
+            "SELECT CAST(text AS BLOB) FROM note WHERE kind = ? AND name = ?",
+            (f"{_SETTING}{setting.kind}", setting.name),
+        )
+        row = cursor.fetchone()
+        replaced.append((None if row is None else text(row[0])) == before)
+        if replaced[-1]:
+            write_settings(cursor, [setting])
+    return replaced
 
 
 def write(cursor: Any, kind: str, notes: Mapping[str, str | None]) -> None:

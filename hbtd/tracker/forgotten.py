@@ -40,5 +40,9 @@ class Forgotten:
         while at - next(iter(self._times.values())) >= period:
             self._times.popitem(last=False)
 
+    def drop(self, xname: str) -> None:
+        """Delete the record of a component, which was not forgotten after all."""
+        self._times.pop(xname, None)
+
     def __len__(self) -> int:
         return len(self._times)

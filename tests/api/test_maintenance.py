@@ -292,6 +292,7 @@ class ChangingTests(MaintenanceTestCase):
         """If the store fails it stays as it is."""
         id = self.set(_ALL)["Id"]
         self.patch(self.service.store, "write_settings", lambda settings: refuse())
+        self.patch(self.service.store, "replace_settings", lambda settings: refuse())
         for method, body in (("PATCH", {"For": 5}), ("DELETE", b"")):
             self.assertIn("the disk is full", self.detail(503, method, f"/{id}", body))
         self.assertEqual(self.get(f"/maintenance/{id}")["Number"], 16)

@@ -215,6 +215,72 @@ class TimedTests(MaintenanceTestCase):
         self.assertEqual([self.tracker.is_spared(x) for x in (A, B)], [False, True])
         self.end(id)
 
+    def test_ended_while_written(self) -> None:
+        """One that is ended, or changed, just as the leader writes who is back stays so."""
+        for change in ("end", "change"):
+            self.beat(A, B)
+            id = self.set(A, B, back=True, seconds=86400)
+            entry = self.maintenances.find(id)
+            self.advance(WARNTIME + 1)
+            self.beat(A)
+            hold = self.store.hold = Deferred()
+            doing = Deferred.fromCoroutine(
+                self.maintenances.end(entry)
+                if change == "end"
+                else self.maintenances.change(entry, {"For": 60})
+            )
+            self.clock.advance(2)
+            self.assertNoResult(doing)
+            hold.callback(None)
+            self.successResultOf(doing)
+            self.clock.advance(30)
+            if change == "end":
+                self.assertEqual((self.kept(), self.maintenances.in_force.entries), ([], {}))
+            else:
+                self.assertEqual((self.kept(), entry.maintenance.seconds), ([B], 60))
+
+    def test_put_off_while_removed(self) -> None:
+        """One whose end is put off just as the leader removes it goes on."""
+        self.beat(A)
+        id = self.set(A, seconds=5)
+        text = self.store.settings.text(MAINTENANCE, id)
+        assert text is not None
+        self.store.hold = Deferred()
+        hold = self.store.hold
+        self.clock.advance(5)
+        later = text.replace(f'"At":{WALL}', f'"At":{WALL + 4}')
+        later = later.replace(f'"Until":{WALL + 5}', f'"Until":{WALL + 104}')
+        self.clock.advance(1)
+        # Another replica has written it before.
+        self.store.settings.apply(Setting(MAINTENANCE, id, later), 0)
+        hold.callback(None)
+        self.clock.advance(20)
+        self.assertEqual(self.kept(), [A])
+        self.assertTrue(self.tracker.is_spared(A))
+
+    def test_changed_at_once(self) -> None:
+        """Two changes in one moment are made both; one after the end is told that it is over."""
+        id = self.set(A)
+        entry = self.maintenances.find(id)
+        hold = self.store.hold = Deferred()
+        changing = [
+            Deferred.fromCoroutine(self.maintenances.change(entry, fields))
+            for fields in ({"For": 60}, {"Reason": "other"})
+        ]
+        hold.callback(None)
+        self.settle()
+        for each in changing:
+            self.successResultOf(each)
+        self.assertEqual((entry.maintenance.seconds, entry.maintenance.reason), (60, "other"))
+        hold = self.store.hold = Deferred()
+        ending = Deferred.fromCoroutine(self.maintenances.end(entry))
+        changing = [Deferred.fromCoroutine(self.maintenances.change(entry, {"For": 60}))]
+        hold.callback(None)
+        self.settle()
+        self.successResultOf(ending)
+        self.failureResultOf(changing[0], NoSuchMaintenance)
+        self.assertEqual(self.kept(), [])
+
     def test_ends_take_no_memory(self) -> None:
         """Ends that matter no more are not kept, however often they are moved."""
         id = self.set(A)
@@ -584,6 +650,17 @@ class AwayTests(MaintenanceTestCase):
         self.assertRaises(ForgottenLately, self.maintenances.check_away, A, {"For": 5})
         self.advance(ERRTIME)
         self.maintenances.check_away(A, {"For": 5})
+
+    def test_not_stored(self) -> None:
+        """Who could not be heard, as the store failed, may say so again at once."""
+        self.beat(A)
+        self.store.fails = True
+        saying = Deferred.fromCoroutine(self.maintenances.away(A, 60.0, ""))
+        self.failureResultOf(saying, StoreUnusable)
+        self.store.fails = False
+        self.maintenances.check_away(A, {"For": 5})
+        self.away(A)
+        self.assertRaises(ForgottenLately, self.maintenances.check_away, A, {"For": 5})
 
     def test_too_soon_on_another_replica(self) -> None:
         """What it has said to another replica counts, too."""

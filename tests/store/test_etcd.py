@@ -18,6 +18,7 @@ from hbtd.store.etcd_format import STARTED as STARTED_REQUEST
 from hbtd.store.etcd_log_format import LOG
 from hbtd.store.interface import NotLeading, StoreUnusable
 from hbtd.store.past import Noticed
+from hbtd.store.settings import Setting
 from hbtd.tracker.silences import LongSilence
 from tests.support.etcd_memory import MemoryEtcd
 from tests.support.etcd_running import EtcdTestCase
@@ -91,6 +92,30 @@ class SilenceTests(SynchronousTestCase):
         clock.pump([0.01] * 10)
         self.assertEqual(self.successResultOf(store.silences()).silences, silences)
         self.assertEqual((etcd.revision, store.last_number()), (before, 0))
+
+
+class SettingsTests(EtcdTestCase):
+    """Settings that two replicas change in one moment."""
+
+    async def test_changed_elsewhere(self) -> None:
+        """What another replica has changed, unknown to this one, is known then, and stays."""
+        one, other = (EtcdStore(self.client, lambda: WALL) for _ in range(2))
+        await one.open()
+        await one.write_settings([Setting("m", name, "1") for name in "abc"])
+        await other.open()
+        await one.write_settings([Setting("m", "a", "2"), Setting("m", "b", None)])
+        self.assertEqual(other.settings.texts("m"), {"a": "1", "b": "1", "c": "1"})
+        replaced = await other.replace_settings(
+            [
+                (Setting("m", name, text), "1")
+                for name, text in (("a", None), ("b", "3"), ("c", "3"))
+            ]
+        )
+        self.assertEqual(replaced, [False, False, True])
+        self.assertEqual(other.settings.texts("m"), {"a": "2", "c": "3"})
+        self.assertEqual(await other.replace_settings([(Setting("m", "a", None), "2")]), [True])
+        await one.open()
+        self.assertEqual(one.settings.texts("m"), {"c": "3"})
 
 
 class Counted(EtcdClient):

@@ -22,6 +22,33 @@ class SettingsContract(StoreFixture):
         self.assertEqual(store.settings.texts("other"), {"a": "p"})
         self.assertEqual(len(told), 3)
 
+    async def test_replaced(self) -> None:
+        """A setting is replaced, or removed, only if it has the text that it is said to have."""
+        store = await self.opened()
+        await store.write_settings([Setting("m", name, name) for name in "abc"])
+        replaced = await store.replace_settings(
+            [
+                (Setting("m", "a", "1"), "a"),
+                (Setting("m", "b", "1"), "a"),
+                (Setting("m", "c", None), "c"),
+                (Setting("m", "d", "1"), None),
+                (Setting("m", "e", "1"), "e"),
+            ]
+        )
+        self.assertEqual(replaced, [True, False, True, True, False])
+        now = {"a": "1", "b": "b", "d": "1"}
+        self.assertEqual(store.settings.texts("m"), now)
+        # What is removed or changed in the same moment is not written over.
+        removing = store.write_settings([Setting("m", "a", None), Setting("m", "b", "2")])
+        replacing = store.replace_settings(
+            [(Setting("m", "a", "2"), "1"), (Setting("m", "b", None), "b")]
+        )
+        await removing
+        self.assertEqual(await replacing, [False, False])
+        await store.close()
+        again = await self.opened()
+        self.assertEqual(again.settings.texts("m"), {"b": "2", "d": "1"})
+
     async def test_settings_reopened(self) -> None:
         """Settings are there when the store is opened again, and are no notes."""
         store = await self.opened()
