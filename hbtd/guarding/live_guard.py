@@ -195,11 +195,13 @@ class LiveGuard:
         something = look or rules.silences() or rules.disruptions()
         if not (something or self._releasing or self._sharing.stale):
             return _NOBODY
-        self._steps = Steps(rules.deciding(at, settings, self.steady_since, self._began))
-        decisions = await self._steps.run(Turns(self._clock))
+        steps = self._steps = Steps(rules.deciding(at, settings, self.steady_since, self._began))
+        decisions = await steps.run(Turns(self._clock))
         if rules is not self.rules:
             return _NOBODY
-        self._act(decisions, at)
+        if self._steps is steps:
+            self._steps = None
+            self._act(decisions, at)
         await self._release(at)
         if off and rules is self.rules:
             self._renew()
@@ -236,9 +238,11 @@ class LiveGuard:
         that are still silent with the next sweep. If the domain is not disrupted, or was released
         before, the result is empty. Call this only on the leader.
         """
-        if self._steps is not None:
-            self._steps.finish()
-        at = self._observed.now()
+        at, steps = self._observed.now(), self._steps
+        if steps is not None:
+            # What is being decided is stated first: one that is released must have begun.
+            self._steps = None
+            self._act(steps.finish(), at)
         decisions = self.rules.release(domain, at)
         self._act(decisions, at)
         return [each.domain for each in decisions.ended], len(decisions.released)
@@ -246,7 +250,7 @@ class LiveGuard:
     def _act(self, decisions: Decisions, at: float) -> None:
         """Make statements of what was decided, and share what is disrupted now."""
         self._releasing += decisions.released
-        statements, number = [], self._sharing.state.number
+        statements, number = [], self._sharing.number
         hold = settings_of(self._params.current).mode is GuardMode.HOLD
         for found in decisions.disrupted:
             number += 1

@@ -65,6 +65,15 @@ class Sharing:
         self._leading, self.stale, self._wanted = False, False, None
 
     @property
+    def number(self) -> int:
+        """The number of the last statement that is known here.
+
+        If etcd has lost data, it may be one that is not in the store any more: the next one must
+        not be taken for one that has been passed on.
+        """
+        return max(self.state.number, self._told)
+
+    @property
     def age(self) -> float:
         """How many seconds ago the state was written, as far as that is known here.
 

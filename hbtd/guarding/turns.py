@@ -54,10 +54,11 @@ class Steps(Generic[_T]):
             await turns.take_if_due()
         return self._result[0]
 
-    def finish(self) -> None:
-        """Run the rest at once, since somebody needs the result now."""
+    def finish(self) -> _T:
+        """Run the rest at once, since somebody needs the result now; return it."""
         while self._step():
             pass
+        return self._result[0]
 
     def _step(self) -> bool:
         """Run the next portion; return whether there is a further one."""

@@ -1,6 +1,9 @@
 """The monitor with a guard: whose deaths wait, how long, and what is said of it."""
 
+from twisted.internet.task import deferLater
+
 from hbtd.formats.nodesets import fold
+from hbtd.guarding import turns
 from hbtd.tracker.transitions import Transition
 from tests.support.guarded_memory import PERIOD, GuardedTestCase, names
 from tests.support.hsm_memory import DIED, RESTARTED, WARNED
@@ -104,6 +107,20 @@ class HoldTests(GuardedTestCase):
         self.assertEqual(self.guard.release("x1000c0"), ([], 0))
         self.assertEqual(self.guard.release(None), ([], 0))
         self.assertEqual(self.statements(), [("x1000c0", None), ("x1000c0", "released")])
+
+    def test_released_while_decided(self) -> None:
+        """What is released just as it is found is stated first, and then that it has ended."""
+        self.up()
+        self.patch(turns, "_AT_ONCE", -1.0)
+        self.patch(turns, "deferLater", lambda clock, seconds: deferLater(clock, 0.02))
+        self.beat_all(20.0, silent=C0)
+        while not self.guard.rules.disruptions():
+            self.clock.advance(0.01)
+        self.assertEqual(self.statements(), [])
+        self.guard.release(None)
+        self.beat_all(5.0, silent=C0)
+        self.assertEqual([ended for _, ended in self.statements()], [None, "released"])
+        self.assertEqual([each.number for each in self.said], [1, 2])
 
     def test_switched_off(self) -> None:
         """Switched to `report` or `off`, the guard holds nobody any more."""

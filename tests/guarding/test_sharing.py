@@ -200,6 +200,16 @@ class SharingTests(SynchronousTestCase):
         self.sharing.follow()
         self.assertFalse(self.sharing.stale)
 
+    def test_lost(self) -> None:
+        """If etcd has lost the state, the next leader's statements are news all the same."""
+        self.arrive(1, 2)
+        self.store.settings.replace([])
+        self.assertEqual((self.sharing.state.number, self.sharing.number), (0, 2))
+        self.sharing.lead()
+        self.sharing.write([made(self.sharing.number + 1)], [], {})
+        self.store.end()
+        self.assertEqual(self.said, [1, 2, 3])
+
     def test_kept(self) -> None:
         """Old statements are kept up to twenty, recent ones all."""
         self.sharing.lead()
