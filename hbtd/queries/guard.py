@@ -22,6 +22,7 @@ from hbtd.guarding.statements import Statement, named
 from hbtd.guarding.watching import limit_of
 from hbtd.queries.machine import Turn
 from hbtd.store.past import Selection
+from hbtd.tracker.cohorts import ORDINARY, Deadlines
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
@@ -230,8 +231,14 @@ class GuardFacts:
         disruptions, component = self._disruptions(), self._tracker.component(xname)
         if not disruptions or component is None:
             return None
+        rule = self._tracker.rule(xname)
+        if isinstance(rule, Deadlines) and rule.held:
+            rule = ORDINARY  # held from when this replica led
+        if rule is None or isinstance(rule, Deadlines):
+            return None  # in maintenance, or judged anew: the leader does not count it, either
         params, since = self._params.current, component.last_heard
-        limit = limit_of(component, params.warntime, params.errtime, self._guard.late)
+        limits = rule.over(params.warntime, params.errtime)
+        limit = limit_of(component, *limits, self._guard.late)
         if self._observed.now() - since < limit:
             return None
         domains = self._guard.domains.of(xname)

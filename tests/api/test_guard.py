@@ -216,6 +216,22 @@ class GuardAPITests(ClockedAPITestCase):
         other = self.request("GET", "/v1/components/x1000c1s0b0n0").json()
         self.assertNotIn("Disruption", other)
 
+    def test_follower_in_maintenance(self) -> None:
+        """Nor does such a replica say that the death of somebody waits whom nobody judges."""
+        self.disrupt()
+        self.service.monitor.become_follower()
+        name, other = "x1000c0s0b0n0", "x1000c0s0b0n1"
+        body = {"XNames": [name], "For": 60}
+        id = self.request("POST", "/v1/maintenance", body).json()["Id"]
+        shown = self.request("GET", f"/v1/components/{name}").json()
+        self.assertNotIn("Disruption", shown)
+        self.assertNotIn("disrupted", shown["Why"]["Text"])
+        # It is judged anew, with its own times.
+        self.request("DELETE", f"/v1/maintenance/{id}")
+        shown = self.request("GET", f"/v1/components/{name}").json()
+        self.assertNotIn("Disruption", shown)
+        self.assertIn("Disruption", self.request("GET", f"/v1/components/{other}").json())
+
     def test_events(self) -> None:
         """Whoever reads events gets one of each statement, without a number of the log."""
         self.beat_for(60.0)
