@@ -41,7 +41,13 @@ class MaintenanceTests(CommandTestCase):
 
     def test_list(self) -> None:
         """Without an action all are listed, page by page; control characters are shown."""
-        self.reply("/maintenance", {"Maintenance": [_ROW, _AWAY], "Next": None})
+
+        def page(method: str, path: str, query: dict[str, str], body: object) -> Any:
+            if query.get("after"):
+                return 200, {}, {"Maintenance": [_AWAY], "Next": None}
+            return 200, {}, {"Maintenance": [_ROW], "Next": _ROW["Id"]}
+
+        self.patch(self.hbtd, "answer", page)
         self.assertEqual(self.hbtctl("maintenance"), 0)
         lines = [line.split() for line in self.out.splitlines()]
         self.assertEqual(lines[0], ["ID", "UNTIL", "BACK", "NUMBER", "BY", "REASON", "COMPONENTS"])
