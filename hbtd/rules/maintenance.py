@@ -32,7 +32,7 @@ LONGEST_NODESETS: Final = 16 * 1024 * 1024
 LONGEST: Final = 365 * 86400
 """The most seconds that any maintenance may last, whatever the option `maintenance_max` says."""
 SHORTEST: Final = 0.001
-"""The least seconds for which one can be set: Unix times in seconds differ by less hardly."""
+"""The least seconds for which one can be set: Unix times in seconds hardly differ by less."""
 LONGEST_TEXT: Final = 256
 """The most characters of a reason, and of the name of whoever has set a maintenance."""
 
