@@ -184,7 +184,7 @@ def read_end(fields: Mapping[str, Any], now: float, longest: float) -> End:
             f"The end may be {longest:g} s from now at most (--maintenance_max), and not"
             f" {end - now:.0f} s"
         )
-    return End(now, end, back)
+    return End(now, min(end, now + longest), back)
 
 
 def read_seconds(fields: Mapping[str, Any], longest: float) -> float:

@@ -17,12 +17,14 @@ from hbtd.rules.in_force import Entry, Notice
 from hbtd.rules.maintaining import Maintaining, Observed, components
 from hbtd.rules.maintenance import (
     AWAY,
+    LONGEST,
     LONGEST_NODESET,
     LONGEST_NODESETS,
     LONGEST_SHORTENED,
     MAINTENANCE,
     MOST,
     MOST_NAMES_IN_ALL,
+    UNDER_WAY,
     End,
     Maintenance,
     MaintenanceRefused,
@@ -203,7 +205,10 @@ class Maintenances:
             raise MaintenanceRefused("Nothing is to be changed: give For, Until, Reason or By")
         if fields.get("For") is not None or fields.get("Until") is not None:
             end = self.read_end(fields)
-            changed = changed._replace(at=end.at, until=end.until, back=end.back or before.back)
+            until = end.until
+            if before.away:
+                until = end.at + self._granted(before.name, until - end.at)
+            changed = changed._replace(at=end.at, until=until, back=end.back or before.back)
         if fields.get("Reason") is not None:
             changed = changed._replace(reason=read_text(fields, "Reason"))
         if fields.get("By") is not None:
@@ -249,13 +254,24 @@ class Maintenances:
             return False
         self._lately.note(xname, self._clock.seconds(), self._params.current.errtime)
         now = self._wall()
-        wanted = Maintenance(AWAY, xname, xname, now, now + seconds, True, reason, xname)
+        until = now + self._granted(xname, seconds)
+        wanted = Maintenance(AWAY, xname, xname, now, until, True, reason, xname)
         try:
             await self._write(wanted)
         except StoreUnusable:
             self._lately.drop(xname)  # it may say so again
             raise
         return True
+
+    def _granted(self, xname: str, seconds: float) -> float:
+        """Return for how long a component is waited for that will be away for so many seconds.
+
+        Nobody is declared dead who has been silent for less than its errtime, and its last
+        heartbeat may have been under way when it said so.
+        """
+        params = self._params.current
+        _, errtime = self._tracker.own_limits(xname).over(params.warntime, params.errtime)
+        return min(max(seconds, errtime + UNDER_WAY), LONGEST)
 
     async def _write(self, wanted: Maintenance) -> None:
         await self._writes.write(Setting(wanted.kind, wanted.name, wanted.text()))

@@ -599,6 +599,28 @@ class AwayTests(MaintenanceTestCase):
         self.assertEqual(self.kept(), [])
         self.assertEqual(self.beat(A), ["STARTED"])
 
+    def test_short(self) -> None:
+        """Nobody is declared dead who has been silent for less than Errtime, whatever it has said.
+
+        Not even if its last heartbeat was under way when it said so, or an operator draws its end
+        near.
+        """
+        self.beat(A, B)
+        self.away(A, 1.0)
+        self.away(B, 600.0)
+        self.clock.advance(1.9)
+        self.assertEqual(self.beat(A), [])
+        self.change(f"away-{B}", For=1)
+        self.assertEqual(self.advance(ERRTIME - 2), [])
+        self.assertEqual(self.beat(A, B), ["STARTED", "STARTED"])
+        self.advance(ERRTIME - 1)
+        # With times of its own, these are what counts.
+        self.tracker.set_limits(lambda _: Limits(None, 100.0))
+        self.beat(A, B)
+        self.away(A, 1.0)
+        self.assertEqual(self.advance(100), [(B, "WARNED"), (B, "DIED")])
+        self.assertEqual(self.advance(5), [(A, "DIED")])
+
     def test_not_back_while_deaf(self) -> None:
         """Nobody is declared dead as not back while it could not be heard, and then in time."""
         self.observed.deaf = True

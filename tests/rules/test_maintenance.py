@@ -40,6 +40,7 @@ class EndTests(SynchronousTestCase):
             ({"For": 0.5, "Until": None}, _NOW + 0.5, False),
             ({"For": _WEEK}, _NOW + _WEEK, False),
             ({"Until": _NOW + 5}, _NOW + 5, False),
+            ({"Until": _NOW + _WEEK + 0.0005}, _NOW + _WEEK, False),
             ({"Until": str(int(_NOW) + 5)}, _NOW + 5, False),
             ({"Until": "2027-01-15T08:00:07Z"}, _NOW + 7, False),
             ({"Until": "2027-01-15T10:00:07+02:00"}, _NOW + 7, False),
