@@ -224,7 +224,8 @@ class MachineMetrics(Collector):
         yield components
         silent = GaugeMetricFamily(
             "hbtd_silent_groups",
-            "Cabinets, chassis and slots with two components or more, all of them warned or dead.",
+            "Cabinets, chassis and slots with two components or more, all of them warned or dead,"
+            " and none of these in maintenance.",
             labels=["type"],
         )
         for kind, count in self._counts.silent_groups.items():

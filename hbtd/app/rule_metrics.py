@@ -90,3 +90,8 @@ class MaintenanceMetrics(Collector):
         components.add_metric(["no"], counts.components - counts.silent)
         components.add_metric(["yes"], counts.silent)
         yield components
+        yield gauge(
+            "maintenance_dead",
+            "Dead components that are in maintenance, which is no alarm.",
+            counts.dead,
+        )

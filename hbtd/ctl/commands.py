@@ -51,7 +51,9 @@ def _add_under(parser: ArgumentParser) -> None:
 
 def _add_status(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--check", action="store_true", help="exit with status 1 if any component is silent"
+        "--check",
+        action="store_true",
+        help="exit with status 1 if any is silent, and not in maintenance",
     )
 
 

@@ -85,7 +85,8 @@ def shown_hsm(hsm: dict[str, Any] | None) -> str:
 def status(run: Invocation) -> int:
     """Print the number of components in each state, and the parts of the machine that are silent.
 
-    With `--check`, the exit status is 1 if a component is silent.
+    With `--check`, the exit status is 1 if a component is warned about or dead, and not in
+    maintenance.
     """
     summary = run.api.get("/summary")
     counts = summary["Counts"]
@@ -94,8 +95,9 @@ def status(run: Invocation) -> int:
     else:
         for line in status_lines(run, summary):
             run.terminal.line(line)
-    quiet = not counts["warned"] and not counts["dead"]
-    return YES if quiet or not run.options.check else NO
+    spared = summary.get("Maintenance", {})
+    alarms = counts["warned"] + counts["dead"] - spared.get("Warned", 0) - spared.get("Dead", 0)
+    return NO if alarms > 0 and run.options.check else YES
 
 
 def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:

@@ -139,6 +139,22 @@ class Machine:
                 flags += more
         return Silence(layout, bytes(warned), bytes(dead))
 
+    async def alarming(self, silence: Silence, turn: Turn) -> Silence:
+        """Return which of the silent components of `silence` are not in maintenance.
+
+        `turn` is awaited between portions of the work.
+        """
+        if not self._tracker.spares:
+            return silence
+        order, flags = silence.layout.order, (bytearray(silence.warned), bytearray(silence.dead))
+        for start in range(0, len(order), _FLAGGED_AT_ONCE):
+            if start:
+                await turn()
+            for number, name in enumerate(order[start : start + _FLAGGED_AT_ONCE], start):
+                if self._tracker.is_spared(name):
+                    flags[0][number] = flags[1][number] = 0
+        return Silence(silence.layout, bytes(flags[0]), bytes(flags[1]))
+
     async def _update(self, turn: Turn) -> None:
         """Update the order to the components that are tracked when this is called.
 

@@ -1,5 +1,6 @@
 """Descriptions of maintenances, and of the components that are in them."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -31,6 +32,10 @@ class MaintenanceCounts(NamedTuple):
     """The number of tracked components that are in maintenance."""
     silent: int = 0
     """How many of these are silent: for `Warntime`, warned about, or dead."""
+    warned: int = 0
+    """How many of these were warned about, which is from before their maintenance."""
+    dead: int = 0
+    """How many of these are dead, from before their maintenance, too."""
 
 
 class MaintenanceFacts:
@@ -127,12 +132,16 @@ class MaintenanceFacts:
         """Bring the counts up to date, and return them; `turn` is awaited between portions."""
         number, away = self._maintenances.counts()
         tracked = self._tracker.spared_components()
-        silent = 0
+        silent, phases = 0, Counter[Phase]()
         for start in range(0, len(tracked), _AT_ONCE):
             if start:
                 await turn()
-            silent += sum(map(self._is_silent, tracked[start : start + _AT_ONCE]))
-        self.counts = MaintenanceCounts(number, away, len(tracked), silent)
+            some = tracked[start : start + _AT_ONCE]
+            silent += sum(map(self._is_silent, some))
+            phases.update(map(self._tracker.phase, some))
+        self.counts = MaintenanceCounts(
+            number, away, len(tracked), silent, phases[Phase.WARNED], phases[Phase.DEAD]
+        )
         return self.counts
 
     async def marks(self, xnames: Sequence[str], turn: Turn) -> str | None:

@@ -148,6 +148,8 @@ class Summary:
                 "Away": counts.away,
                 "Components": counts.components,
                 "Silent": counts.silent,
+                "Warned": counts.warned,
+                "Dead": counts.dead,
             }
         }
 
@@ -253,12 +255,16 @@ class MachineCounts:
         other components, including those outside of cabinets, are counted together as `other`.
         """
         self.silent_groups: dict[str, int] = {}
-        """The numbers of wholly silent parts of the machine by type, as of the last `update`."""
+        """The numbers of wholly silent parts of the machine by type, as of the last `update`.
+
+        Components in maintenance do not count as silent: their silence is no alarm.
+        """
 
     async def update(self, turn: Turn) -> None:
         """Bring the counts up to date; `turn` is awaited between portions of the work."""
         silence = await self._machine.silence(turn)
-        self.silent_groups = await count_wholly_silent(silence, turn)
+        alarming = await self._machine.alarming(silence, turn)
+        self.silent_groups = await count_wholly_silent(alarming, turn)
         everything = sorted(cabinets(silence), key=lambda each: (-each.silent, each.start))
         counted = everything[:_MOST_CABINETS]
         counted.sort(key=attrgetter("start"))

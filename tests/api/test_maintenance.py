@@ -205,7 +205,8 @@ class ShowingTests(MaintenanceTestCase):
         self.assertFalse(beating)
         summary = self.get("/summary")
         self.assertEqual(
-            summary["Maintenance"], {"Set": 1, "Away": 0, "Components": 2, "Silent": 1}
+            summary["Maintenance"],
+            {"Set": 1, "Away": 0, "Components": 2, "Silent": 1, "Warned": 0, "Dead": 0},
         )
         self.assertEqual((summary["Counts"]["healthy"], summary["Groups"]), (18, []))
         metrics = self.request("GET", "/metrics").body.decode()
@@ -214,6 +215,26 @@ class ShowingTests(MaintenanceTestCase):
             "hbtd_maintenance_away 0.0",
             'hbtd_maintenance_components{silent="no"} 1.0',
             'hbtd_maintenance_components{silent="yes"} 1.0',
+        ):
+            self.assertIn(f"\n{line}\n", metrics)
+
+    def test_silent_before(self) -> None:
+        """Who was warned about or dead before is that, and no alarm: neither alone nor a group."""
+        slot = [name for name in CHASSIS if name.startswith("x1000c7s3")]
+        tracker = self.service.tracker
+        for name in slot:
+            tracker.apply_death(name)
+        metrics = self.request("GET", "/metrics").body.decode()
+        self.assertIn('\nhbtd_silent_groups{type="ComputeModule"} 1.0\n', metrics)
+        self.set(*slot)
+        summary = self.get("/summary")
+        self.assertEqual((summary["Counts"]["dead"], summary["Maintenance"]["Dead"]), (2, 2))
+        metrics = self.request("GET", "/metrics").body.decode()
+        for line in (
+            'hbtd_components{state="dead"} 2.0',
+            "hbtd_maintenance_dead 2.0",
+            'hbtd_silent_groups{type="ComputeModule"} 0.0',
+            'hbtd_cabinet_components{cabinet="x1000",state="dead"} 2.0',
         ):
             self.assertIn(f"\n{line}\n", metrics)
 

@@ -129,11 +129,16 @@ class LookingTests(CommandTestCase):
         self.assertIn("0 changes wait, its table was wrong about 3; replica", self.out)
 
     def test_check(self) -> None:
-        """`status --check` exits with status 1 if, and only if, somebody is silent."""
+        """`status --check` exits with status 1 if somebody is silent, and not in maintenance."""
         self.hbtd.components = chassis(0)
         self.assertEqual(self.hbtctl("status", "--check"), 0)
         self.hbtd.components = [*chassis(0), component("x1c0s0b0n0", "warned")]
         self.assertEqual(self.hbtctl("status", "--check"), 1)
+        self.hbtd.components += [component("x1c0s0b0n1", "dead")]
+        for warned, dead, status in ((1, 1, 0), (0, 1, 1), (1, 0, 1)):
+            counts = {"Components": 2, "Silent": 2, "Warned": warned, "Dead": dead}
+            self.hbtd.maintenance = {"Set": 1, "Away": 0, **counts}
+            self.assertEqual(self.hbtctl("status", "--check"), status)
 
     def test_list(self) -> None:
         """`list` prints a line for each component; a suffix says that HSM was not told."""
