@@ -45,7 +45,7 @@ def _add_names(
 
 def _add_under(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--under", metavar="XNAME", help="only components within a cabinet, chassis or slot"
+        "--under", metavar="XNAME", help="only components within one cabinet, chassis or slot"
     )
 
 
@@ -184,7 +184,7 @@ def _add_maintenance(parser: ArgumentParser) -> None:
     parser.add_argument("--reason", metavar="TEXT", help="why, for others to read")
     parser.add_argument("--by", metavar="TEXT", help="who sets it (you, and this host)")
     parser.add_argument(
-        "--under", metavar="XNAME", help="to start, what is tracked in a cabinet, chassis or slot"
+        "--under", metavar="XNAME", help="to start, what is tracked in one cabinet, chassis or slot"
     )
 
 
@@ -352,7 +352,8 @@ COMMANDS = (
         "those with an ID in full. start sets one; it needs an end, --for or --until. With\n"
         "--until back it ends for each component with its first heartbeat after a silence of\n"
         "Warntime, so that it can be set before a reboot. change moves the end of one, and\n"
-        "end ends it now. At the end silence counts from then on. A TIME of --until is\n"
+        "end ends it now, for all in it; who is in another one, too, is in that until its\n"
+        "end. At the end silence counts from then on. A TIME of --until is\n"
         "2026-11-26T18:56:00Z or 18:56 (the next). The exit status of start is 1 if some\n"
         "names are not known.",
         ("hbtctl maintenance",

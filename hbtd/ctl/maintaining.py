@@ -127,8 +127,8 @@ def _change(run: Invocation) -> int:
 
 def _end(run: Invocation) -> int:
     def ended(row: dict[str, Any]) -> str:
-        components = counted(row["Number"], "component is", "components are")
-        return f"{shown(row['Id'])} ended: {components} judged again"
+        components = counted(row["Number"], "component")
+        return f"{shown(row['Id'])} ended: {components} judged again, unless in another one"
 
     return _each(run, "DELETE", None, ended)
 
@@ -149,7 +149,7 @@ def _each(run: Invocation, method: str, body: object, text: Callable[[dict[str, 
             detail = str(row.get("detail"))
             if id not in detail:
                 raise Failure("this hbtd is of an earlier release, which knows no maintenance")
-            run.terminal.note(detail)
+            run.terminal.note(f"{detail} (hbtctl maintenance lists all with their IDs)")
             status = NO
         else:
             run.terminal.line(shown_json(row) if run.json else text(row))

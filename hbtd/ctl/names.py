@@ -36,11 +36,13 @@ def hint(unknown: str) -> str:
     There is advice if one of the names is a state, such as `dead`, or the xname of a part of the
     machine. Return an empty text if there is no advice.
     """
-    for name in unknown.split(","):
+    for name in re.findall(r"(?:[^,\[]|\[[^\]]*\]?)+", unknown):
         if name.lower() in ("ok", "healthy", "warned", "dead", "alive", "silent"):
             return f"; a state is given as --state {name}"
         if re.fullmatch(r"x\d+(c\d+([sr]\d+(b\d+)?)?)?", name):
             return f"; --under {name} is for what is in it"
+        if re.fullmatch(r"x#(c#([sr]#(b#)?)?)?", re.sub(r"\d+|\[[\d,-]+\]", "#", name)):
+            return "; --under, with the name of one of them, is for what is in it"
     return ""
 
 

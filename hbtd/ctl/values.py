@@ -12,14 +12,14 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def count(text: str) -> int:
     """Return `text` as a whole number from 0 on."""
     if not text.isascii() or not text.isdecimal() or len(text) > 18:
-        raise ArgumentTypeError(f"{text!r} is not a number from 0 on")
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
 
 
 def limit(text: str) -> int:
     """Return `text` as a limit of silence: a whole number of seconds from 1 on."""
     if count(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a number of seconds from 1 on")
+        raise ArgumentTypeError(f"{text!r} is not a whole number of seconds from 1 on")
     return int(text)
 
 

@@ -61,8 +61,8 @@ def _note_missing(run: Invocation, answer: dict[str, Any]) -> None:
     if floor["Components"]:
         who = counted(floor["Components"], "component")
         run.terminal.note(
-            f"{who} had shorter periods than are kept, of up to {floor['Seconds']} s: there may be"
-            f" more alarms of {_names(floor)}"
+            f"with limits above {floor['Seconds']} s the numbers are exact; with these there may be"
+            f" more alarms, of {who}: {_names(floor)}"
         )
     elif floor["Seconds"] >= min(answer["Warntime"], answer["Errtime"]):
         run.terminal.note(

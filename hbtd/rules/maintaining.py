@@ -392,9 +392,9 @@ class Maintaining:
         wanted = entry.maintenance
         if self._leading() and not wanted.away:
             self._log.info(
-                "Maintenance {id} has ended: {components} judged again.",
+                "Maintenance {id} has ended: {components} judged again, unless in another one.",
                 id=wanted.id,
-                components=counted(entry.number, "component is", "components are"),
+                components=counted(entry.number, "component"),
             )
         self._note_over(wanted)
         self._apply([(wanted.kind, wanted.name)], anew=False)

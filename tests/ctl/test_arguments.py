@@ -82,9 +82,9 @@ class ArgumentTests(SynchronousTestCase):
             (["wait", "x1", "--timeout", "nan"], "'nan' is not a number of seconds"),
             (["send", "x1", "--period", "0"], "'0' seconds are too short"),
             (["list", "--limit", "-1"], "--limit"),
-            (["list", "--limit", "٣"], "is not a number from 0 on"),
-            (["whatif", "--errtime", "0"], "'0' is not a number of seconds from 1 on"),
-            (["whatif", "--warntime", "7.5"], "--warntime: '7.5' is not a number"),
+            (["list", "--limit", "٣"], "is not a whole number from 0 on"),
+            (["whatif", "--errtime", "0"], "'0' is not a whole number of seconds from 1 on"),
+            (["whatif", "--warntime", "7.5"], "--warntime: '7.5' is not a whole number"),
             (["events", "-n", "1001"], "1001 is more than 1000"),
             (
                 ["tree", "-o", "nodeset"],

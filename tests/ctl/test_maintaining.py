@@ -151,10 +151,16 @@ class MaintenanceTests(CommandTestCase):
         self.reply(_PATH, _ROW)
         self.assertEqual(self.hbtctl("maintenance", "end", "4g4r75"), 0)
         self.assertEqual(self.hbtd.asked[-1][:2], ("DELETE", _PATH))
-        self.assertEqual(self.out, "4g4r75 ended: 4 components are judged again\n")
+        self.assertEqual(
+            self.out, "4g4r75 ended: 4 components judged again, unless in another one\n"
+        )
         self.reply(_PATH, problem(404, "There is no maintenance 4g4r75: it is over"), 404)
         self.assertEqual(self.hbtctl("maintenance", "end", "4g4r75"), 1)
-        self.assertEqual(self.err, "hbtctl: There is no maintenance 4g4r75: it is over\n")
+        self.assertEqual(
+            self.err,
+            "hbtctl: There is no maintenance 4g4r75: it is over"
+            " (hbtctl maintenance lists all with their IDs)\n",
+        )
         self.reply(_PATH, problem(404, "No such path"), 404)
         self.assertEqual(self.hbtctl("maintenance", "list", "4g4r75"), 5)
         self.assertIn("earlier release", self.err)

@@ -26,7 +26,10 @@ class NamesTests(SynchronousTestCase):
     def test_hint(self) -> None:
         """A place or a state in place of a component is explained; other names are not."""
         self.assertIn("--under x1000c7 ", hint("nid7,x1000c7"))
+        self.assertIn("--under, with the name of one", hint("nid7,x[1000-1001]"))
+        self.assertIn("--under, with the name of one", hint("x1000c[0,2-3]s0"))
         self.assertIn("--state dead", hint("dead"))
+        self.assertEqual(hint("x1000c7s0b0n[0,2],nid[1-7]"), "")
         self.assertEqual(hint("x1000c7s0b0n0,nid7"), "")
 
     @given(lists(sampled_from(["x1c0", "nid[1-4,7]", "x[1-2]c[0,3]s0"])), integers(1, 40))

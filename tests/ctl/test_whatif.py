@@ -85,8 +85,8 @@ class WhatIfTests(CommandTestCase):
             self.err,
             "hbtctl: long silences are known since 2026-11-20 01:02:03 only: there may be more"
             " alarms\n"
-            "hbtctl: 2 components had shorter periods than are kept, of up to 8.2 s: there may be"
-            " more alarms of x1000c7s[0-1]b0n0\n",
+            "hbtctl: with limits above 8.2 s the numbers are exact; with these there may be more"
+            " alarms, of 2 components: x1000c7s[0-1]b0n0\n",
         )
         for seconds, warntime, errtime, said in (
             (8.0, 8, 20, True),

@@ -61,7 +61,7 @@ class TimedTests(MaintenanceTestCase):
         self.assertEqual((self.kept(), len(self.maintenances.in_force)), ([], 0))
         self.assertEqual(
             [text for text in said(events, LogLevel.info) if "Maintenance" in text],
-            ["Maintenance 4g4r75 has ended: 2 components are judged again."],
+            ["Maintenance 4g4r75 has ended: 2 components judged again, unless in another one."],
         )
 
     def test_ended_by_somebody(self) -> None:
