@@ -1,6 +1,6 @@
 """The commands of hbtctl: their descriptions, examples and arguments."""
 
-from argparse import ArgumentParser
+from argparse import Action, ArgumentError, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -43,10 +43,27 @@ def _add_names(
     )
 
 
+class _Once(Action):
+    """An option that must not be repeated, since its last value would silently replace others."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the value; fail if there is one already."""
+        if getattr(namespace, self.dest) is not None:
+            raise ArgumentError(self, "give it once")
+        setattr(namespace, self.dest, values)
+
+
 def _add_under(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--under", metavar="XNAME", help="only components within one cabinet, chassis or slot"
-    )
+        "--under", metavar="XNAME", action=_Once,
+        help="only components within one cabinet, chassis or slot",
+    )  # fmt: skip
 
 
 def _add_status(parser: ArgumentParser) -> None:
@@ -184,8 +201,9 @@ def _add_maintenance(parser: ArgumentParser) -> None:
     parser.add_argument("--reason", metavar="TEXT", help="why, for others to read")
     parser.add_argument("--by", metavar="TEXT", help="who sets it (you, and this host)")
     parser.add_argument(
-        "--under", metavar="XNAME", help="to start, what is tracked in one cabinet, chassis or slot"
-    )
+        "--under", metavar="XNAME", action="append",
+        help="to start, what is tracked in a cabinet, chassis or slot; may be repeated",
+    )  # fmt: skip
 
 
 def _add_params(parser: ArgumentParser) -> None:

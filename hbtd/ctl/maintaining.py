@@ -93,11 +93,14 @@ def _start(run: Invocation) -> int:
     options = run.options
     names = run.names()
     if options.under:
-        found = run.components(names, {"under": options.under})["Components"]
-        names = fold(each["XName"] for each in found)
-        if not names:
-            run.terminal.note(f"nothing of that is tracked in {options.under}")
-            return NO
+        found: list[str] = []
+        for part in options.under:
+            some = run.components(names, {"under": part})["Components"]
+            if not some:
+                run.terminal.note(f"nothing of that is tracked in {part}; no maintenance is set")
+                return NO
+            found += [each["XName"] for each in some]
+        names = fold(found)
     if not names:
         raise Misused("no names: give the components to set it for, or --under")
     end = _ending(run)

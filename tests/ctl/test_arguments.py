@@ -81,6 +81,7 @@ class ArgumentTests(SynchronousTestCase):
             (["wait", "x1", "--timeout", "soon"], "'soon' is not a number of seconds"),
             (["wait", "x1", "--timeout", "nan"], "'nan' is not a number of seconds"),
             (["send", "x1", "--period", "0"], "'0' seconds are too short"),
+            (["list", "--under", "x1", "--under", "x2"], "--under: give it once"),
             (["list", "--limit", "-1"], "--limit"),
             (["list", "--limit", "٣"], "is not a whole number from 0 on"),
             (["whatif", "--errtime", "0"], "'0' is not a whole number of seconds from 1 on"),

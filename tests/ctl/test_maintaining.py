@@ -128,16 +128,22 @@ class MaintenanceTests(CommandTestCase):
         )
 
     def test_under(self) -> None:
-        """It can be set for what is tracked in a part of the machine."""
+        """It can be set for what is tracked in parts of the machine, but only in all of them."""
         answer = {**_ROW, "Untracked": "", "Unknown": "", "Ambiguous": ""}
-        self.hbtd.components = [component(f"x1000c7s0b0n{n}") for n in range(2)]
+        names = [f"x1000c{chassis}s0b0n{n}" for chassis in (6, 7) for n in range(2)]
+        self.hbtd.components = [component(name) for name in names]
         self.reply("/maintenance", answer, 201)
         self.hbtctl("maintenance", "start", "--under", "x1000c7", "--for", "5m")
         self.assertEqual(self.body()["XNames"], ["x1000c7s0b0n[0-1]"])
-        self.hbtd.components = []
-        self.assertEqual(
-            self.hbtctl("maintenance", "start", "--under", "x1000c7", "--for", "5m"), 1
-        )
+        parts = ("--under", "x1000c7", "--under", "x1000c6")
+        self.hbtctl("maintenance", "start", *parts, "--for", "5m")
+        self.assertEqual(self.body()["XNames"], ["x1000c[6-7]s0b0n[0-1]"])
+        for part in ("x1000c5", "x1000c7"):
+            asked = len(self.hbtd.asked)
+            status = self.hbtctl("maintenance", "start", *parts, "--under", part, "--for", "5m")
+            self.assertEqual(status, int(part == "x1000c5"))
+            sent = [method for method, *_ in self.hbtd.asked[asked:]]
+            self.assertEqual("POST" in sent, part == "x1000c7")
 
     def test_change(self) -> None:
         """The end of one is moved, and nothing else is asked to change."""
