@@ -83,8 +83,8 @@ def _show(run: Invocation, answer: dict[str, Any]) -> None:
 def disruption_line(disruption: dict[str, Any], mode: str) -> str:
     """Return one line of text about a disruption, from the answer of `GET /guard`."""
     text = f"{shown(disruption['Domain'])} ({shown(disruption['Kind'])}) is disrupted since"
-    text += f" {shown_time(disruption['At'])}: {shown(disruption['Away'])} silent,"
-    text += f" {shown(disruption['Living'])} living"
+    text += f" {shown_time(disruption['At'])}: {shown(disruption['Away'])} members silent, in a"
+    text += f" domain of {shown(disruption['Living'])} that were not dead"
     held = disruption.get("Held")
     if mode == "hold":
         who = "deaths wait" if held is None else counted(held, "death waits", "deaths wait")

@@ -57,7 +57,8 @@ class GuardTests(CommandTestCase):
         self.assertEqual(
             self.out,
             "guard=hold: from 55 % of a domain on, deaths wait for at most 90 s; 2 groups\n"
-            "x1000c7 (chassis) is disrupted since 2026-11-26 18:56:00: 31 silent, 32 living; 31"
+            "x1000c7 (chassis) is disrupted since 2026-11-26 18:56:00: 31 members silent, in a"
+            " domain of 32 that were not dead; 31"
             " deaths wait until 2026-11-26 18:57:30 at most; includes x1000c7s0\n"
             "  x1000c7s[0-6]b0n[0-3]\n"
             "said last, newest first:\n"
@@ -84,7 +85,7 @@ class GuardTests(CommandTestCase):
         self.reply("/guard", {**_ANSWER, "Leading": False, "Disruptions": [shared]})
         self.hbtctl("guard")
         self.assertIn("this replica follows host-1:28500, which knows the members\n", self.out)
-        self.assertIn("32 living; deaths wait until 2026-11-26 18:57:30", self.out)
+        self.assertIn("32 that were not dead; deaths wait until 2026-11-26 18:57:30", self.out)
 
     def test_json(self) -> None:
         """In JSON the answer is printed as it is."""
