@@ -192,15 +192,15 @@ class Tracker(Membership):
         heartbeat in each 15 observed seconds, by the first on each connection, and by the first two
         after the component or hbtd started.
         """
-        queue = self._healthy
+        queue, judged = self._healthy, True
         component = queue.get(xname)
         if component is None:
             cohort = self._cohort_of.get(xname)
             component = None if cohort is None else cohort.healthy.get(xname)
             if cohort is None or component is None:
                 return False
-            queue = cohort.healthy
-            if cohort.rule is None or cohort.temporary:
+            queue, judged = cohort.healthy, cohort.rule is not None
+            if cohort.temporary or not judged:
                 found = self._queue_when_heard(xname, component, cohort, at)
                 if found is None:
                     return False
@@ -213,13 +213,15 @@ class Tracker(Membership):
         period, mean = at - component.last_heard, component.mean
         # What a heartbeat does not touch needs not be fetched into the processor's cache.
         if fresh or at % _LOOK_EVERY < period or mean is NO_PERIOD or mean is NOT_HEARD:
-            if period > component.notable:
-                self._note_silence(component, period, at)
+            # What ends while it is not judged is no long silence.
+            if period > component.notable and judged:
+                self.silences.note(component, period, at)
             component.note_period(period)
             if hostname:
                 self._note_identity(xname, component, hostname, nid)
         elif period > component.notable:
-            self._note_silence(component, period, at)
+            if judged:
+                self.silences.note(component, period, at)
             component.note_longest(period)
         if len(timestamp) > _LONGEST_TEXT:
             timestamp = timestamp[:_LONGEST_TEXT]
@@ -231,11 +233,6 @@ class Tracker(Membership):
             component.status = self._shared(status[:_LONGEST_TEXT])
         queue.move_to_end(xname)
         return True
-
-    def _note_silence(self, component: Component, period: float, at: float) -> None:
-        """Note a period that may be a long silence, unless it ends while it is not judged."""
-        if component.xname not in self._spared:
-            self.silences.note(component, period, at)
 
     def sweep(
         self,
