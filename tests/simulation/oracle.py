@@ -59,6 +59,9 @@ LATE = 12.0
 _LONG_ANSWER = 0.25
 """Seconds that an answer may take without being taken for a late one."""
 
+_FIRST_RETRY = 5.0
+"""Seconds until hbtd tries again first what it has set aside."""
+
 _ROUNDING = 1e-6
 """Seconds by which sums of times may be wrong."""
 
@@ -139,6 +142,10 @@ class Component:
         """Whether the last word was sent so long ago that hbtd doubts no more what came of it."""
         self.known_dead: float | None = None
         """When HSM was told of a death that had truly been one, for as long as the rules ask."""
+        self.retried_within = 0.0
+        """Seconds within which hbtd tries again what HSM has refused of it for some time."""
+        self.came_late = float("-inf")
+        """When HSM was told last what had been sent at another time, and was lost on its way."""
         self.may_return_until = 0.0
         """Until when a heartbeat may be read that was sent before the death."""
 
@@ -182,6 +189,14 @@ class Oracle:
         component.answered.append(now)
         component.history.append(now)
         component.died = None
+
+    def refused(self, name: str, seconds: float) -> None:
+        """Note that HSM has refused each update of a component for some time, and does no more.
+
+        hbtd sets it aside, and tries again after 5 s, and then after pauses that double: the next
+        one is at most 5 s longer than all before it.
+        """
+        self._get(name).retried_within = seconds + _FIRST_RETRY
 
     def lost(self, now: float, seconds: float = STORED) -> None:
         """Note that hbtd is killed, and so loses what it has heard and not stored.
@@ -252,6 +267,9 @@ class Oracle:
             self._check_alarm(name, component, word, (now, sent))
         self._check_order(name, component, word, min(now, sent))
         component.told, component.lost, component.known = word, None, True
+        component.retried_within = 0.0
+        if now - sent > SLACK:
+            component.came_late = now
         component.outdated = now - sent > DOUBT and not self.compared
         before = [time for time in component.answered if time <= now]
         component.answered = component.answered[max(len(before) - 1, 0) :]
@@ -292,6 +310,8 @@ class Oracle:
                 " has not beaten since",
             )
         elif word == "ready/warning" and component.told == "standby/alert" and self.calm(now):
+            if now - component.came_late <= DOUBT:
+                return  # what HSM knows may be older than what it was told before
             raise Violation(
                 Promise.ORDER, f"{name} is warned about after its death, without a return between"
             )
@@ -376,7 +396,7 @@ class Oracle:
                 continue
             worked = self.works.within(component.died, now)
             bound = self._bound(component.died, now) + self._settling(component.died, now)
-            bound += self._misled(component)
+            bound += self._misled(component) + component.retried_within
             if worked > bound:
                 raise Violation(
                     Promise.EVERY_DEATH,

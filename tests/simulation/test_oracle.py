@@ -144,6 +144,26 @@ class OracleTests(SynchronousTestCase):
         self.oracle.told("x0", "Ready", "Warning", 45.1)
         self.assertAlmostEqual(self.oracle.silence_since("x0", 40.5, 45.1), 4.6)
 
+    def test_refused(self):
+        """What HSM has refused for some time may be told as much later, and no more."""
+        self.oracle.died("x0", 39)
+        self.oracle.refused("x0", 20)
+        self.oracle.check_deaths(39 + 25 + 25)
+        self.assertRaises(Violation, self.oracle.check_deaths, 39 + 25 + 25.1)
+
+    def test_came_late(self):
+        """A warning may follow a death that came late, as long as hbtd doubts what HSM knows."""
+        for seconds, fails in ((29, False), (31, True)):
+            self.setUp()
+            self.oracle.died("x0", 39)
+            self.oracle.told("x0", "Standby", "Alert", 60, 52)
+            if fails:
+                self.assertRaises(
+                    Violation, self.oracle.told, "x0", "Ready", "Warning", 60 + seconds
+                )
+            else:
+                self.oracle.told("x0", "Ready", "Warning", 60 + seconds)
+
     def test_other_words(self):
         """HSM is told three words alone."""
         for word in (("Standby", "OK"), ("Off", "OK"), ("Ready", "Alert")):

@@ -441,10 +441,13 @@ class World:
         self.hsm.change(changes)
         self.hsm_ok = False
         self.note_state()
+        began = self.clock.now
 
         def mend() -> None:
             self.truth.note("hsm", "is well again")
             self.hsm.change(USUAL)
+            for name in changes.get("refuse", ()):
+                self.oracle.refused(name, self.clock.now - began)
             # Updates that were stalled still take effect for a while.
             self.clock.after(LONGEST_STALL if "stalls" in changes else 0.0, well)
 
