@@ -88,10 +88,8 @@ class MixedFleetTests(MixedFleetTestCase):
         await deferLater(reactor, WARNTIME + LATE)
 
         faults = self.faults()
-        total = sum(map(len, self.telling.values()))
-        print(
-            f"\nseed {SEED}: {'; '.join(figures)}; {total} told, {self.beaten} heartbeats;", end=" "
-        )
+        total, beaten = (sum(map(len, x.values())) for x in (self.telling, self.heard))
+        print(f"\nseed {SEED}: {'; '.join(figures)}; {total} told, {beaten} heartbeats;", end=" ")
         print(f"{len(faults)} faults")
         self.assertEqual(faults, [], "\n".join(faults))
         self.assertEqual(returned, NAPPERS)

@@ -69,7 +69,6 @@ class MixedFleetTestCase(OwnReplicasTestCase):
         self.heard: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
         """When the heartbeats were sent that were answered, and when they were."""
         self.died: dict[str, float] = {}
-        self.beaten = 0
         self._numbers = count(100)
         self._loops: list[LoopingCall] = []
         for name in NAMES:
@@ -117,7 +116,6 @@ class MixedFleetTestCase(OwnReplicasTestCase):
         finally:
             self._sending -= 1
         self.heard[name].append((sent, reactor.seconds()))
-        self.beaten += 1
 
     async def original(self) -> OriginalHbtd:
         """Start an original."""
